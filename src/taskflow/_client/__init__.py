@@ -1,0 +1,1 @@
+"""Who asks: the client and its control surface."""

@@ -1,0 +1,1 @@
+"""What a task is: declared functions, registries, policies, plugins."""

@@ -1,0 +1,1 @@
+"""How a task moves: operations as values, their scripts, and nothing that sends them."""

@@ -1,0 +1,1 @@
+"""Where tasks are kept: servers, and the runners that send operations."""

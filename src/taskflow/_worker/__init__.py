@@ -1,0 +1,1 @@
+"""Who works: the loops of a worker process, one per file."""

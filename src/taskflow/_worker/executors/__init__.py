@@ -1,0 +1,1 @@
+"""Ways to run a claim; each fulfils the contract in ``executor.py``."""

@@ -1,0 +1,1 @@
+"""Who watches: one file per target."""

@@ -1,0 +1,1 @@
+"""Text summarisation as taskflow tasks."""
