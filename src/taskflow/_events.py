@@ -1,0 +1,313 @@
+"""What can be observed: one frozen class per event, and the fan-out.
+
+Events are facts about what has just happened in this process. Observers must
+not block and cannot change anything; an observer that raises is logged and
+the worker goes on.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+_logger = logging.getLogger("taskflow.events")
+
+
+@frozen
+class TaskStarted:
+    """A body is about to run.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        attempt: Failed attempts so far + 1.
+        lane: The claim came from.
+        delivery: How often the task was handed out.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    lane: str
+    delivery: int
+
+
+@frozen
+class TaskCompleted:
+    """A body returned, and its result was stored.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        attempt: The one that succeeded.
+        seconds: The body ran.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    seconds: float
+
+
+@frozen
+class TaskRetried:
+    """An attempt failed and another will follow.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        attempt: The one that failed.
+        delay: Seconds until the next may start.
+        counts: Whether the attempt was counted.
+        error_type: Name of the exception's class.
+        error_message: Its text.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    delay: float
+    counts: bool
+    error_type: str
+    error_message: str
+
+
+@frozen
+class TaskSnoozed:
+    """A task went back to wait without using an attempt.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        delay: Seconds until it may run again.
+        reason: For people.
+    """
+
+    id: str
+    name: str
+    delay: float
+    reason: str
+
+
+@frozen
+class TaskDeadLettered:
+    """A task waits for a person.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function; empty when its record is corrupt.
+        attempt: The last one.
+        cause: Why it gets no further attempt.
+        fingerprint: Shared by errors of one kind.
+        error_type: Name of the exception's class.
+        error_message: Its text.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    cause: str
+    fingerprint: str
+    error_type: str
+    error_message: str
+
+
+@frozen
+class TaskFailed:
+    """A task ended badly and wants no dead letter.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        attempt: The last one.
+        error_type: Name of the exception's class.
+        error_message: Its text.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    error_type: str
+    error_message: str
+
+
+@frozen
+class TaskCancelled:
+    """A running task stopped on request.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        reason: For people.
+    """
+
+    id: str
+    name: str
+    reason: str
+
+
+@frozen
+class TaskReleased:
+    """A claim was handed back unharmed.
+
+    Attributes:
+        id: Of the task.
+        started: Whether its body had begun.
+    """
+
+    id: str
+    started: bool
+
+
+@frozen
+class LeaseLost:
+    """This worker no longer owns a task it was running; nothing was written.
+
+    Attributes:
+        id: Of the task.
+        word: ``STALE`` (taken back, or handed to another) or ``GONE``
+            (deleted).
+        during: ``extend`` or ``settle``: when the worker heard of it.
+    """
+
+    id: str
+    word: str
+    during: str
+
+
+@frozen
+class LeaseReaped:
+    """This worker took a task back from one that stopped renewing its lease.
+
+    Attributes:
+        id: Of the task.
+        where: ``retry``, ``suspects``, ``poison``, ``cancelled`` or ``ghost``.
+        worker: Id of the worker that held it.
+    """
+
+    id: str
+    where: str
+    worker: str
+
+
+@frozen
+class ServerLost:
+    """The server does not answer; the worker waits and tries again.
+
+    Attributes:
+        message: What went wrong.
+    """
+
+    message: str
+
+
+@frozen
+class ServerBack:
+    """The server answers again.
+
+    Attributes:
+        seconds: It was away.
+    """
+
+    seconds: float
+
+
+@frozen
+class LoopBlocked:
+    """The event loop stood still; leases were kept all the same.
+
+    Attributes:
+        seconds: At least.
+        running: Names of the tasks that were running.
+    """
+
+    seconds: float
+    running: tuple[str, ...]
+
+
+@frozen
+class WorkerStarted:
+    """A worker begins to claim.
+
+    Attributes:
+        worker: Its id.
+        facts: What its banner shows.
+    """
+
+    worker: str
+    facts: dict[str, Any]
+
+
+@frozen
+class WorkerStopping:
+    """A worker has stopped claiming and finishes what it runs.
+
+    Attributes:
+        worker: Its id.
+        running: Bodies that still run.
+        grace: Seconds they have.
+    """
+
+    worker: str
+    running: int
+    grace: float
+
+
+@frozen
+class WorkerStopped:
+    """A worker has settled or handed back all it held.
+
+    Attributes:
+        worker: Its id.
+        released: Tasks that were handed back.
+    """
+
+    worker: str
+    released: int
+
+
+Event: TypeAlias = (
+    TaskStarted
+    | TaskCompleted
+    | TaskRetried
+    | TaskSnoozed
+    | TaskDeadLettered
+    | TaskFailed
+    | TaskCancelled
+    | TaskReleased
+    | LeaseLost
+    | LeaseReaped
+    | ServerLost
+    | ServerBack
+    | LoopBlocked
+    | WorkerStarted
+    | WorkerStopping
+    | WorkerStopped
+)
+
+Observer: TypeAlias = Callable[[Event], None]
+
+
+class Events:
+    """Hands each event to those who asked for its class."""
+
+    def __init__(self) -> None:
+        self._observers: dict[type, tuple[Observer, ...]] = {}
+
+    def subscribe(self, observer: Observer, *kinds: type) -> None:
+        """Hand *observer* every event of *kinds*; of all kinds if none is named."""
+        for kind in kinds or Event.__args__:
+            self._observers[kind] = (*self._observers.get(kind, ()), observer)
+
+    def wants(self, kind: type) -> bool:
+        """Whether anybody observes *kind*; spares building hot events for nobody."""
+        return kind in self._observers
+
+    def emit(self, event: Event) -> None:
+        """Hand *event* to its observers, in the order they subscribed."""
+        for observer in self._observers.get(type(event), ()):
+            try:
+                observer(event)
+            except Exception:
+                _logger.exception("an observer failed on %r", event)

@@ -1,0 +1,141 @@
+"""Hand waiting tasks to a worker."""
+
+from typing import Any
+
+from attrs import frozen
+
+from taskflow._protocol import scripts
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import Claim
+
+MOST_PER_CALL = 100
+
+
+@frozen
+class LaneShare:
+    """How the retry lane's share is found; see ``lua/_shared/share.lua``.
+
+    Attributes:
+        ratio: Share while few retries wait, and the highest ever, 0.0..1.0.
+        warning: Waiting retries from which the share falls.
+        critical: Waiting retries at which it is lowest (0.10).
+        max_age_ms: Age of the oldest retry, in ms, that adds 0.20.
+    """
+
+    ratio: float = 0.30
+    warning: int = 1000
+    critical: int = 5000
+    max_age_ms: int = 7_200_000
+
+
+@frozen
+class ClaimReply:
+    """What a claim brought.
+
+    Attributes:
+        now_ms: The server's time, in ms.
+        next_due_ms: When the next scheduled task is due, in ms; 0 = none is.
+        claims: 0 up to the slots asked for, in the order they are to start.
+    """
+
+    now_ms: int
+    next_due_ms: int
+    claims: list[Claim]
+
+
+_FIELDS = 10
+
+
+def claim(
+    keys: Keys,
+    *,
+    worker: str,
+    nonce: str,
+    slots: int,
+    lease_ms: int,
+    share: LaneShare,
+    suspect: bool,
+    now_ms: int = 0,
+) -> Operation[ClaimReply]:
+    """Describe handing up to *slots* waiting tasks to the caller.
+
+    Moves PENDING to ACTIVE, oldest first in each lane, in one atomic step: a
+    caller that dies right after leaves leases behind, never lost tasks. Due
+    tasks are promoted on the way; expired ones become FAILED.
+
+    Args:
+        keys: Of the prefix in use.
+        worker: Id of the caller.
+        nonce: ``<channel>-<number>``, names this call; sent again it answers
+            the same tasks, so a lost reply strands nothing. One call at a
+            time per channel.
+        slots: Most tasks to hand out, 1 to 100.
+        lease_ms: How long the caller may hold each task, in ms.
+        share: Of the retry lane while both lanes wait.
+        suspect: Whether the caller may be given a suspect.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply holds the claims; it never blocks.
+
+    Raises:
+        ValueError: *slots* is outside 1..100.
+
+    Source:
+        ``_protocol/lua/claim.lua``; O(n log m) for n claims among m leases.
+    """
+    if not 1 <= slots <= MOST_PER_CALL:
+        message = f"slots must be 1..{MOST_PER_CALL}, got {slots}"
+        raise ValueError(message)
+    own = f":{worker}:{nonce}"
+
+    def decode(reply: list[Any]) -> ClaimReply:
+        now = int(reply[0])
+        claims = [
+            Claim(
+                reply[at].decode(),
+                reply[at + 1].decode(),
+                int(reply[at + 2]),
+                f"{int(reply[at + 2])}{own}",
+                reply[at + 3],
+                reply[at + 4],
+                int(reply[at + 5]),
+                int(reply[at + 6]),
+                int(reply[at + 7]),
+                int(reply[at + 8]),
+                reply[at + 9],
+                now,
+            )
+            for at in range(2, len(reply), _FIELDS)
+        ]
+        return ClaimReply(now, int(float(reply[1])), claims)
+
+    return Operation(
+        scripts.load("claim"),
+        (
+            keys.primary,
+            keys.retry,
+            keys.suspects,
+            keys.active,
+            keys.scheduled,
+            keys.failed,
+            keys.lanes,
+            keys.marker,
+            keys.worker(worker),
+        ),
+        (
+            now_ms,
+            keys.prefix,
+            worker,
+            nonce,
+            slots,
+            lease_ms,
+            int(suspect),
+            share.ratio,
+            share.warning,
+            share.critical,
+            share.max_age_ms,
+        ),
+        decode,
+    )

@@ -1,0 +1,445 @@
+"""Read without moving anything: one task, a page, counts, workers."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from attrs import frozen
+
+from taskflow._codec import Spec, decode_spec, from_json
+from taskflow._protocol import scripts
+from taskflow._protocol.claim import LaneShare
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import (
+    AttemptEntry,
+    DeadLetter,
+    TaskRecord,
+    TaskSummary,
+)
+from taskflow._protocol.states import TaskState
+from taskflow.errors import PayloadError, TaskNotFoundError
+
+MOST_PER_PAGE = 200
+
+
+def moment(value: bytes | str | float) -> datetime:
+    """Return *value* (ms since the epoch) as an aware UTC time."""
+    return datetime.fromtimestamp(float(value) / 1000, UTC)
+
+
+def error_of(text: bytes) -> tuple[str, str]:
+    """Return type and message of a stored error, empty when there is none."""
+    if not text:
+        return "", ""
+    facts = from_json(text)
+    return str(facts.get("type", "")), str(facts.get("message", ""))
+
+
+def name_of(spec: bytes) -> str:
+    """Return the task's name in a packed spec, empty when it is unreadable."""
+    known = _spec(spec)
+    return known.name if known else ""
+
+
+def _spec(spec: bytes) -> Spec | None:
+    try:
+        return decode_spec(spec)
+    except PayloadError:
+        return None
+
+
+@frozen
+class Ending:
+    """How far a watched task is.
+
+    Attributes:
+        state: Where it stands.
+        result: JSON text; empty when there is none, or when it is null.
+        error_type: Of the last error; empty if none.
+        error_message: Of the last error; empty if none.
+        attempts: Attempts that failed.
+    """
+
+    state: TaskState
+    result: bytes
+    error_type: str
+    error_message: str
+    attempts: int
+
+
+def watch(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[Ending]:
+    """Describe reading how a task ended, or asking to be told when it does.
+
+    Returns:
+        An operation whose decoding raises ``TaskNotFoundError``.
+
+    Source:
+        ``_protocol/lua/watch.lua``; O(1).
+    """
+
+    def decode(reply: list[Any]) -> Ending:
+        if not reply:
+            raise TaskNotFoundError(task_id)
+        state, result, error, attempts = reply
+        return Ending(
+            TaskState(state.decode()), result, *error_of(error), attempts=int(attempts)
+        )
+
+    return Operation(
+        scripts.load("watch"), (keys.task(task_id),), (now_ms, keys.prefix), decode
+    )
+
+
+def get(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[TaskRecord]:
+    """Describe reading one task whole.
+
+    Returns:
+        An operation whose decoding raises ``TaskNotFoundError``.
+
+    Source:
+        ``_protocol/lua/get.lua``; O(fields of one record).
+    """
+
+    def decode(reply: list[Any]) -> TaskRecord:
+        fields, letter, lease, due = reply
+        record, dead = _mapping(fields), _mapping(letter)
+        if not record and not dead:
+            raise TaskNotFoundError(task_id)
+        return _record(task_id, record, dead, lease=lease, due=due)
+
+    return Operation(
+        scripts.load("get"),
+        (keys.task(task_id), keys.letter(task_id), keys.active, keys.scheduled),
+        (now_ms, keys.prefix, task_id),
+        decode,
+    )
+
+
+def _mapping(flat: list[bytes]) -> dict[str, bytes]:
+    return {
+        name.decode(errors="replace"): value
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
+
+
+def _moment_or_none(value: bytes | None) -> datetime | None:
+    return moment(value) if value else None
+
+
+def _record(
+    task_id: str,
+    record: dict[str, bytes],
+    letter: dict[str, bytes],
+    *,
+    lease: bytes,
+    due: bytes,
+) -> TaskRecord:
+    spec = _spec(record.get("spec", b""))
+    state = TaskState(record.get("state", b"DLQ").decode())
+    lane = record.get("lane", b"retry").decode()
+    delivery, _, owner = record.get("token", b"").decode().partition(":")
+    error_type, error_message = error_of(record.get("error", b""))
+    result = record.get("result")
+    if result is None and state is TaskState.COMPLETED:
+        result = b"null"
+    return TaskRecord(
+        id=task_id,
+        name=spec.name if spec else "",
+        state=state,
+        lane="retry" if lane == "suspects" else lane,
+        suspect=lane == "suspects",
+        payload=record.get("payload", b""),
+        spec=spec,
+        attempts=int(record.get("attempts", 0)),
+        crashes=int(record.get("crashes", 0)),
+        deliveries=int(delivery or 0),
+        created_at=moment(record.get("created_ms", b"0")),
+        started_at=_moment_or_none(record.get("started_ms")),
+        finished_at=_moment_or_none(record.get("finished_ms")),
+        due_at=_moment_or_none(due),
+        lease_until=_moment_or_none(lease),
+        expires_at=_moment_or_none(record.get("expires_ms")),
+        worker=owner.rpartition(":")[0] if state is TaskState.ACTIVE else "",
+        cancel_requested=state is TaskState.ACTIVE and "cancel" in record,
+        result=result,
+        error_type=error_type,
+        error_message=error_message,
+        progress=from_json(record["progress"]) if "progress" in record else None,
+        usage=from_json(record["usage"]) if "usage" in record else {},
+        annotations={
+            name.removeprefix("note:"): from_json(value)
+            for name, value in record.items()
+            if name.startswith("note:")
+        },
+        key=record.get("key", b"").decode().partition(" ")[2],
+        history=_history(record.get("history", b"")),
+        dead_letter=_letter(letter) if letter else None,
+    )
+
+
+def _history(text: bytes) -> tuple[AttemptEntry, ...]:
+    entries: list[AttemptEntry] = []
+    for line in text.splitlines():
+        at, _, facts = line.partition(b" ")
+        known = from_json(facts)
+        entries.append(AttemptEntry(moment(at), known.pop("outcome"), known))
+    return tuple(entries)
+
+
+def _letter(letter: dict[str, bytes]) -> DeadLetter:
+    error_type, error_message = error_of(letter.get("error", b""))
+    return DeadLetter(
+        cause=letter.get("cause", b"").decode(),
+        fingerprint=letter.get("fingerprint", b"").decode(),
+        error_type=error_type,
+        error_message=error_message,
+        traceback=letter.get("traceback", b"").decode(),
+        died_at=_moment_or_none(letter.get("died_ms")),
+        worker=letter.get("worker", b"").decode(),
+    )
+
+
+@frozen
+class Page:
+    """One page of a list.
+
+    Attributes:
+        items: In the order of the list; may be fewer than asked for.
+        next_cursor: Give it back for the next page; empty at the end.
+        examined: Entries that were looked at.
+    """
+
+    items: tuple[TaskSummary, ...]
+    next_cursor: str
+    examined: int
+
+
+_PAGE_FIELDS = 12
+
+
+def page(
+    keys: Keys,
+    home: str,
+    *,
+    kind: Literal["list", "newest", "oldest"],
+    after: str = "",
+    limit: int = 50,
+    now_ms: int = 0,
+) -> Operation[Page]:
+    """Describe listing one page of a home, without payloads.
+
+    Args:
+        keys: Of the prefix in use.
+        home: Key of the list or sorted set.
+        kind: ``list``, or the end of the sorted set to begin with.
+        after: Cursor of the page before; empty = the first page.
+        limit: Most entries to examine, 1 to 200.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply is a page. An entry whose record is gone or
+        waits elsewhere (a tombstone) is left out but counts as examined.
+
+    Raises:
+        ValueError: *limit* is outside 1..200.
+
+    Source:
+        ``_protocol/lua/page.lua``; O(log m + limit), for a list O(skipped +
+        limit).
+    """
+    if not 1 <= limit <= MOST_PER_PAGE:
+        message = f"limit must be 1..{MOST_PER_PAGE}, got {limit}"
+        raise ValueError(message)
+
+    def decode(reply: list[Any]) -> Page:
+        rows = [
+            reply[at : at + _PAGE_FIELDS] for at in range(1, len(reply), _PAGE_FIELDS)
+        ]
+        wanted = _WAITING if kind == "list" else _ANY
+        items = tuple(_summary(row) for row in rows if row[2].decode() in wanted)
+        return Page(items, reply[0].decode(), len(rows))
+
+    return Operation(
+        scripts.load("page"), (home,), (now_ms, keys.prefix, kind, after, limit), decode
+    )
+
+
+_WAITING = frozenset({TaskState.PENDING.value})
+_ANY = frozenset(state.value for state in TaskState)
+
+
+def _summary(row: list[Any]) -> TaskSummary:
+    state, lane = TaskState(row[2].decode()), row[3].decode()
+    error_type, error_message = error_of(row[9])
+    return TaskSummary(
+        id=row[0].decode(),
+        name=name_of(row[4]),
+        state=state,
+        lane="retry" if lane == "suspects" else lane,
+        suspect=lane == "suspects",
+        attempts=int(row[5]),
+        crashes=int(row[6]),
+        created_at=moment(row[7] or 0),
+        finished_at=_moment_or_none(row[8]),
+        due_at=_moment_or_none(row[1]) if state is TaskState.SCHEDULED else None,
+        error_type=error_type,
+        error_message=error_message,
+        fingerprint=row[10].decode(),
+        cause=row[11].decode(),
+    )
+
+
+@frozen
+class QueueStatus:
+    """Counts of every home, and what the lanes do.
+
+    Attributes:
+        now: The server's time.
+        primary: Tasks waiting in the primary lane.
+        retry: Tasks waiting in the retry lane, suspects included.
+        suspects: Tasks among *retry* that crashed workers twice.
+        scheduled: Tasks that wait for their time.
+        dlq: Dead letters.
+        states: Tasks by state; a task is counted once.
+        oldest_primary_age: Seconds since the head of the lane came, or None.
+        oldest_retry_age: Seconds since the head of the lane came, or None.
+        retry_ratio: Share of the retry lane in force now, 0.0..1.0.
+        served_primary: Claims from the primary lane in the last minute.
+        served_retry: Claims from the retry lane in the last minute.
+        paused: Lanes that are held back.
+    """
+
+    now: datetime
+    primary: int
+    retry: int
+    suspects: int
+    scheduled: int
+    dlq: int
+    states: dict[TaskState, int]
+    oldest_primary_age: float | None
+    oldest_retry_age: float | None
+    retry_ratio: float
+    served_primary: int
+    served_retry: int
+    paused: tuple[str, ...]
+
+    @property
+    def served_ratio(self) -> float | None:
+        """Share of the retry lane among the last minute's claims, if any."""
+        served = self.served_primary + self.served_retry
+        return self.served_retry / served if served else None
+
+
+def status(keys: Keys, share: LaneShare, *, now_ms: int = 0) -> Operation[QueueStatus]:
+    """Describe counting every home.
+
+    Source:
+        ``_protocol/lua/status.lua``; O(1).
+    """
+
+    def decode(reply: list[Any]) -> QueueStatus:
+        numbers = [int(value) for value in reply[:12]]
+        now, primary, retry, suspects, active, scheduled = numbers[:6]
+        completed, dlq, failed, cancelled, primary_age, retry_age = numbers[6:]
+        lanes = zip(("primary", "retry"), reply[15:17], strict=True)
+        return QueueStatus(
+            now=moment(now),
+            primary=primary,
+            retry=retry + suspects,
+            suspects=suspects,
+            scheduled=scheduled,
+            dlq=dlq,
+            states={
+                TaskState.PENDING: primary + retry + suspects,
+                TaskState.ACTIVE: active,
+                TaskState.SCHEDULED: scheduled,
+                TaskState.COMPLETED: completed,
+                TaskState.FAILED: failed,
+                TaskState.DLQ: dlq,
+                TaskState.CANCELLED: cancelled,
+            },
+            oldest_primary_age=primary_age / 1000 if primary_age >= 0 else None,
+            oldest_retry_age=retry_age / 1000 if retry_age >= 0 else None,
+            retry_ratio=float(reply[12]),
+            served_primary=int(reply[13]),
+            served_retry=int(reply[14]),
+            paused=tuple(lane for lane, flag in lanes if flag),
+        )
+
+    return Operation(
+        scripts.load("status"),
+        (
+            keys.primary,
+            keys.retry,
+            keys.suspects,
+            keys.active,
+            keys.scheduled,
+            keys.completed,
+            keys.dlq,
+            keys.failed,
+            keys.cancelled,
+            keys.lanes,
+        ),
+        (
+            now_ms,
+            keys.prefix,
+            share.ratio,
+            share.warning,
+            share.critical,
+            share.max_age_ms,
+        ),
+        decode,
+    )
+
+
+@frozen
+class WorkerStatus:
+    """A worker that beat lately.
+
+    Attributes:
+        id: Of the worker.
+        alive: Whether its heartbeat is fresh.
+        last_beat_at: By the server's clock.
+        draining: Whether it was asked to finish and stop.
+        info: What it says of itself: host, pid, concurrency, running, tasks
+            and more.
+    """
+
+    id: str
+    alive: bool
+    last_beat_at: datetime
+    draining: bool
+    info: dict[str, Any]
+
+
+_WORKER_FIELDS = 5
+
+
+def workers(
+    keys: Keys, *, limit: int = 1000, now_ms: int = 0
+) -> Operation[list[WorkerStatus]]:
+    """Describe listing workers, the latest beat first.
+
+    Source:
+        ``_protocol/lua/workers.lua``; O(log w + limit).
+    """
+
+    def decode(reply: list[Any]) -> list[WorkerStatus]:
+        rows = [
+            reply[at : at + _WORKER_FIELDS]
+            for at in range(1, len(reply), _WORKER_FIELDS)
+        ]
+        return [
+            WorkerStatus(
+                id=row[0].decode(),
+                alive=bool(int(row[4])),
+                last_beat_at=moment(row[1]),
+                draining=bool(int(row[3])),
+                info=from_json(row[2]) if row[2] else {},
+            )
+            for row in rows
+        ]
+
+    return Operation(
+        scripts.load("workers"), (keys.workers,), (now_ms, keys.prefix, limit), decode
+    )

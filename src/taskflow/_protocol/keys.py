@@ -1,0 +1,129 @@
+"""Every Redis key of the project, each with its type.
+
+The names are the seed's and the design's; nothing else spells a key. A prefix
+stands before all of them: empty by default, ``{myapp}:`` on a Redis Cluster or
+a shared server.
+"""
+
+import re
+
+from attrs import field, frozen
+
+from taskflow._protocol.states import TaskState
+from taskflow.errors import ConfigurationError
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WORKER_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_PREFIX_PATTERN = re.compile(r"(?:[A-Za-z0-9_.:-]|\{[A-Za-z0-9_.:-]+\}){0,128}")
+
+SIDE_LISTS = ("primary", "retry", "suspects")
+
+
+@frozen
+class Keys:
+    """The keys under one prefix.
+
+    Attributes:
+        prefix: Stands before every key; letters, digits, ``_ . : -`` and one
+            hash tag in braces.
+    """
+
+    prefix: str = field(default="")
+    primary: str = field(init=False)  # LIST of task ids
+    retry: str = field(init=False)  # LIST of task ids
+    suspects: str = field(init=False)  # LIST of task ids
+    active: str = field(init=False)  # ZSET id -> lease end, ms
+    scheduled: str = field(init=False)  # ZSET id -> due time, ms
+    completed: str = field(init=False)  # ZSET id -> end time, ms
+    failed: str = field(init=False)  # ZSET id -> end time, ms
+    cancelled: str = field(init=False)  # ZSET id -> end time, ms
+    dlq: str = field(init=False)  # ZSET id -> time of death, ms
+    groups: str = field(init=False)  # ZSET fingerprint -> last death, ms
+    lanes: str = field(init=False)  # HASH credit, pauses, what was served
+    marker: str = field(init=False)  # ZSET that wakes a waiting worker
+    events: str = field(init=False)  # STREAM of rare events, capped
+    workers: str = field(init=False)  # ZSET worker id -> last beat, ms
+
+    @prefix.validator
+    def _check_prefix(self, _attribute: object, value: str) -> None:
+        if not _PREFIX_PATTERN.fullmatch(value):
+            problem = (
+                f"prefix {value!r} may hold letters, digits, '_', '.', ':', '-' "
+                "and a hash tag such as '{myapp}:'"
+            )
+            raise ConfigurationError(problem)
+
+    def __attrs_post_init__(self) -> None:
+        for name, key in _FIXED.items():
+            object.__setattr__(self, name, self.prefix + key)
+
+    def task(self, task_id: str) -> str:
+        """HASH: the record."""
+        return f"{self.prefix}task:{task_id}"
+
+    def emitted(self, task_id: str) -> str:
+        """STREAM: what the task's body emitted, capped."""
+        return f"{self.prefix}task:{task_id}:events"
+
+    def letter(self, task_id: str) -> str:
+        """HASH: cause, fingerprint, error and traceback of a dead letter."""
+        return f"{self.prefix}dlq:task:{task_id}"
+
+    def group(self, fingerprint: str) -> str:
+        """ZSET id -> time of death, ms: dead letters of one fingerprint."""
+        return f"{self.prefix}dlq:group:{fingerprint}"
+
+    def tombstones(self, lane: str) -> str:
+        """SET of ids that still stand in a list and must not run."""
+        return f"{self.prefix}tasks:tombstones:{lane}"
+
+    def idempotency(self, task_name: str, key: str) -> str:
+        """STRING: holder's id and digest of its payload."""
+        return f"{self.prefix}tasks:key:{task_name}:{key}"
+
+    def worker(self, worker_id: str) -> str:
+        """HASH: info, last claims, wish to drain; expires."""
+        return f"{self.prefix}worker:{worker_id}"
+
+    def heartbeat(self, worker_id: str) -> str:
+        """STRING: time of the last beat, ms; expires."""
+        return f"{self.prefix}worker:heartbeat:{worker_id}"
+
+    def done_channel(self, task_id: str) -> str:
+        """CHANNEL: the state of a watched task, once it has ended."""
+        return f"{self.prefix}taskflow:done:{task_id}"
+
+    def home(self, state: TaskState) -> str:
+        """ZSET of the tasks in *state*; PENDING has lists instead."""
+        return str(getattr(self, _HOMES[state]))
+
+    def waiting(self, lane: str) -> str:
+        """LIST of the tasks waiting in *lane*."""
+        return str(getattr(self, lane))
+
+
+_FIXED = {
+    "primary": "tasks:pending:primary",
+    "retry": "tasks:pending:retry",
+    "suspects": "tasks:suspects",
+    "active": "tasks:active",
+    "scheduled": "tasks:scheduled",
+    "completed": "tasks:completed",
+    "failed": "tasks:failed",
+    "cancelled": "tasks:cancelled",
+    "dlq": "dlq:tasks",
+    "groups": "dlq:groups",
+    "lanes": "tasks:lanes",
+    "marker": "tasks:marker",
+    "events": "tasks:events",
+    "workers": "tasks:workers",
+}
+
+_HOMES = {
+    TaskState.ACTIVE: "active",
+    TaskState.SCHEDULED: "scheduled",
+    TaskState.COMPLETED: "completed",
+    TaskState.FAILED: "failed",
+    TaskState.CANCELLED: "cancelled",
+    TaskState.DLQ: "dlq",
+}

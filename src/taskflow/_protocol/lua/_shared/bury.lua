@@ -1,0 +1,18 @@
+-- bury: give a task its place among the dead letters.
+-- Needs   prefix, now.  Gives  bury(id, letter), where letter has cause,
+--         fingerprint, error, and may have traceback, attempts, crashes, worker.
+-- The caller has taken the task from its former home and sets the record.
+local function bury(id, letter)
+  local fields = { 'died_ms', now }
+  for name, value in pairs(letter) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  redis.call('DEL', prefix .. 'dlq:task:' .. id)
+  redis.call('HSET', prefix .. 'dlq:task:' .. id, unpack(fields))
+  redis.call('ZADD', prefix .. 'dlq:tasks', now, id)
+  redis.call('ZADD', prefix .. 'dlq:group:' .. letter.fingerprint, now, id)
+  redis.call('ZADD', prefix .. 'dlq:groups', now, letter.fingerprint)
+  redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*',
+    'event', 'dead_letter', 'id', id, 'cause', letter.cause, 'at_ms', now)
+end

@@ -1,0 +1,27 @@
+-- promote: bring what is due from the schedule to its lane, oldest first.
+-- Needs   prefix, now, quarantine.  Gives  promote_due(limit) -> count.
+local function promote_due(limit)
+  local scheduled = prefix .. 'tasks:scheduled'
+  local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, limit)
+  if #due == 0 then
+    return 0
+  end
+  redis.call('ZREM', scheduled, unpack(due))
+  for _, id in ipairs(due) do
+    local record = prefix .. 'task:' .. id
+    local found = redis.pcall('HMGET', record, 'state', 'lane')
+    if found.err then
+      quarantine(id, found.err)
+    elseif found[1] == 'SCHEDULED' then
+      local lane = found[2] or 'retry'
+      redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now)
+      if lane == 'suspects' then
+        redis.call('RPUSH', prefix .. 'tasks:suspects', id)
+      else
+        redis.call('RPUSH', prefix .. 'tasks:pending:' .. lane, id)
+      end
+    end
+  end
+  redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+  return #due
+end

@@ -1,0 +1,50 @@
+-- delete.lua: remove a task, its side keys and its place, in one step.
+--
+-- Moves    any state -> nothing; ACTIVE only by force
+-- KEYS[1]  task       hash, the record
+-- KEYS[2]  active     zset, task id -> lease end (ms)
+-- KEYS[3]  scheduled  zset, task id -> due time (ms)
+-- KEYS[4]  completed  zset, task id -> end time (ms)
+-- KEYS[5]  failed     zset, task id -> end time (ms)
+-- KEYS[6]  cancelled  zset, task id -> end time (ms)
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  id         of the task
+-- ARGV[4]  force      1 = also while it runs
+-- Touches  task:<id>:events, tasks:tombstones:<lane>, tasks:key:<key>, dlq:*
+-- Returns  OK, GONE, or ACTIVE when it runs and force is not given
+-- Cost     O(log m)
+-- Why      A late settle of a deleted task finds no record, answers GONE and
+--          writes nothing, so no half record can come to life.
+local task, active, scheduled = KEYS[1], KEYS[2], KEYS[3]
+local completed, failed, cancelled = KEYS[4], KEYS[5], KEYS[6]
+local id, force = ARGV[3], ARGV[4]
+-- @include clock
+-- @include unbury
+-- @include lanes
+
+local found = redis.pcall('HMGET', task, 'state', 'lane', 'key')
+local state = not found.err and found[1]
+if found.err == nil and not state and redis.call('EXISTS', task) == 0
+  and not redis.call('ZSCORE', prefix .. 'dlq:tasks', id) then
+  return 'GONE'
+elseif state == 'ACTIVE' and force ~= '1' then
+  return 'ACTIVE'
+end
+redis.call('DEL', task, task .. ':events')
+if state == 'PENDING' then
+  redis.call('SADD', tombstones(found[2] or 'primary'), id)
+end
+for _, home in ipairs({ active, scheduled, completed, failed, cancelled }) do
+  redis.call('ZREM', home, id)
+end
+unbury(id)
+local name = not found.err and found[3] and string.match(found[3], ' (.*)$')
+if name then
+  local holder = redis.call('GET', prefix .. 'tasks:key:' .. name)
+  if holder and string.match(holder, '^%S+') == id then
+    redis.call('DEL', prefix .. 'tasks:key:' .. name)
+  end
+end
+redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'deleted', 'id', id, 'from', state or 'corrupt', 'at_ms', now)
+return 'OK'

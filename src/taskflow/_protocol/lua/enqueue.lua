@@ -1,0 +1,80 @@
+-- enqueue.lua: store tasks, each with its record, its home and its key.
+--
+-- Moves    nothing -> PENDING (primary), or SCHEDULED when delayed
+-- KEYS[1]  primary    list of task ids, next one at the left end
+-- KEYS[2]  scheduled  zset, task id -> due time (ms)
+-- KEYS[3]  marker     zset that wakes a waiting worker
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  count      of tasks, 1..100; then four values for each:
+--                     id, payload, spec, and options: '' or a JSON object
+--                     with delay, expires, key, key_ttl (ms), digest
+-- Touches  task:<id>, tasks:key:<key>
+-- Returns  count when all were stored; else a list of words, one per task:
+--          OK, 'EXISTS id', 'CONFLICT id'
+-- Cost     O(n)
+-- Why      One script, because a record without a home is a lost task and a
+--          home without a record is a ghost. The first write is an HSET, so
+--          a full server refuses the call whole.
+local primary, scheduled, marker = KEYS[1], KEYS[2], KEYS[3]
+local count = tonumber(ARGV[3])
+-- @include clock
+
+redis.call('LLEN', primary)
+local words, refused, stored, holders = {}, false, {}, {}
+
+local function verdict(id, options)
+  if redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
+    return 'OK'
+  end
+  if options and options.key then
+    local held = holders[options.key] or redis.call('GET', prefix .. 'tasks:key:' .. options.key)
+    local holder, digest = string.match(held or '', '^(%S+) (%S+)$')
+    if holder and (holders[options.key] or redis.call('EXISTS', prefix .. 'task:' .. holder) == 1) then
+      return (digest == options.digest and 'EXISTS ' or 'CONFLICT ') .. holder
+    end
+    holders[options.key] = id .. ' ' .. options.digest
+  end
+  stored[#stored + 1] = { id = id, options = options }
+  return 'OK'
+end
+
+for i = 1, count do
+  local at = i * 4
+  local options = ARGV[at + 3] ~= '' and cjson.decode(ARGV[at + 3]) or nil
+  words[i] = verdict(ARGV[at], options)
+  refused = refused or words[i] ~= 'OK'
+  if stored[#stored] and stored[#stored].id == ARGV[at] then
+    stored[#stored].payload, stored[#stored].spec = ARGV[at + 1], ARGV[at + 2]
+  end
+end
+
+local ready = {}
+local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
+for _, task in ipairs(stored) do
+  local record, options = prefix .. 'task:' .. task.id, task.options or {}
+  local due = options.delay and now + options.delay
+  redis.call('HSET', record, 'state', due and 'SCHEDULED' or 'PENDING',
+    'lane', 'primary', 'payload', task.payload, 'spec', task.spec, 'created_ms', now)
+  if options.expires then
+    redis.call('HSET', record, 'expires_ms', now + options.expires)
+  end
+  if options.key then
+    redis.call('HSET', record, 'key', string.format('%d %s', options.key_ttl, options.key))
+    redis.call('SET', prefix .. 'tasks:key:' .. options.key, task.id .. ' ' .. options.digest)
+  end
+  if due then
+    redis.call('ZADD', scheduled, due, task.id)
+    if not first or due < tonumber(first) then
+      first = due
+      redis.call('ZADD', marker, due, 'due')
+    end
+  else
+    ready[#ready + 1] = task.id
+  end
+end
+if #ready > 0 then
+  redis.call('RPUSH', primary, unpack(ready))
+  redis.call('ZADD', marker, 0, 'work')
+end
+return refused and words or count

@@ -1,0 +1,85 @@
+-- reap.lua: take tasks back from workers that stopped renewing their leases.
+--
+-- Moves    ACTIVE -> PENDING (head of retry, or suspects), DLQ as poison, or
+--          CANCELLED when a cancel was asked for
+-- KEYS[1]  active     zset, task id -> lease end (ms)
+-- KEYS[2]  retry      list of task ids
+-- KEYS[3]  suspects   list of task ids
+-- KEYS[4]  cancelled  zset, task id -> end time (ms)
+-- KEYS[5]  marker     zset that wakes a waiting worker
+-- KEYS[6]  events     stream of rare events, capped
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  limit      most leases to take back, 1..100
+-- ARGV[4]  max_crashes at which a task is poison
+-- Touches  task:<id>, dlq:*
+-- Returns  flat list of id, where it went (retry, suspects, poison,
+--          cancelled, ghost), worker
+-- Cost     O(n log m)
+-- Why      A lost lease is a crash and not an attempt: the two are counted
+--          apart, and the token is voided so that the late worker is refused.
+local active, retry, suspects = KEYS[1], KEYS[2], KEYS[3]
+local cancelled, marker, events = KEYS[4], KEYS[5], KEYS[6]
+local limit, max_crashes = tonumber(ARGV[3]), tonumber(ARGV[4])
+-- @include clock
+-- @include roomy
+-- @include bury
+-- @include quarantine
+-- @include history
+-- @include ending
+
+local expired = redis.call('ZRANGEBYSCORE', active, '-inf', now, 'LIMIT', 0, limit)
+if #expired == 0 then
+  return {}
+end
+make_room()
+redis.call('ZREM', active, unpack(expired))
+
+local function take_back(id, found)
+  local record = prefix .. 'task:' .. id
+  local delivery, worker = string.match(found[2] or '0::', '^(%d+):(.*):[^:]*$')
+  local crashes = redis.call('HINCRBY', record, 'crashes', 1)
+  redis.call('HSET', record, 'token', delivery .. '::', 'since_ms', now)
+  remember(id, string.format('{"outcome":"crash","crashes":%d,"worker":"%s","started_ms":%s}', crashes, worker, found[5] or 0))
+  redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'lease_lost', 'id', id, 'worker', worker, 'crashes', crashes, 'at_ms', now)
+  local where
+  if found[3] then
+    redis.call('HSET', record, 'state', 'CANCELLED', 'finished_ms', now, 'error', '{"type":"Cancelled","message":"cancelled; its worker died"}')
+    redis.call('ZADD', cancelled, now, id)
+    ended(id, 'CANCELLED', found[4], found[6])
+    where = 'cancelled'
+  elseif crashes >= max_crashes then
+    local why = cjson.encode({ type = 'Poison', message = string.format('its worker died %d times while it ran', crashes) })
+    redis.call('HSET', record, 'state', 'DLQ', 'finished_ms', now, 'error', why)
+    bury(id, { cause = 'poison', fingerprint = 'poison', error = why, crashes = crashes, worker = worker,
+      attempts = redis.call('HGET', record, 'attempts') or 0 })
+    if found[6] then
+      redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, 'DLQ')
+    end
+    where = 'poison'
+  elseif crashes >= 2 then
+    redis.call('HSET', record, 'state', 'PENDING', 'lane', 'suspects')
+    redis.call('RPUSH', suspects, id)
+    where = 'suspects'
+  else
+    redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry')
+    redis.call('LPUSH', retry, id)
+    where = 'retry'
+  end
+  return where, worker
+end
+
+local reply = {}
+for i = #expired, 1, -1 do
+  local id = expired[i]
+  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'cancel', 'key', 'started_ms', 'watched')
+  local where, worker = 'ghost', ''
+  if found.err then
+    quarantine(id, found.err)
+  elseif found[1] == 'ACTIVE' then
+    where, worker = take_back(id, found)
+  end
+  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, where, worker
+end
+redis.call('ZADD', marker, 0, 'work')
+return reply

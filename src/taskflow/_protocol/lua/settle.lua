@@ -1,0 +1,150 @@
+-- settle.lua: give each finished run its one move, if its token still holds.
+--
+-- Moves    ACTIVE -> COMPLETED, SCHEDULED, DLQ, FAILED, CANCELLED or PENDING
+-- KEYS[1]  active     zset, task id -> lease end (ms)
+-- KEYS[2]  completed  zset, task id -> end time (ms)
+-- KEYS[3]  scheduled  zset, task id -> due time (ms)
+-- KEYS[4]  failed     zset, task id -> end time (ms)
+-- KEYS[5]  cancelled  zset, task id -> end time (ms)
+-- KEYS[6]  marker     zset that wakes a waiting worker
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  count      of outcomes, 1..100; then four values for each:
+--                     id, token, verb, detail. Verbs and their details:
+--                     complete: the result as JSON text, '' for null
+--                     retry, snooze, dead, fail, cancel: a JSON object of
+--                       delay (ms), counts (0 or 1), misses, error, entry,
+--                       cause, fingerprint, traceback, as the verb needs
+--                     release: ''
+-- Touches  task:<id>, dlq:*, the list of the task's lane
+-- Returns  count when all were accepted; else a list of words, one per
+--          outcome: OK, STALE (another holds it, or none), GONE (deleted)
+-- Cost     O(n log m)
+-- Why      Checks all first and writes after. A repeat with the same token
+--          answers OK and writes nothing: the token stays on the record
+--          until the next hand-out, or until a lost lease voids it.
+local active, completed, scheduled = KEYS[1], KEYS[2], KEYS[3]
+local failed, cancelled, marker = KEYS[4], KEYS[5], KEYS[6]
+local count = tonumber(ARGV[3])
+-- @include clock
+-- @include roomy
+-- @include bury
+-- @include history
+-- @include lanes
+-- @include ending
+
+local words, refused, accepted, removed = {}, false, {}, {}
+for i = 1, count do
+  local at = i * 4
+  local id, token = ARGV[at], ARGV[at + 1]
+  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'key', 'watched', 'lane')
+  if found.err or not found[1] then
+    words[i], refused = 'GONE', true
+  elseif found[2] ~= token then
+    words[i], refused = 'STALE', true
+  else
+    words[i] = 'OK'
+    if found[1] == 'ACTIVE' then
+      accepted[#accepted + 1] = { id, ARGV[at + 2], ARGV[at + 3], found }
+      removed[#removed + 1] = id
+    end
+  end
+end
+if #accepted == 0 then
+  return refused and words or count
+end
+
+local function later(id, lane, delay)
+  local due = now + delay
+  redis.call('HSET', prefix .. 'task:' .. id, 'state', 'SCHEDULED', 'lane', lane)
+  redis.call('ZADD', scheduled, due, id)
+  if redis.call('ZRANGE', scheduled, 0, 0)[1] == id then
+    redis.call('ZADD', marker, due, 'due')
+  end
+end
+
+local function finish(id, state, home, error, found)
+  redis.call('HSET', prefix .. 'task:' .. id, 'state', state, 'error', error, 'finished_ms', now)
+  redis.call('ZADD', home, now, id)
+  ended(id, state, found[3], found[4])
+end
+
+local verbs = {}
+
+function verbs.retry(id, detail, found)
+  local record = prefix .. 'task:' .. id
+  if detail.counts == 1 then
+    redis.call('HINCRBY', record, 'attempts', 1)
+  end
+  redis.call('HSET', record, 'error', detail.error)
+  remember(id, detail.entry)
+  later(id, found[5] == 'suspects' and 'suspects' or 'retry', detail.delay)
+end
+
+function verbs.snooze(id, detail, found)
+  if detail.misses then
+    redis.call('HSET', prefix .. 'task:' .. id, 'misses', detail.misses)
+  end
+  remember(id, detail.entry)
+  later(id, found[5], detail.delay)
+end
+
+function verbs.dead(id, detail, found)
+  local record = prefix .. 'task:' .. id
+  if detail.counts == 1 then
+    redis.call('HINCRBY', record, 'attempts', 1)
+  end
+  redis.call('HSET', record, 'state', 'DLQ', 'error', detail.error, 'finished_ms', now)
+  remember(id, detail.entry)
+  local tally = redis.call('HMGET', record, 'attempts', 'crashes')
+  bury(id, { cause = detail.cause, fingerprint = detail.fingerprint, error = detail.error,
+    traceback = detail.traceback or '', attempts = tally[1] or 0, crashes = tally[2] or 0,
+    worker = string.match(found[2], '^%d+:(.*):[^:]*$') })
+  if found[4] then
+    redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, 'DLQ')
+  end
+end
+
+function verbs.fail(id, detail, found)
+  if detail.counts == 1 then
+    redis.call('HINCRBY', prefix .. 'task:' .. id, 'attempts', 1)
+  end
+  remember(id, detail.entry)
+  finish(id, 'FAILED', failed, detail.error, found)
+end
+
+function verbs.cancel(id, detail, found)
+  remember(id, detail.entry)
+  finish(id, 'CANCELLED', cancelled, detail.error, found)
+end
+
+-- A hand-back used no attempt and goes to the head of its lane.
+function verbs.release(id, _, found)
+  redis.call('HSET', prefix .. 'task:' .. id, 'state', 'PENDING', 'since_ms', now)
+  redis.call('LPUSH', lane_list(found[5]), id)
+  redis.call('ZADD', marker, 0, 'work')
+end
+
+make_room()
+redis.call('ZREM', active, unpack(removed))
+local done = {}
+for _, item in ipairs(accepted) do
+  local id, verb, detail, found = item[1], item[2], item[3], item[4]
+  if verb == 'complete' then
+    if detail == '' then
+      redis.call('HSET', prefix .. 'task:' .. id, 'state', 'COMPLETED', 'finished_ms', now)
+    else
+      redis.call('HSET', prefix .. 'task:' .. id, 'state', 'COMPLETED', 'finished_ms', now, 'result', detail)
+    end
+    done[#done + 1], done[#done + 2] = now, id
+    if found[3] or found[4] then
+      ended(id, 'COMPLETED', found[3], found[4])
+    end
+  else
+    verbs[verb](id, detail ~= '' and cjson.decode(detail) or nil, found)
+  end
+end
+if #done > 0 then
+  redis.call('ZADD', completed, unpack(done))
+end
+return refused and words or count

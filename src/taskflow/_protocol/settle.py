@@ -1,0 +1,275 @@
+"""Give finished runs their one move, and renew or report what still runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from attrs import frozen
+
+from taskflow._codec import to_json
+from taskflow._protocol import scripts
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import Claim, ErrorFacts, Outcome
+
+MOST_PER_CALL = 100
+
+SettleWord = Literal["OK", "STALE", "GONE"]
+"""Accepted (or a repeat); another holds the task, or none; deleted."""
+
+ExtendWord = Literal["OK", "CANCEL", "STALE", "GONE"]
+"""Renewed; renewed and asked to stop; another holds the task; deleted."""
+
+_SETTLE_WORDS: dict[bytes, SettleWord] = {b"OK": "OK", b"STALE": "STALE", b"GONE": "GONE"}
+_EXTEND_WORDS: dict[bytes, ExtendWord] = {
+    b"OK": "OK",
+    b"CANCEL": "CANCEL",
+    b"STALE": "STALE",
+    b"GONE": "GONE",
+}
+
+
+def complete(claim: Claim, result: bytes) -> Outcome:
+    """Say that the task ended with *result* (JSON)."""
+    return Outcome(
+        claim.id, claim.token, "complete", b"" if result == b"null" else result
+    )
+
+
+def release(claim: Claim) -> Outcome:
+    """Hand the task back unharmed, to the head of its lane."""
+    return Outcome(claim.id, claim.token, "release", b"")
+
+
+def retry(
+    claim: Claim,
+    error: ErrorFacts,
+    *,
+    delay: float,
+    counts: bool,
+    entry: Mapping[str, Any],
+) -> Outcome:
+    """Say that the attempt failed and the next may start after *delay* seconds."""
+    detail = {
+        "delay": _to_ms(delay),
+        "counts": int(counts),
+        "error": error.to_json(),
+        "entry": _line("retry", entry),
+    }
+    return Outcome(claim.id, claim.token, "retry", to_json(detail))
+
+
+def snooze(
+    claim: Claim, *, delay: float, entry: Mapping[str, Any], misses: int | None = None
+) -> Outcome:
+    """Say that the task wants to run again after *delay* seconds; no attempt used."""
+    detail: dict[str, Any] = {"delay": _to_ms(delay), "entry": _line("snooze", entry)}
+    if misses is not None:
+        detail["misses"] = misses
+    return Outcome(claim.id, claim.token, "snooze", to_json(detail))
+
+
+def dead_letter(
+    claim: Claim,
+    error: ErrorFacts,
+    *,
+    cause: str,
+    counts: bool,
+    entry: Mapping[str, Any],
+) -> Outcome:
+    """Say that the task shall wait for a person."""
+    detail = {
+        "counts": int(counts),
+        "cause": cause,
+        "fingerprint": error.fingerprint,
+        "error": error.to_json(),
+        "traceback": error.traceback,
+        "entry": _line("dead", entry),
+    }
+    return Outcome(claim.id, claim.token, "dead", to_json(detail))
+
+
+def fail(
+    claim: Claim, error: ErrorFacts, *, counts: bool, entry: Mapping[str, Any]
+) -> Outcome:
+    """Say that the task ended badly and wants no dead letter."""
+    detail = {
+        "counts": int(counts),
+        "error": error.to_json(),
+        "entry": _line("fail", entry),
+    }
+    return Outcome(claim.id, claim.token, "fail", to_json(detail))
+
+
+def cancel(claim: Claim, error: ErrorFacts, *, entry: Mapping[str, Any]) -> Outcome:
+    """Say that the task stopped on request."""
+    detail = {"error": error.to_json(), "entry": _line("cancel", entry)}
+    return Outcome(claim.id, claim.token, "cancel", to_json(detail))
+
+
+def _line(outcome: str, entry: Mapping[str, Any]) -> str:
+    return to_json({"outcome": outcome, **entry}).decode()
+
+
+def _to_ms(seconds: float) -> int:
+    return max(0, -int(-seconds * 1000 // 1))
+
+
+def settle(
+    keys: Keys, outcomes: Sequence[Outcome], *, now_ms: int = 0
+) -> Operation[list[SettleWord]]:
+    """Describe giving each of *outcomes* its move, if its token still holds.
+
+    Sent again, it answers the same words and writes nothing more.
+
+    Args:
+        keys: Of the prefix in use.
+        outcomes: 1 to 100.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply holds one word per outcome: ``OK``, ``STALE``
+        (the lease was lost; nothing was written) or ``GONE`` (deleted).
+
+    Raises:
+        ValueError: *outcomes* is empty or longer than 100.
+
+    Source:
+        ``_protocol/lua/settle.lua``; O(n log m).
+    """
+    if not 1 <= len(outcomes) <= MOST_PER_CALL:
+        message = f"1 to {MOST_PER_CALL} outcomes, got {len(outcomes)}"
+        raise ValueError(message)
+    args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(outcomes)]
+    for outcome in outcomes:
+        args.extend(outcome)
+    count = len(outcomes)
+
+    def decode(reply: Any) -> list[SettleWord]:
+        if isinstance(reply, int):
+            return ["OK"] * count
+        return [_SETTLE_WORDS[word] for word in reply]
+
+    return Operation(
+        scripts.load("settle"),
+        (
+            keys.active,
+            keys.completed,
+            keys.scheduled,
+            keys.failed,
+            keys.cancelled,
+            keys.marker,
+        ),
+        tuple(args),
+        decode,
+    )
+
+
+def extend(
+    keys: Keys, leases: Sequence[tuple[str, str]], *, lease_ms: int, now_ms: int = 0
+) -> Operation[list[ExtendWord]]:
+    """Describe renewing *leases*.
+
+    Args:
+        keys: Of the prefix in use.
+        leases: Pairs of task id and token, 1 to 100.
+        lease_ms: From now, in ms.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply holds one word per lease: ``OK``, ``CANCEL``
+        (renewed, and the task is asked to stop), ``STALE`` or ``GONE``.
+
+    Raises:
+        ValueError: *leases* is empty or longer than 100.
+
+    Source:
+        ``_protocol/lua/extend.lua``; O(n log m).
+    """
+    if not 1 <= len(leases) <= MOST_PER_CALL:
+        message = f"1 to {MOST_PER_CALL} leases, got {len(leases)}"
+        raise ValueError(message)
+    args: list[str | int | float | bytes] = [now_ms, keys.prefix, lease_ms, len(leases)]
+    for lease in leases:
+        args.extend(lease)
+    count = len(leases)
+
+    def decode(reply: Any) -> list[ExtendWord]:
+        if isinstance(reply, int):
+            return ["OK"] * count
+        return [_EXTEND_WORDS[word] for word in reply]
+
+    return Operation(scripts.load("extend"), (keys.active,), tuple(args), decode)
+
+
+def unrenewed(
+    keys: Keys, *, worker: str, horizon_ms: int, limit: int = 100, now_ms: int = 0
+) -> Operation[list[tuple[str, str]]]:
+    """Describe finding leases of *worker* that end within *horizon_ms*.
+
+    A worker that renews all it knows of is left with those it does not.
+
+    Returns:
+        An operation whose reply holds pairs of task id and token.
+
+    Source:
+        ``_protocol/lua/unrenewed.lua``; O(log m + limit).
+    """
+
+    def decode(reply: list[bytes]) -> list[tuple[str, str]]:
+        texts = [item.decode() for item in reply]
+        return list(zip(texts[::2], texts[1::2], strict=True))
+
+    return Operation(
+        scripts.load("unrenewed"),
+        (keys.active,),
+        (now_ms, keys.prefix, worker, horizon_ms, limit),
+        decode,
+    )
+
+
+@frozen
+class Note:
+    """What a running task reports about itself.
+
+    Attributes:
+        number: Of the report within the claim, from 1; a repeat is dropped.
+        progress: JSON object, or empty.
+        usage: Amounts to add up.
+        annotations: JSON text by name.
+        checkpoint: JSON text, or empty.
+        chunks: Emitted texts, in order.
+    """
+
+    number: int
+    progress: bytes = b""
+    usage: Mapping[str, float] | None = None
+    annotations: Mapping[str, str] | None = None
+    checkpoint: bytes = b""
+    chunks: tuple[str, ...] = ()
+
+
+def note(
+    keys: Keys, task_id: str, token: str, report: Note, *, now_ms: int = 0
+) -> Operation[SettleWord]:
+    """Describe storing *report*, if the token still holds.
+
+    Source:
+        ``_protocol/lua/note.lua``; O(n) for n chunks.
+    """
+    return Operation(
+        scripts.load("note"),
+        (keys.task(task_id), keys.emitted(task_id)),
+        (
+            now_ms,
+            keys.prefix,
+            token,
+            report.number,
+            report.progress,
+            to_json(dict(report.usage)) if report.usage else b"",
+            to_json(dict(report.annotations)) if report.annotations else b"",
+            report.checkpoint,
+            len(report.chunks),
+            *report.chunks,
+        ),
+        _SETTLE_WORDS.__getitem__,
+    )

@@ -1,0 +1,170 @@
+"""What keeps the queues in order: promote, reap, prune, adopt, and beats."""
+
+from typing import Any, NamedTuple
+
+from attrs import frozen
+
+from taskflow._protocol import scripts
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+
+MOST_PER_CALL = 100
+
+
+@frozen
+class PromoteReply:
+    """What a promotion brought.
+
+    Attributes:
+        now_ms: The server's time, in ms.
+        moved: Tasks that are waiting now.
+        next_due_ms: When the next one is due, in ms; 0 = none is scheduled.
+    """
+
+    now_ms: int
+    moved: int
+    next_due_ms: int
+
+
+class Reaped(NamedTuple):
+    """A task taken back from a worker that stopped renewing its lease.
+
+    Attributes:
+        id: Of the task.
+        where: ``retry``, ``suspects``, ``poison``, ``cancelled`` or ``ghost``.
+        worker: Id of the worker that held it.
+    """
+
+    id: str
+    where: str
+    worker: str
+
+
+def promote(
+    keys: Keys, *, limit: int = MOST_PER_CALL, now_ms: int = 0
+) -> Operation[PromoteReply]:
+    """Describe bringing up to *limit* due tasks to their lanes.
+
+    Source:
+        ``_protocol/lua/promote.lua``; O(n log m).
+    """
+
+    def decode(reply: list[Any]) -> PromoteReply:
+        return PromoteReply(int(reply[0]), int(reply[1]), int(float(reply[2])))
+
+    return Operation(
+        scripts.load("promote"),
+        (keys.scheduled,),
+        (now_ms, keys.prefix, limit),
+        decode,
+    )
+
+
+def reap(
+    keys: Keys, *, max_crashes: int, limit: int = MOST_PER_CALL, now_ms: int = 0
+) -> Operation[list[Reaped]]:
+    """Describe taking back up to *limit* tasks whose lease has ended.
+
+    Args:
+        keys: Of the prefix in use.
+        max_crashes: Lost leases at which a task is poison, from 1.
+        limit: Most leases to take back, 1 to 100.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply says where each task went.
+
+    Source:
+        ``_protocol/lua/reap.lua``; O(n log m).
+    """
+
+    def decode(reply: list[bytes]) -> list[Reaped]:
+        texts = [item.decode() for item in reply]
+        return [Reaped(*texts[at : at + 3]) for at in range(0, len(texts), 3)]
+
+    return Operation(
+        scripts.load("reap"),
+        (
+            keys.active,
+            keys.retry,
+            keys.suspects,
+            keys.cancelled,
+            keys.marker,
+            keys.events,
+        ),
+        (now_ms, keys.prefix, limit, max_crashes),
+        decode,
+    )
+
+
+def prune(
+    keys: Keys, home: str, *, keep_ms: int, limit: int = MOST_PER_CALL, now_ms: int = 0
+) -> Operation[int]:
+    """Describe forgetting up to *limit* tasks of *home* that ended *keep_ms* ago.
+
+    Args:
+        keys: Of the prefix in use.
+        home: Key of the home of COMPLETED, FAILED or CANCELLED tasks.
+        keep_ms: How long they are kept, in ms.
+        limit: Most tasks to forget, 1 to 100.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply is how many were forgotten.
+
+    Source:
+        ``_protocol/lua/prune.lua``; O(n log m).
+    """
+    return Operation(
+        scripts.load("prune"),
+        (home, keys.workers),
+        (now_ms, keys.prefix, keep_ms, limit),
+        int,
+    )
+
+
+def adopt(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[bool]:
+    """Describe giving a task that stands in no home its home back.
+
+    Source:
+        ``_protocol/lua/adopt.lua``; O(length of the waiting lists).
+    """
+    return Operation(
+        scripts.load("adopt"),
+        (keys.active, keys.scheduled, keys.retry, keys.marker),
+        (now_ms, keys.prefix, task_id),
+        bool,
+    )
+
+
+@frozen
+class BeatReply:
+    """What a beat brought.
+
+    Attributes:
+        now_ms: The server's time, in ms.
+        drain: Whether somebody asked the worker to finish and stop.
+    """
+
+    now_ms: int
+    drain: bool
+
+
+def beat(
+    keys: Keys, *, worker: str, info: bytes, ttl_ms: int, now_ms: int = 0
+) -> Operation[BeatReply]:
+    """Describe saying that *worker* lives; empty *info* says goodbye.
+
+    Source:
+        ``_protocol/lua/beat.lua``; O(log w) for w workers.
+    """
+
+    def decode(reply: list[Any]) -> BeatReply:
+        return BeatReply(int(reply[0]), bool(int(reply[1])))
+
+    return Operation(
+        scripts.load("beat"),
+        (keys.heartbeat(worker), keys.worker(worker), keys.workers),
+        (now_ms, keys.prefix, worker, ttl_ms, info),
+        decode,
+    )
