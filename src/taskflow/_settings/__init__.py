@@ -1,0 +1,22 @@
+"""Settings: defaults, bounds and units, and the only reader of the environment."""
+
+from taskflow._settings.environment import load_settings
+from taskflow._settings.kinds import mask_url, read_duration
+from taskflow._settings.settings import (
+    LogSettings,
+    QueueSettings,
+    RedisSettings,
+    Settings,
+    WorkerSettings,
+)
+
+__all__ = [
+    "LogSettings",
+    "QueueSettings",
+    "RedisSettings",
+    "Settings",
+    "WorkerSettings",
+    "load_settings",
+    "mask_url",
+    "read_duration",
+]

@@ -1,0 +1,266 @@
+"""The settings themselves: one frozen class per concern.
+
+A setting is one `_option` line: its default, its kind and the variables that set
+it. To add a setting, add that line and its sentence in the class docstring.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from attrs import Factory, field, fields, frozen
+
+from taskflow._settings.kinds import (
+    Address,
+    Choice,
+    Duration,
+    Kind,
+    Ratio,
+    Text,
+    WholeNumber,
+)
+from taskflow.errors import ConfigurationError
+
+_HOUR: Final = 3600.0
+_DAY: Final = 86_400.0
+_YEAR: Final = 31_536_000.0
+_MIB: Final = 1_048_576
+
+_DEPTH: Final = WholeNumber(1, 10**9)
+_LIMIT: Final = Duration(0.01, _YEAR)
+
+
+def _option(default: object, kind: Kind, *variables: str) -> Any:  # noqa: ANN401
+    """Declare a setting; Any because attrs' own ``field`` answers that too."""
+
+    def read_leniently(value: object) -> object:
+        try:
+            return kind.read(value)
+        except ValueError:
+            return value  # reported by Checked, together with the others
+
+    return field(
+        default=default,
+        converter=read_leniently,
+        repr=kind.show,
+        metadata={"kind": kind, "variables": variables},
+    )
+
+
+@frozen
+class Checked:
+    """A class of settings that refuses to exist with a mistake in it."""
+
+    def __attrs_post_init__(self) -> None:
+        problems: list[str] = []
+        for attribute in fields(type(self)):
+            kind: Kind = attribute.metadata["kind"]
+            value = getattr(self, attribute.name)
+            if value is None and attribute.default is None:
+                continue
+            try:
+                kind.read(value)
+            except ValueError as error:
+                problems.append(f"{attribute.name}={kind.show(value)}: must be {error}")
+        if problems or (problems := list(self._conflicts())):
+            raise ConfigurationError(problems)
+
+    def _conflicts(self) -> Iterator[str]:
+        """Name the settings that are each right and contradict one another."""
+        return iter(())
+
+
+@frozen
+class RedisSettings(Checked):
+    """Where Redis is.
+
+    Attributes:
+        url: Address of the server, see ``TaskFlow``; None for the embedded one.
+            A password in it is masked in ``repr``. ``REDIS_URL``.
+        prefix: Stands before every key, at most 128 characters. Default none, the
+            plain names; a Cluster needs a hash tag such as ``{myapp}:``.
+            ``TASKFLOW_PREFIX``.
+    """
+
+    url: str | None = _option(
+        None,
+        Address(
+            r"(?s)[a-z][a-z0-9+.-]*://.*",
+            "a URL such as redis://localhost:6379/0, rediss://, unix:///PATH, "
+            "embedded://PATH or memory://",
+        ),
+        "REDIS_URL",
+    )
+    prefix: str = _option(
+        "",
+        Text(
+            r"(?:[A-Za-z0-9_.:-]|\{[A-Za-z0-9_.:-]+\}){0,128}",
+            "letters, digits, '_', '.', ':', '-' and a hash tag in braces, "
+            "at most 128 of them",
+        ),
+        "TASKFLOW_PREFIX",
+    )
+
+
+def _default_critical(queue: "QueueSettings") -> int:
+    # A warning depth that is wrong is reported as such, and not a second time here.
+    try:
+        warning = _DEPTH.read(queue.retry_queue_warning)
+    except ValueError:
+        return 5000
+    return max(5000, 5 * warning)
+
+
+@frozen
+class QueueSettings(Checked):
+    """How tasks wait, come back and are kept.
+
+    Attributes:
+        default_retry_ratio: The retry lane's share of claims while both lanes wait
+            and the retry lane is short, 0.01 to 0.99. ``DEFAULT_RETRY_RATIO``.
+        retry_queue_warning: Waiting retries from which on that share shrinks,
+            1 to a billion. ``RETRY_QUEUE_WARNING``.
+        retry_queue_critical: Waiting retries from which on it is smallest; above
+            *retry_queue_warning*. Default 5000, or five times the warning where
+            that is more. ``RETRY_QUEUE_CRITICAL``.
+        max_task_age: Seconds since the first enqueue after which a failed attempt
+            is not retried any more, 1 s to 10 years. ``MAX_TASK_AGE``.
+        max_retries: Retries of a task that names no number itself, 0 to 1000.
+            ``MAX_RETRIES``.
+        result_ttl: Seconds for which finished records are kept, 1 s to 10 years,
+            or 0: for ever. ``RESULT_TTL``.
+        max_payload_bytes: Most bytes of encoded arguments, and of an encoded
+            result, 64 to 512 MiB. ``TASKFLOW_MAX_PAYLOAD_BYTES``.
+    """
+
+    default_retry_ratio: float = _option(0.30, Ratio(0.01, 0.99), "DEFAULT_RETRY_RATIO")
+    retry_queue_warning: int = _option(1000, _DEPTH, "RETRY_QUEUE_WARNING")
+    retry_queue_critical: int = _option(
+        Factory(_default_critical, takes_self=True),
+        WholeNumber(2, 10**10),
+        "RETRY_QUEUE_CRITICAL",
+    )
+    max_task_age: float = _option(7200.0, Duration(1.0, 10 * _YEAR), "MAX_TASK_AGE")
+    max_retries: int = _option(3, WholeNumber(0, 1000), "MAX_RETRIES")
+    result_ttl: float = _option(
+        7 * _DAY, Duration(1.0, 10 * _YEAR, zero="for ever"), "RESULT_TTL"
+    )
+    max_payload_bytes: int = _option(
+        _MIB, WholeNumber(64, 512 * _MIB, "bytes"), "TASKFLOW_MAX_PAYLOAD_BYTES"
+    )
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.retry_queue_critical <= self.retry_queue_warning:
+            yield (
+                f"retry_queue_critical={self.retry_queue_critical} must be above "
+                f"retry_queue_warning={self.retry_queue_warning} "
+                "(RETRY_QUEUE_CRITICAL, RETRY_QUEUE_WARNING)"
+            )
+
+
+def _default_soft_limit(worker: "WorkerSettings") -> float:
+    try:
+        hard = _LIMIT.read(worker.time_limit)
+    except ValueError:
+        return 600.0
+    return min(600.0, hard)
+
+
+@frozen
+class WorkerSettings(Checked):
+    """How a worker works.
+
+    Attributes:
+        concurrency: Bodies that run at once in one process, 1 to 10,000.
+            ``CELERY_WORKER_CONCURRENCY``, ``WORKER_CONCURRENCY``.
+        processes: Worker processes under one supervisor, 1 to 512.
+            ``TASKFLOW_PROCESSES``.
+        time_limit: Seconds after which an attempt is ended, 10 ms to 1 year.
+            ``CELERY_TASK_TIME_LIMIT``.
+        soft_time_limit: Seconds after which a body is told to end, 10 ms to 1 year,
+            at most *time_limit*. Default 600 s, or *time_limit* where that is
+            less. ``CELERY_TASK_SOFT_TIME_LIMIT``.
+        stop_grace_period: Seconds from the request to stop until the platform
+            kills, 10 ms to 1 day, or 0: hand back at once.
+            ``WORKER_STOP_GRACE_PERIOD``.
+        lease: Seconds a worker holds a task without renewing, 100 ms to 1 hour. It
+            renews three times as often. ``TASKFLOW_LEASE``.
+        max_crashes: Lost leases after which a task is dead-lettered as poison,
+            1 to 1000. ``TASKFLOW_MAX_CRASHES``.
+        executor: What runs the bodies: ``asyncio``. ``TASKFLOW_EXECUTOR``.
+        app: A host's ``TaskFlow`` or ``Registry`` as ``module:attribute``; None for
+            the default registry and the plugins only. ``TASKFLOW_APP``.
+    """
+
+    concurrency: int = _option(
+        10,
+        WholeNumber(1, 10_000),
+        "CELERY_WORKER_CONCURRENCY",
+        "WORKER_CONCURRENCY",
+    )
+    processes: int = _option(1, WholeNumber(1, 512), "TASKFLOW_PROCESSES")
+    time_limit: float = _option(900.0, _LIMIT, "CELERY_TASK_TIME_LIMIT")
+    soft_time_limit: float = _option(
+        Factory(_default_soft_limit, takes_self=True),
+        _LIMIT,
+        "CELERY_TASK_SOFT_TIME_LIMIT",
+    )
+    stop_grace_period: float = _option(
+        30.0,
+        Duration(0.01, _DAY, zero="hand back at once"),
+        "WORKER_STOP_GRACE_PERIOD",
+    )
+    lease: float = _option(15.0, Duration(0.1, _HOUR), "TASKFLOW_LEASE")
+    max_crashes: int = _option(3, WholeNumber(1, 1000), "TASKFLOW_MAX_CRASHES")
+    executor: str = _option("asyncio", Choice(("asyncio",)), "TASKFLOW_EXECUTOR")
+    app: str | None = _option(
+        None,
+        Text(
+            r"[^\W\d][\w.]*:[^\W\d][\w.]*",
+            "module:attribute, such as shop.tasks:flow",
+        ),
+        "TASKFLOW_APP",
+    )
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.soft_time_limit > self.time_limit:
+            yield (
+                f"soft_time_limit={self.soft_time_limit} must not be above "
+                f"time_limit={self.time_limit} "
+                "(CELERY_TASK_SOFT_TIME_LIMIT, CELERY_TASK_TIME_LIMIT)"
+            )
+
+
+@frozen
+class LogSettings(Checked):
+    """What the commands log; the import configures nothing.
+
+    Attributes:
+        level: Least severity that is shown, a name of the standard library's.
+            ``LOG_LEVEL``.
+        format: ``text`` for people, ``json`` for machines: one object per line.
+            ``TASKFLOW_LOG_FORMAT``.
+    """
+
+    level: str = _option(
+        "INFO",
+        Choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        "LOG_LEVEL",
+    )
+    format: str = _option("text", Choice(("text", "json")), "TASKFLOW_LOG_FORMAT")
+
+
+@frozen
+class Settings:
+    """All settings of one process.
+
+    Attributes:
+        redis: Where Redis is.
+        queue: How tasks wait, come back and are kept.
+        worker: How a worker works.
+        log: What the commands log.
+    """
+
+    redis: RedisSettings = field(factory=RedisSettings)
+    queue: QueueSettings = field(factory=QueueSettings)
+    worker: WorkerSettings = field(factory=WorkerSettings)
+    log: LogSettings = field(factory=LogSettings)
