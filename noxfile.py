@@ -1,0 +1,268 @@
+"""What must hold, one session per promise; ``nox`` alone runs the default ones.
+
+The sessions run on the Python that runs nox. Where other Pythons of the
+classifiers are on the PATH, `pythons` runs the fast suites on each of them.
+No server has to be installed: the one the tests use comes in a wheel.
+"""
+
+import ast
+import doctest
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False  # also where CI is set
+nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+WHEELS = ROOT / ".nox" / "wheels"
+
+SOURCES = ("src", "tests", "docs", "examples", "noxfile.py")
+FAST_SUITES = ("unit", "protocol", "summarize")
+EXAMPLE_SECONDS = 60
+
+
+def _other_pythons() -> list[str]:
+    """Find the supported Pythons on the PATH, less the one that runs nox.
+
+    Each is started once: the shim of a version manager is on the PATH also for a
+    Python that it then refuses to run.
+
+    Returns:
+        Versions such as ``3.12``, oldest first.
+    """
+    found: list[str] = []
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in nox.project.python_versions(PYPROJECT):
+        path = shutil.which(f"python{version}")
+        if version == running or path is None:
+            continue
+        started = subprocess.run(  # noqa: S603
+            [path, "-c", ""], check=False, capture_output=True
+        )
+        if started.returncode == 0:
+            found.append(version)
+    return found
+
+
+OTHER_PYTHONS = _other_pythons()
+
+
+def _existing(*paths: str) -> list[str]:
+    return [path for path in paths if (ROOT / path).exists()]
+
+
+def _suites(*names: str) -> list[str]:
+    return _existing(*(f"tests/{name}" for name in names))
+
+
+def _install(session: nox.Session, *groups: str, extras: str = "") -> None:
+    """Install the wheel, as a user gets it, and the dependency *groups*.
+
+    Args:
+        session: The session to install into.
+        *groups: Names of dependency groups.
+        extras: Extras of the wheel, separated by commas.
+    """
+    session.install("build", "hatchling")
+    WHEELS.mkdir(parents=True, exist_ok=True)
+    for old in WHEELS.glob("*.whl"):
+        old.unlink()
+    session.run(
+        *("python", "-m", "build", "--wheel", "--no-isolation"),
+        *("--outdir", str(WHEELS), str(ROOT)),
+        silent=True,
+    )
+    (wheel,) = WHEELS.glob("*.whl")
+    dependencies = nox.project.dependency_groups(PYPROJECT, *groups)
+    session.install(f"{wheel}[{extras}]" if extras else str(wheel), *dependencies)
+    # Once more without its dependencies: the version is the same as that of the
+    # wheel of the last run, which a reused environment would keep.
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+
+
+def _install_editable(session: nox.Session, *groups: str) -> None:
+    dependencies = nox.project.dependency_groups(PYPROJECT, *groups)
+    session.install("--editable", ".[all]", *dependencies)
+
+
+def _lint(session: nox.Session) -> None:
+    paths = _existing(*SOURCES)
+    session.run("ruff", "format", "--check", *paths)
+    session.run("ruff", "check", *paths)
+    session.run("codespell", *paths, *_existing("README.md", "CHANGELOG.md", ".github"))
+    session.run("validate-pyproject", "pyproject.toml")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatted, ruff clean, spelling, valid pyproject, one version everywhere."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    _lint(session)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Imports run one way, and each third party has its door."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.install("--editable", ".", "--no-deps")
+    session.run("lint-imports")
+
+
+@nox.session
+@nox.parametrize("checker", ["mypy", "pyright"])
+def types(session: nox.Session, checker: str) -> None:
+    """Strict source, inferred API; pyright also asks the wheel for 100 %."""
+    if checker == "mypy":
+        _install_editable(session, "lint", "test")
+        session.run("mypy")
+        return
+    _install(session, "lint", "test", extras="all")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "taskflow", "--ignoreexternal")
+
+
+@nox.session
+@nox.parametrize("extras", ["bare", "all"])
+def tests(session: nox.Session, extras: str) -> None:
+    """Test the wheel, everything with all extras, the fast suites with none."""
+    if extras == "bare":
+        _install(session, "test")
+        session.run("pytest", *(session.posargs or _bare_suites()))
+        return
+    _install(session, "test", extras="all")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    if not session.posargs:
+        session.run("coverage", "report")
+
+
+def _bare_suites() -> list[str]:
+    return [*_suites(*FAST_SUITES, "integration"), "tests/test_public_api.py"]
+
+
+if OTHER_PYTHONS:
+
+    @nox.session(python=OTHER_PYTHONS)
+    def pythons(session: nox.Session) -> None:
+        """Test the wheel with no extras on every other Python that is here."""
+        _install(session, "test")
+        session.run("pytest", *(session.posargs or _bare_suites()))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build without a warning; every snippet runs."""
+    _install(session, "docs", "test", extras="all")
+    session.run(
+        *("sphinx-build", "-n", "-T", "-W", "--keep-going", "-q"),
+        *("docs", "docs/_build/html"),
+    )
+    session.run("pytest", "-p", "no:randomly", "docs", *session.posargs)
+    if _existing("README.md"):
+        session.run(
+            *("pytest", "-p", "no:randomly", "-p", "conftest", "README.md"),
+            env={"PYTHONPATH": "docs"},
+        )
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Print what each script's docstring says after ``Output:``."""
+    _install(session, extras="all")
+    scripts = sorted((ROOT / "examples").glob("*.py"))
+    session.chdir(session.create_tmp())
+    for script in scripts:
+        expected = _documented_output(script)
+        if expected is None:
+            session.error(f"{script.name} has no Output: block in its docstring")
+        printed = session.run(
+            *("python", "-W", "error", str(script)),
+            silent=True,
+            stderr=None,
+            env={"REDIS_URL": "", "PYTHONIOENCODING": "utf-8"},
+        )
+        if not _same_output(expected, str(printed)):
+            session.error(f"{script.name} printed\n{printed}\nand not\n{expected}")
+
+
+def _documented_output(script: Path) -> str | None:
+    """Read the block below the line ``Output:``, which ends the docstring."""
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    _, marker, block = text.partition("\nOutput:\n")
+    lines = [line.removeprefix("    ") for line in block.strip("\n").splitlines()]
+    return "\n".join(lines) + "\n" if marker else None
+
+
+def _same_output(expected: str, printed: str) -> bool:
+    """Compare as doctest does: ``...`` stands for whatever differs each time."""
+    options = doctest.ELLIPSIS | doctest.REPORT_NDIFF
+    return doctest.OutputChecker().check_output(expected, printed, options)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build, check the contents, import and start the commands far from ``src/``."""
+    _install(session)
+    session.chdir(session.create_tmp())
+    session.run("python", "-W", "error", "-c", "import taskflow, taskflow_summarize")
+    session.run("taskflow-worker", "--help", silent=True)
+    session.run("taskflow", "--help", silent=True)
+
+
+@nox.session(default=False)
+def quick(session: nox.Session) -> None:
+    """Lint, imports, types, unit and protocol tests: before every commit."""
+    _install_editable(session, "lint", "test")
+    _lint(session)
+    session.run("lint-imports")
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pytest", "-q", *_suites("unit", "protocol"), *session.posargs)
+
+
+@nox.session(default=False)
+def servers(session: nox.Session) -> None:
+    """Run the suites that need a server on each server there is.
+
+    A Redis of your own joins in by its address in ``TASKFLOW_TEST_REDIS_URL``; its
+    keys under the prefix of the tests are deleted.
+    """
+    _install(session, "test", extras="all")
+    suites = _suites("protocol", "conformance", "property", "acceptance")
+    for kind in ("memory", "embedded", "redis"):
+        if kind == "redis" and not os.environ.get("TASKFLOW_TEST_REDIS_URL"):
+            session.log("TASKFLOW_TEST_REDIS_URL is not set: no redis:// run")
+            continue
+        session.run(
+            *("pytest", *(session.posargs or suites)),
+            env={"TASKFLOW_TEST_SERVERS": kind},
+        )
+
+
+@nox.session(default=False)
+def random(session: nox.Session) -> None:
+    """Shuffle the tests, with three seeds."""
+    _install(session, "test", extras="all")
+    session.install("pytest-randomly")
+    for seed in ("1", "2", "3"):
+        session.run(
+            *("pytest", "-q", f"--randomly-seed={seed}"),
+            *(session.posargs or _bare_suites()),
+        )
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure ours beside the peers; writes JSON, is never a gate."""
+    _install(session, "bench", "test", extras="all")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
