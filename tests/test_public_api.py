@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from types import ModuleType
 
 import pytest
@@ -100,25 +101,27 @@ def test_the_import_starts_nothing_and_opens_nothing(
     assert {"events": [], "threads": 1, "logging": True} == actual
 
 
-DRAWN = re.compile(r"^(?P<stem>(?:[│ ] {3})*)(?:[├└]── )?(?P<name>[A-Z]\w*)")
+ROOT = re.compile(r" *(?P<name>[A-Z]\w*)(?:\(Exception\))?")
+BRANCH = re.compile(r"(?P<stem>(?:[│ ] {3})*)[├└]── (?P<name>[A-Z]\w*).*")
 
 
 def drawn_tree() -> set[tuple[str, str]]:
     """Read the pairs (class, its parent) from the drawing in the docstring."""
+    drawing = textwrap.dedent(
+        "\n".join(
+            line
+            for line in inspect.cleandoc(errors.__doc__ or "").splitlines()
+            if "── " in line or ROOT.fullmatch(line)
+        )
+    )
     pairs: set[tuple[str, str]] = set()
-    parents: list[str] = []
-    for line in inspect.getdoc(errors).splitlines():  # type: ignore[union-attr]
-        if "── " not in line:
-            root = re.match(r"^([A-Z]\w*)\((\w+)\)(?: |$)", line)
-            if root:
-                parents = [root[1]]
-                pairs.add((root[1], root[2]))
-            continue
-        found = DRAWN.match(line)
-        assert found, f"cannot read the drawn line {line!r}"
-        depth = len(found["stem"]) // 4 + 1
-        pairs.add((found["name"], parents[depth - 1]))
-        parents[depth:] = [found["name"]]
+    path = ["Exception"]
+    for line in drawing.splitlines():
+        branch = BRANCH.fullmatch(line)
+        depth = len(branch["stem"]) // 4 + 2 if branch else 1
+        name = branch["name"] if branch else line.partition("(")[0]
+        pairs.add((name, path[depth - 1]))
+        path[depth:] = [name]
     return pairs
 
 
