@@ -1,1 +1,62 @@
-"""Background tasks that are not lost."""
+"""Background tasks that are not lost, and do not take the rest down with them.
+
+Declare a task with `task`, enqueue it through a `TaskFlow`, and run
+``taskflow-worker``. Importing this package opens no connection, reads no
+configuration and starts no thread.
+"""
+
+from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.flow import TaskFlow
+from taskflow._client.queues import Queues
+from taskflow._client.tasks import OrphanReport, TaskFilter, Tasks
+from taskflow._client.workers import Workers
+from taskflow._declare.context import Context
+from taskflow._declare.ports import use
+from taskflow._declare.registry import Registry, task
+from taskflow._declare.retry_policy import RetryPolicy, RetryRule
+from taskflow._declare.task import Call, Task, TaskHandle
+from taskflow._protocol.dead_letters import DeadLetterGroup
+from taskflow._protocol.inspect import Page, QueueStatus, WorkerStatus
+from taskflow._protocol.record import (
+    AttemptEntry,
+    DeadLetterRecord,
+    TaskRecord,
+    TaskSummary,
+)
+from taskflow._protocol.states import TaskState
+from taskflow._worker.worker import Worker
+from taskflow.errors import Cancel, DeadLetter, Retry, Snooze, TaskflowError
+
+__all__ = [
+    "AttemptEntry",
+    "Call",
+    "Cancel",
+    "Context",
+    "DeadLetter",
+    "DeadLetterGroup",
+    "DeadLetterRecord",
+    "DeadLetters",
+    "OrphanReport",
+    "Page",
+    "QueueStatus",
+    "Queues",
+    "Registry",
+    "Retry",
+    "RetryPolicy",
+    "RetryRule",
+    "Snooze",
+    "Task",
+    "TaskFilter",
+    "TaskFlow",
+    "TaskHandle",
+    "TaskRecord",
+    "TaskState",
+    "TaskSummary",
+    "TaskflowError",
+    "Tasks",
+    "Worker",
+    "WorkerStatus",
+    "Workers",
+    "task",
+    "use",
+]

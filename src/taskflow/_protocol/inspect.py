@@ -12,7 +12,7 @@ from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import (
     AttemptEntry,
-    DeadLetter,
+    DeadLetterRecord,
     TaskRecord,
     TaskSummary,
 )
@@ -186,9 +186,9 @@ def _history(text: bytes) -> tuple[AttemptEntry, ...]:
     return tuple(entries)
 
 
-def _letter(letter: dict[str, bytes]) -> DeadLetter:
+def _letter(letter: dict[str, bytes]) -> DeadLetterRecord:
     error_type, error_message = error_of(letter.get("error", b""))
-    return DeadLetter(
+    return DeadLetterRecord(
         cause=letter.get("cause", b"").decode(),
         fingerprint=letter.get("fingerprint", b"").decode(),
         error_type=error_type,
@@ -205,11 +205,13 @@ class Page:
 
     Attributes:
         items: In the order of the list; may be fewer than asked for.
+        positions: Cursor that continues after each item, in the same order.
         next_cursor: Give it back for the next page; empty at the end.
         examined: Entries that were looked at.
     """
 
     items: tuple[TaskSummary, ...]
+    positions: tuple[str, ...]
     next_cursor: str
     examined: int
 
@@ -256,8 +258,15 @@ def page(
             reply[at : at + _PAGE_FIELDS] for at in range(1, len(reply), _PAGE_FIELDS)
         ]
         wanted = _WAITING if kind == "list" else _ANY
-        items = tuple(_summary(row) for row in rows if row[2].decode() in wanted)
-        return Page(items, reply[0].decode(), len(rows))
+        skipped = int(after or 0) if kind == "list" else 0
+        items: list[TaskSummary] = []
+        positions: list[str] = []
+        for number, row in enumerate(rows, skipped + 1):
+            if row[2].decode() in wanted:
+                items.append(_summary(row))
+                here = f"{row[1].decode()} {items[-1].id}"
+                positions.append(str(number) if kind == "list" else here)
+        return Page(tuple(items), tuple(positions), reply[0].decode(), len(rows))
 
     return Operation(
         scripts.load("page"), (home,), (now_ms, keys.prefix, kind, after, limit), decode

@@ -104,7 +104,7 @@ class AttemptEntry:
 
 
 @frozen
-class DeadLetter:
+class DeadLetterRecord:
     """Why a task is in the dead-letter queue.
 
     Attributes:
@@ -224,4 +224,4 @@ class TaskRecord:
     annotations: dict[str, Any]
     key: str
     history: tuple[AttemptEntry, ...]
-    dead_letter: DeadLetter | None
+    dead_letter: DeadLetterRecord | None

@@ -138,6 +138,62 @@ def adopt(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[bool]:
 
 
 @frozen
+class Survey:
+    """What one step of looking over the records found.
+
+    Attributes:
+        cursor: For the next step; ``"0"`` at the end.
+        homeless: Ids of tasks whose home does not know them.
+        waiting: Ids of tasks that should stand in one of the lists.
+    """
+
+    cursor: str
+    homeless: list[str]
+    waiting: list[str]
+
+
+def survey(
+    keys: Keys, cursor: str, *, count: int = 500, now_ms: int = 0
+) -> Operation[Survey]:
+    """Describe looking over about *count* records.
+
+    Source:
+        ``_protocol/lua/survey.lua``; O(count).
+    """
+
+    def decode(reply: list[Any]) -> Survey:
+        return Survey(
+            reply[0].decode(),
+            [item.decode() for item in reply[1]],
+            [item.decode() for item in reply[2]],
+        )
+
+    return Operation(
+        scripts.load("survey"),
+        (keys.active, keys.scheduled),
+        (now_ms, keys.prefix, cursor, count),
+        decode,
+    )
+
+
+def roll(
+    keys: Keys, waiting: str, *, first: int, count: int = 1000, now_ms: int = 0
+) -> Operation[list[str]]:
+    """Describe reading a stretch of a waiting list, ids only.
+
+    Source:
+        ``_protocol/lua/roll.lua``; O(first + count).
+    """
+
+    def decode(reply: list[bytes]) -> list[str]:
+        return [item.decode() for item in reply]
+
+    return Operation(
+        scripts.load("roll"), (waiting,), (now_ms, keys.prefix, first, count), decode
+    )
+
+
+@frozen
 class BeatReply:
     """What a beat brought.
 

@@ -1,0 +1,125 @@
+"""What the parts of the client share: the server, its runners, keys, the time."""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+
+from taskflow._client import plan as plans
+from taskflow._client.plan import Plan
+from taskflow._protocol.claim import LaneShare
+from taskflow._protocol.keys import Keys
+from taskflow._servers.runner import AsyncRunner, SyncRunner
+from taskflow._servers.opening import open_server
+from taskflow._servers.server import Server
+from taskflow._settings import Settings, load_settings
+
+T = TypeVar("T")
+
+Clock = Callable[[], int]
+"""Gives the time in ms since the epoch; 0 means "ask the server"."""
+
+
+def server_clock() -> int:
+    """Let every script read the server's own clock."""
+    return 0
+
+
+class Connection:
+    """One server, opened when it is first needed.
+
+    Attributes:
+        clock: Gives the time that operations carry.
+    """
+
+    def __init__(
+        self, url: str | None, prefix: str | None, settings: Settings | None, clock: Clock
+    ) -> None:
+        self.clock = clock
+        self._url = url
+        self._prefix = prefix
+        self._settings = settings
+        self._server: Server | None = None
+        self._runner: SyncRunner | None = None
+        self._async_runners: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, AsyncRunner
+        ] = weakref.WeakKeyDictionary()
+        self._keys: Keys | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """Settings given, else those of the environment."""
+        if self._settings is None:
+            self._settings = load_settings()
+        return self._settings
+
+    @property
+    def keys(self) -> Keys:
+        """The keys under the prefix in use."""
+        if self._keys is None:
+            given = self._prefix
+            self._keys = Keys(self.settings.redis.prefix if given is None else given)
+        return self._keys
+
+    @property
+    def server(self) -> Server:
+        """The server, opened now if it was not."""
+        with self._lock:
+            if self._server is None:
+                self._server = open_server(self._url or self.settings.redis.url)
+            return self._server
+
+    @property
+    def share(self) -> LaneShare:
+        """How the retry lane's share is found."""
+        queue = self.settings.queue
+        return LaneShare(
+            ratio=queue.default_retry_ratio,
+            warning=queue.retry_queue_warning,
+            critical=queue.retry_queue_critical,
+            max_age_ms=round(queue.max_task_age * 1000),
+        )
+
+    @property
+    def runner(self) -> SyncRunner:
+        """Sends operations and blocks; any thread may use it."""
+        server = self.server
+        with self._lock:
+            if self._runner is None:
+                self._runner = server.runner()
+            return self._runner
+
+    @property
+    def async_runner(self) -> AsyncRunner:
+        """Sends operations from the running event loop."""
+        loop = asyncio.get_running_loop()
+        runner = self._async_runners.get(loop)
+        if runner is None:
+            runner = self._async_runners[loop] = self.server.async_runner()
+        return runner
+
+    def run(self, plan: Plan[T]) -> T:
+        """Carry out *plan*, blocking."""
+        return plans.run(plan, self.runner)
+
+    async def arun(self, plan: Plan[T]) -> T:
+        """Carry out *plan* on the running event loop."""
+        return await plans.arun(plan, self.async_runner)
+
+    async def aclose(self) -> None:
+        """Close what belongs to the running event loop."""
+        runner = self._async_runners.pop(asyncio.get_running_loop(), None)
+        if runner is not None:
+            await runner.aclose()
+
+    def close(self) -> None:
+        """Close the blocking connections and leave the server."""
+        with self._lock:
+            runner, self._runner = self._runner, None
+            server, self._server = self._server, None
+        if runner is not None:
+            runner.close()
+        if server is not None:
+            server.close()

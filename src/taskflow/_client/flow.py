@@ -1,0 +1,357 @@
+"""TaskFlow: one server, one prefix, and everything a caller can ask of it."""
+
+import asyncio
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from taskflow._client import results
+from taskflow._client.connection import Clock, Connection, server_clock
+from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.queues import Queues
+from taskflow._client.tasks import Tasks
+from taskflow._client.workers import Workers
+from taskflow._codec import Spec, encode_spec
+from taskflow._declare import ports
+from taskflow._declare.registry import Registry, default_registry
+from taskflow._declare.task import Call, TaskHandle
+from taskflow._protocol import submit
+from taskflow._protocol.record import TaskRecord
+from taskflow._protocol.submit import Stored, Submission, SubmitOptions
+from taskflow._settings import Settings
+from taskflow.errors import KeyConflictError
+
+R = TypeVar("R")
+
+KEY_TTL = 86_400.0
+"""Seconds for which an idempotency key outlives its task, unless said otherwise."""
+
+if sys.version_info >= (3, 14):
+    from uuid import uuid7
+else:
+    from uuid_utils import uuid7
+
+
+class TaskFlow:
+    """A client of one server; makes no connection until it is used.
+
+    Safe to share between threads and between event loops: each loop gets
+    connections of its own. Close it when done, or use it as a context manager
+    (``with`` in threads, ``async with`` on a loop).
+
+    Args:
+        url: Where tasks are kept: ``redis://``, ``rediss://``, ``unix://``,
+            ``embedded://PATH`` or ``memory://``. Left out: ``REDIS_URL``, else
+            an embedded server in ``./.taskflow``.
+        prefix: Stands before every key, such as ``{myapp}:``. Left out:
+            ``TASKFLOW_PREFIX``, else none.
+        registry: The tasks that a worker of this flow serves, and that dead
+            letters are checked against. Left out: the default registry.
+        settings: Left out: those of the environment.
+        clock: Gives the time in ms since the epoch; for tests. Left out: the
+            server's clock.
+
+    Attributes:
+        registry: As given.
+        queues: The lanes: status, pause, resume.
+        tasks: Single tasks and lists of them.
+        dlq: The dead-letter queue.
+        workers: The workers that beat.
+
+    Example:
+        >>> import taskflow
+        >>> registry = taskflow.Registry()
+        >>> @registry.task(name="add")
+        ... def add(x: int, y: int) -> int:
+        ...     return x + y
+        >>> with taskflow.TaskFlow("memory://", registry=registry) as flow:
+        ...     handle = flow.enqueue(add.call(2, 3))
+        ...     handle.info().state
+        'PENDING'
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        prefix: str | None = None,
+        registry: Registry | None = None,
+        settings: Settings | None = None,
+        clock: Clock = server_clock,
+    ) -> None:
+        self.registry = default_registry if registry is None else registry
+        self._connection = Connection(url, prefix, settings, clock)
+        self.queues = Queues(self._connection)
+        self.tasks = Tasks(self._connection)
+        self.dlq = DeadLetters(self._connection, self.registry)
+        self.workers = Workers(self._connection)
+        self._batchers: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, _Batcher
+        ] = weakref.WeakKeyDictionary()
+
+    @property
+    def connection(self) -> Connection:
+        """The server, its keys and its runners; for workers and tests."""
+        return self._connection
+
+    def enqueue(self, call: Call[R]) -> TaskHandle[R]:
+        """Store a call; it is safe with the server when this returns.
+
+        Args:
+            call: What ``Task.call`` made.
+
+        Returns:
+            A handle to the stored task, or to the one that already holds its
+            key (``created`` is then False).
+
+        Raises:
+            PayloadError: The arguments cannot be stored; nothing was.
+            KeyConflictError: The key is held by a call with another payload.
+            ServerFullError: The server is out of memory; nothing was stored.
+            ServerUnavailableError: No answer; whether the task was stored is
+                not known. With a key, enqueue again; without, it might be
+                stored twice.
+        """
+        submission = _submission(call)
+        stored = self._connection.runner.send(self._operation([submission]))
+        return self._handle(call, stored[0])
+
+    async def aenqueue(self, call: Call[R]) -> TaskHandle[R]:
+        """Store a call; see `enqueue`.
+
+        Calls made at the same time on one event loop share a round trip.
+        """
+        loop = asyncio.get_running_loop()
+        batcher = self._batchers.get(loop)
+        if batcher is None:
+            batcher = self._batchers[loop] = _Batcher(self._asend)
+        return self._handle(call, await batcher.store(_submission(call)))
+
+    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
+        """Store many calls, 100 to a round trip.
+
+        Each hundred is stored whole or, on a full server, not at all; the
+        hundreds before it are stored.
+
+        Args:
+            calls: What ``Task.call`` made; of any tasks.
+
+        Returns:
+            Handles, in the order of *calls*.
+
+        Raises:
+            KeyConflictError: A key is held by a call with another payload.
+                That call was not stored; all others were.
+            ServerError: As `enqueue`, for the hundred that failed and those
+                after it.
+        """
+        listed = list(calls)
+        stored: list[Stored] = []
+        for part in _parts([_submission(call) for call in listed]):
+            stored += self._connection.runner.send(self._operation(part))
+        return self._handles(listed, stored)
+
+    async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
+        """Store many calls, 100 to a round trip; see `enqueue_many`."""
+        listed = list(calls)
+        stored: list[Stored] = []
+        for part in _parts([_submission(call) for call in listed]):
+            stored += await self._asend(part)
+        return self._handles(listed, stored)
+
+    def _operation(self, part: list[Submission]) -> Any:
+        connection = self._connection
+        return submit.enqueue(connection.keys, part, now_ms=connection.clock())
+
+    async def _asend(self, part: list[Submission]) -> list[Stored]:
+        operation = self._operation(part)
+        stored: list[Stored] = await self._connection.async_runner.send(operation)
+        return stored
+
+    def _handles(
+        self, calls: list[Call[R]], stored: list[Stored]
+    ) -> list[TaskHandle[R]]:
+        conflicts = [
+            (call, each)
+            for call, each in zip(calls, stored, strict=True)
+            if each.conflict
+        ]
+        if conflicts:
+            call, each = conflicts[0]
+            error = KeyConflictError(call.options.key or "", each.id)
+            stored_count = len(calls) - len(conflicts)
+            error.add_note(f"{stored_count} of {len(calls)} calls were stored")
+            raise error
+        return [
+            self._handle(call, each) for call, each in zip(calls, stored, strict=True)
+        ]
+
+    def _handle(self, call: Call[R], stored: Stored) -> TaskHandle[R]:
+        if stored.conflict:
+            raise KeyConflictError(call.options.key or "", stored.id)
+        return TaskHandle(self, stored.id, call.task, created=stored.created)
+
+    def handle(self, task_id: str) -> TaskHandle[Any]:
+        """Make a handle to a task by its id; asks the server for its name.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            UnknownTaskError: Its function is not in this flow's registry.
+        """
+        name = self.tasks.get(task_id).name
+        return TaskHandle(self, task_id, self.registry.get(name), created=False)
+
+    def result(
+        self, task_id: str, decode: Callable[[bytes], R], timeout: float | None
+    ) -> R:
+        """Block until a task has ended; see ``TaskHandle.result``."""
+        return results.result(self._connection, task_id, decode, timeout)
+
+    async def aresult(
+        self,
+        task_id: str,
+        decode: Callable[[bytes], R],
+        timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
+    ) -> R:
+        """Wait until a task has ended; see ``TaskHandle.aresult``."""
+        return await results.aresult(self._connection, task_id, decode, timeout)
+
+    def info(self, task_id: str) -> TaskRecord:
+        """Read a task whole; see ``Tasks.get``."""
+        return self.tasks.get(task_id)
+
+    async def ainfo(self, task_id: str) -> TaskRecord:
+        """Read a task whole; see ``Tasks.get``."""
+        return await self.tasks.aget(task_id)
+
+    def cancel(self, task_id: str) -> bool:
+        """Stop a task; see ``Tasks.cancel``."""
+        return self.tasks.cancel(task_id)
+
+    async def acancel(self, task_id: str) -> bool:
+        """Stop a task; see ``Tasks.cancel``."""
+        return await self.tasks.acancel(task_id)
+
+    def close(self) -> None:
+        """Close the blocking connections and leave the server."""
+        self._connection.close()
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections, then as `close`."""
+        await self._connection.aclose()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<TaskFlow {self._connection!r}>"
+
+
+def _submission(call: Call[Any]) -> Submission:
+    task, options = call.task, call.options
+    spec = task.spec if options.is_plain else encode_spec(
+        Spec(
+            name=task.name,
+            max_retries=options.max_retries,
+            timeout=options.timeout,
+        )
+    )
+    packed = b""
+    if options.delay or options.expires or options.key is not None:
+        packed = SubmitOptions(
+            delay_ms=_to_ms(options.delay),
+            expires_ms=_to_ms(options.expires),
+            key="" if options.key is None else f"{task.name}:{options.key}",
+            key_ttl_ms=_to_ms(KEY_TTL if options.key_ttl is None else options.key_ttl),
+            digest=blake2b(call.payload, digest_size=12).hexdigest(),
+        ).pack()
+    return Submission(str(uuid7()), call.payload, spec, packed)
+
+
+def _to_ms(seconds: float | None) -> int:
+    return 0 if not seconds else max(1, round(seconds * 1000))
+
+
+def _parts(submissions: list[Submission]) -> Iterable[list[Submission]]:
+    size = submit.MOST_PER_CALL
+    for first in range(0, len(submissions), size):
+        yield submissions[first : first + size]
+
+
+class _Batcher:
+    """Lets concurrent callers on one loop share a round trip.
+
+    The first caller sends at once; those who come while it waits go together
+    with the next trip. So a lone caller pays nothing, and a crowd is served a
+    hundred at a time.
+    """
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self._busy = False
+        self._waiting: list[tuple[Submission, asyncio.Future[Stored]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def store(self, submission: Submission) -> Stored:
+        if self._busy:
+            future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+            self._waiting.append((submission, future))
+            return await future
+        self._busy = True
+        try:
+            stored: list[Stored] = await self._send([submission])
+        finally:
+            self._busy = False
+            if self._waiting:
+                self._busy = True
+                self._flusher = asyncio.create_task(self._flush())
+        return stored[0]
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                part = self._waiting[: submit.MOST_PER_CALL]
+                del self._waiting[: submit.MOST_PER_CALL]
+                try:
+                    stored = await self._send([submission for submission, _ in part])
+                except Exception as error:  # noqa: BLE001 - each caller gets it
+                    for _, future in part:
+                        if not future.done():
+                            future.set_exception(error)
+                else:
+                    for (_, future), each in zip(part, stored, strict=True):
+                        if not future.done():
+                            future.set_result(each)
+        finally:
+            self._busy = False
+
+
+def flow_from_settings() -> TaskFlow:
+    """Make the flow that tasks use when none was named with ``taskflow.use``."""
+    return TaskFlow()
+
+
+ports.set_default_factory(flow_from_settings)

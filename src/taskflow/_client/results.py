@@ -1,0 +1,98 @@
+"""Wait for a task to end, and read what became of it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from taskflow._client.connection import Connection
+from taskflow._protocol import inspect
+from taskflow._protocol.inspect import Ending
+from taskflow._protocol.states import TaskState
+from taskflow.errors import ResultTimeoutError, TaskFailedError
+
+R = TypeVar("R")
+
+READ_AGAIN = 1.0
+"""Seconds after which a waiter reads the record again, told or not: a message
+on a channel may be lost, a record is not."""
+
+
+def _unwrap(task_id: str, ending: Ending, decode: Callable[[bytes], R]) -> R:
+    if ending.state is TaskState.COMPLETED:
+        return decode(ending.result or b"null")
+    raise TaskFailedError(
+        task_id,
+        ending.state.value,
+        ending.error_type,
+        ending.error_message,
+        ending.attempts,
+    )
+
+
+def _left(task_id: str, timeout: float | None, deadline: float) -> float:
+    if timeout is None:
+        return READ_AGAIN
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise ResultTimeoutError(task_id, timeout)
+    return min(READ_AGAIN, left)
+
+
+def result(
+    connection: Connection,
+    task_id: str,
+    decode: Callable[[bytes], R],
+    timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
+) -> R:
+    """Block until *task_id* has ended and return its result.
+
+    Args:
+        connection: To the server that holds the task.
+        task_id: Of the task.
+        decode: Turns the stored JSON into the result.
+        timeout: Seconds to wait at most; None = for ever, 0 = look once.
+
+    Returns:
+        The result.
+
+    Raises:
+        TaskFailedError: It ended without a result.
+        ResultTimeoutError: It has not ended yet; it goes on all the same.
+        TaskNotFoundError: There is no such task.
+    """
+    deadline = time.monotonic() + (timeout or 0)
+    watch = inspect.watch(connection.keys, task_id, now_ms=connection.clock())
+    ending = connection.runner.send(watch)
+    if ending.state.is_final:
+        return _unwrap(task_id, ending, decode)
+    _left(task_id, timeout, deadline)
+    with connection.runner.subscribe(connection.keys.done_channel(task_id)) as news:
+        while True:
+            ending = connection.runner.send(watch)
+            if ending.state.is_final:
+                return _unwrap(task_id, ending, decode)
+            news.next(_left(task_id, timeout, deadline))
+
+
+async def aresult(
+    connection: Connection,
+    task_id: str,
+    decode: Callable[[bytes], R],
+    timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
+) -> R:
+    """Wait until *task_id* has ended and return its result; see `result`."""
+    deadline = time.monotonic() + (timeout or 0)
+    watch = inspect.watch(connection.keys, task_id, now_ms=connection.clock())
+    runner = connection.async_runner
+    ending = await runner.send(watch)
+    if ending.state.is_final:
+        return _unwrap(task_id, ending, decode)
+    _left(task_id, timeout, deadline)
+    async with runner.subscribe(connection.keys.done_channel(task_id)) as news:
+        while True:
+            ending = await runner.send(watch)
+            if ending.state.is_final:
+                return _unwrap(task_id, ending, decode)
+            await news.next(_left(task_id, timeout, deadline))
+            await asyncio.sleep(0)

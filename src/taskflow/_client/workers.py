@@ -1,0 +1,53 @@
+"""The workers that beat: what each runs, and asking one to stop."""
+
+from taskflow._client.connection import Connection
+from taskflow._client.plan import Plan, one
+from taskflow._protocol import control, inspect
+from taskflow._protocol.inspect import WorkerStatus
+
+
+class Workers:
+    """Workers as they describe themselves with every beat; nothing is broadcast."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _list(self) -> Plan[list[WorkerStatus]]:
+        connection = self._connection
+        return one(inspect.workers(connection.keys, now_ms=connection.clock()))
+
+    def _drain(self, worker_id: str) -> Plan[bool]:
+        connection = self._connection
+        return one(
+            control.drain(connection.keys, worker_id, now_ms=connection.clock())
+        )
+
+    def list(self) -> list[WorkerStatus]:
+        """List the workers that beat within the last hour, latest beat first.
+
+        Returns:
+            At most 1,000; ``alive`` tells those with a fresh heartbeat, and
+            ``info`` what each runs.
+        """
+        return self._connection.run(self._list())
+
+    async def alist(self) -> "list[WorkerStatus]":
+        """List the workers that beat lately; see `list`."""
+        return await self._connection.arun(self._list())
+
+    def drain(self, worker_id: str) -> bool:
+        """Ask a worker to finish what it runs, claim nothing more, and stop.
+
+        It hears of it with its next beat, within 5 s.
+
+        Args:
+            worker_id: As `list` shows it.
+
+        Returns:
+            False when no such worker is alive.
+        """
+        return self._connection.run(self._drain(worker_id))
+
+    async def adrain(self, worker_id: str) -> bool:
+        """Ask a worker to finish and stop; see `drain`."""
+        return await self._connection.arun(self._drain(worker_id))

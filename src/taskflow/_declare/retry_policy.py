@@ -1,0 +1,312 @@
+"""How long until the next attempt, or none: a pure rule.
+
+Time and chance are arguments, so a schedule can be replayed.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeAlias
+
+from attrs import field, frozen
+
+from taskflow.errors import ConfigurationError
+
+Seconds: TypeAlias = float | timedelta
+Wait: TypeAlias = Any
+"""A schedule of seconds (the last one repeats), one number of seconds, or a
+tenacity ``wait_*`` object."""
+
+Match: TypeAlias = type[BaseException] | int | range | Sequence["Match"]
+"""An exception class, an HTTP status, a range of statuses, or several."""
+
+_LONGEST_EXPONENT = 63
+
+
+def full_jitter_delay(
+    attempt: int, *, base: float = 1.0, cap: float = 300.0, rng: random.Random
+) -> float:
+    """Draw the wait before the attempt that follows failed attempt *attempt*.
+
+    The draw is uniform on ``[0, min(cap, base * 2 ** (attempt - 1))]``, so tasks
+    that failed together do not come back together.
+
+    Args:
+        attempt: Attempts made so far, counted from 1.
+        base: Upper bound of the first wait, in seconds. Above zero.
+        cap: Upper bound of every wait, in seconds. At least *base*.
+        rng: Source of randomness; a seeded one replays a schedule.
+
+    Returns:
+        Seconds to wait, ``0.0 <= wait <= cap``.
+
+    Raises:
+        ValueError: *attempt* is below 1, or the bounds are out of order.
+
+    Example:
+        >>> full_jitter_delay(3, base=1.0, cap=60.0, rng=random.Random(7))
+        1.295...
+
+    Source:
+        Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015:
+        the "full jitter" form. The exponent is clamped at 63 so that no
+        attempt count can overflow before *cap* applies.
+    """
+    if attempt < 1:
+        message = f"attempt must be at least 1, got {attempt}"
+        raise ValueError(message)
+    if not 0 < base <= cap:
+        message = f"0 < base <= cap must hold, got base={base}, cap={cap}"
+        raise ValueError(message)
+    exponent = min(attempt - 1, _LONGEST_EXPONENT)
+    return rng.uniform(0.0, min(cap, base * 2**exponent))
+
+
+def _check_wait(wait: Wait) -> Wait:
+    if wait is None or callable(wait):
+        return wait
+    given = [wait] if isinstance(wait, int | float | timedelta) else list(wait)
+    schedule = tuple(_seconds(each) for each in given)
+    if not schedule or any(each < 0 for each in schedule):
+        problem = (
+            f"wait must be seconds, a schedule of seconds or a tenacity wait, got {wait!r}"
+        )
+        raise ConfigurationError(problem)
+    return schedule
+
+
+def _seconds(value: Seconds) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+def _optional_seconds(value: Seconds | None) -> float | None:
+    return None if value is None else _seconds(value)
+
+
+@frozen
+class RetryRule:
+    """What is different for some failures.
+
+    Attributes:
+        on: Which: an exception class, an HTTP status, a range of statuses, or
+            several of these.
+        wait: An own schedule; None = the policy's.
+        dead_letter: Make no further attempt.
+        counts: Whether the attempt is counted; a failure that is not (429)
+            never uses the last one.
+    """
+
+    on: Match
+    wait: Wait = field(default=None, converter=_check_wait)
+    dead_letter: bool = False
+    counts: bool = True
+
+    def matches(self, error: BaseException, status: int | None) -> bool:
+        """Whether this rule is for *error*, whose HTTP status is *status*."""
+        return _matches(self.on, error, status)
+
+
+def _matches(on: Match, error: BaseException, status: int | None) -> bool:
+    if isinstance(on, type):
+        return isinstance(error, on)
+    if isinstance(on, range):
+        return status in on
+    if isinstance(on, int):
+        return status == on
+    return any(_matches(each, error, status) for each in on)
+
+
+@frozen
+class RetryPolicy:
+    """When a failed attempt is followed by another, and how soon.
+
+    A Retry-After that the exception carries (``retry_after`` seconds, or the
+    header of its ``response``) wins over every schedule.
+
+    Attributes:
+        max_retries: Failed attempts that are followed by another; None = as
+            the worker is set, 3 by default.
+        wait: Seconds before each retry (the last one repeats), or a tenacity
+            ``wait_*`` object; None = exponential with full jitter.
+        rules: Looked through in order; the first that matches counts.
+        max_age: Seconds since the task was stored after which a failed
+            attempt is not followed by another; None = as the worker is set.
+
+    Example:
+        >>> policy = RetryPolicy(max_retries=5, wait=[1, 10, 60])
+        >>> policy.wait
+        (1.0, 10.0, 60.0)
+    """
+
+    max_retries: int | None = None
+    wait: Wait = field(default=None, converter=_check_wait)
+    rules: tuple[RetryRule, ...] = field(default=(), converter=tuple)
+    max_age: float | None = field(default=None, converter=_optional_seconds)
+
+    def __attrs_post_init__(self) -> None:
+        problems: list[str] = []
+        if self.max_retries is not None and self.max_retries < 0:
+            problems.append(f"max_retries must be at least 0, got {self.max_retries}")
+        if self.max_age is not None and not self.max_age > 0:
+            problems.append(f"max_age must be seconds above 0, got {self.max_age}")
+        if problems:
+            raise ConfigurationError(problems)
+
+
+@frozen
+class Failure:
+    """A failed attempt.
+
+    Attributes:
+        error: What the body raised.
+        now: The time, for a Retry-After in form of a date; aware.
+    """
+
+    error: BaseException
+    now: datetime = field(factory=lambda: datetime.now(UTC))
+
+
+@frozen
+class RetryIn:
+    """Make another attempt.
+
+    Attributes:
+        delay: Seconds until then.
+        counts: Whether the failed attempt is counted.
+    """
+
+    delay: float
+    counts: bool
+
+
+@frozen
+class GiveUp:
+    """Make no further attempt.
+
+    Attributes:
+        cause: ``exhausted``, ``max_age`` or ``permanent``.
+    """
+
+    cause: str
+
+
+def decide(
+    policy: RetryPolicy,
+    failure: Failure,
+    *,
+    attempts: int,
+    age: float,
+    max_retries: int,
+    max_age: float,
+    rng: random.Random,
+) -> RetryIn | GiveUp:
+    """Decide what follows a failed attempt.
+
+    Args:
+        policy: The task's.
+        failure: The attempt.
+        attempts: Attempts made so far, this one included, from 1.
+        age: Seconds since the task was stored or brought back.
+        max_retries: In force for this call.
+        max_age: In force for this call, seconds.
+        rng: Source of the jitter.
+
+    Returns:
+        When to try again, or why not to.
+    """
+    error = failure.error
+    status = status_of(error)
+    rule = next((each for each in policy.rules if each.matches(error, status)), None)
+    if rule is not None and rule.dead_letter:
+        return GiveUp("permanent")
+    counts = rule is None or rule.counts
+    if counts and attempts > max_retries:
+        return GiveUp("exhausted")
+    if age > max_age:
+        return GiveUp("max_age")
+    told = retry_after_of(error, failure.now)
+    if told is not None:
+        return RetryIn(told, counts=counts)
+    wait = rule.wait if rule is not None and rule.wait is not None else policy.wait
+    return RetryIn(_delay(wait, error, attempts, rng), counts=counts)
+
+
+def _delay(
+    wait: Wait, error: BaseException, attempts: int, rng: random.Random
+) -> float:
+    if wait is None:
+        return full_jitter_delay(attempts, rng=rng)
+    if isinstance(wait, tuple):
+        schedule: tuple[float, ...] = wait
+        return schedule[min(attempts, len(schedule)) - 1]
+    return max(0.0, float(wait(_retry_state(error, attempts))))
+
+
+def _retry_state(error: BaseException, attempts: int) -> Any:
+    """Build what tenacity's waits look at."""
+    import tenacity
+
+    state = tenacity.RetryCallState(
+        retry_object=tenacity.Retrying(), fn=None, args=(), kwargs={}
+    )
+    state.attempt_number = attempts
+    state.set_exception((type(error), error, error.__traceback__))
+    return state
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that *error* carries, or None.
+
+    Looks at ``status_code``, ``response.status_code`` and ``status``, as httpx,
+    requests, aiohttp and most API clients name it.
+    """
+    for holder, name in (
+        (error, "status_code"),
+        (getattr(error, "response", None), "status_code"),
+        (error, "status"),
+    ):
+        status = getattr(holder, name, None)
+        if isinstance(status, int) and not isinstance(status, bool):
+            return status
+    return None
+
+
+def retry_after_of(error: BaseException, now: datetime) -> float | None:
+    """Return the seconds that *error* asks to wait, or None.
+
+    ``retry_after`` in seconds (or a timedelta) comes first; else the header
+    Retry-After of ``response``, in seconds or as an HTTP date, which is
+    relative to the response's own Date where it has one.
+
+    Source:
+        RFC 9110, section 10.2.3.
+    """
+    told = getattr(error, "retry_after", None)
+    if isinstance(told, timedelta):
+        return max(0.0, told.total_seconds())
+    if isinstance(told, int | float) and not isinstance(told, bool):
+        return max(0.0, float(told)) if told == told else None  # noqa: PLR0124 - NaN
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    text = headers.get("Retry-After") or headers.get("retry-after")
+    if not isinstance(text, str):
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    until = _http_date(text)
+    if until is None:
+        return None
+    sent = _http_date(headers.get("Date") or headers.get("date"))
+    return max(0.0, (until - (sent or now)).total_seconds())
+
+
+def _http_date(text: object) -> datetime | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,303 @@
+"""A declared function, one call of it, and a handle to a stored call."""
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from attrs import field, frozen
+
+from taskflow._codec import ArgumentsCodec, ResultCodec, Spec, encode_spec
+from taskflow._declare import ports
+from taskflow._declare.context import Context
+from taskflow._declare.ports import TaskClient, TaskInfo
+from taskflow._declare.retry_policy import RetryPolicy
+from taskflow.errors import ConfigurationError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RetT_co = TypeVar("RetT_co", covariant=True)
+ResT_co = TypeVar("ResT_co", covariant=True)
+
+
+@frozen
+class CallOptions:
+    """What one call asks for beside the task's declaration.
+
+    Attributes:
+        delay: Seconds before the first run.
+        key: Idempotency key; the same key and payload is the same task.
+        key_ttl: Seconds for which the key outlives the task; None = 24 h.
+        expires: Seconds after which a call that still waits fails.
+        max_retries: Failed attempts followed by another; None = the task's.
+        timeout: Hard time limit in seconds; None = the task's.
+    """
+
+    delay: float | None = None
+    key: str | None = None
+    key_ttl: float | None = None
+    expires: float | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        problems = [
+            f"{name} must be {bound}, got {value!r}"
+            for name, value, bound, good in (
+                ("delay", self.delay, "seconds, at least 0", _from_zero(self.delay)),
+                ("key_ttl", self.key_ttl, "seconds, at least 0", _from_zero(self.key_ttl)),
+                ("expires", self.expires, "seconds above 0", _above_zero(self.expires)),
+                ("timeout", self.timeout, "seconds above 0", _above_zero(self.timeout)),
+                (
+                    "max_retries",
+                    self.max_retries,
+                    "at least 0",
+                    self.max_retries is None or self.max_retries >= 0,
+                ),
+                ("key", self.key, "1 to 200 characters, no line break", _good_key(self.key)),
+            )
+            if not good
+        ]
+        if problems:
+            raise ConfigurationError(problems)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the record needs nothing but what the task declares."""
+        return self.max_retries is None and self.timeout is None
+
+
+_LONGEST = 10 * 365 * 86_400
+
+
+def _from_zero(value: float | None) -> bool:
+    return value is None or 0 <= value <= _LONGEST
+
+
+def _above_zero(value: float | None) -> bool:
+    return value is None or 0 < value <= _LONGEST
+
+
+def _good_key(key: str | None) -> bool:
+    return key is None or (0 < len(key) <= 200 and key.isprintable())
+
+
+PLAIN = CallOptions()
+
+
+@frozen
+class Call(Generic[ResT_co]):
+    """One call of a task: a value, not stored yet.
+
+    Attributes:
+        task: What is called.
+        payload: Arguments by name, JSON.
+        options: What this call asks for.
+    """
+
+    task: "Task[..., Any, ResT_co]"
+    payload: bytes
+    options: CallOptions = PLAIN
+
+
+@frozen(eq=False, slots=False)
+class Task(Generic[P, RetT_co, ResT_co]):
+    """A declared function; calling it runs it in place, as before.
+
+    Made by ``@taskflow.task``. ``RetT_co`` is what a direct call returns,
+    ``ResT_co`` what the handle returns: they differ for coroutines.
+
+    Attributes:
+        function: The body.
+        name: Under which it is stored and registered.
+        is_async: Whether the body is a coroutine function.
+        retry: Its own policy, or None for the worker's.
+        timeout: Hard time limit in seconds, or None for the worker's.
+        soft_timeout: Soft time limit in seconds, or None for the worker's.
+        dead_letter: Whether it becomes a dead letter when it has failed for
+            good; FAILED otherwise.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    is_async: bool
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    soft_timeout: float | None = None
+    dead_letter: bool = True
+    arguments: ArgumentsCodec = field(init=False, repr=False)
+    result: ResultCodec = field(init=False, repr=False)
+    spec: bytes = field(init=False, repr=False)
+    call_options: CallOptions = field(default=PLAIN, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        arguments = ArgumentsCodec(self.function, self.name, Context)
+        object.__setattr__(self, "arguments", arguments)
+        object.__setattr__(self, "result", ResultCodec(self.function, self.name))
+        object.__setattr__(self, "spec", encode_spec(Spec(name=self.name)))
+        object.__setattr__(self, "__doc__", self.function.__doc__)
+        object.__setattr__(self, "__wrapped__", self.function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> RetT_co:
+        """Run the body here and now; a context that is not given is inert."""
+        wanted = self.arguments.context_parameter
+        if wanted is not None and wanted not in kwargs:
+            if not any(isinstance(value, Context) for value in args):
+                made: dict[str, Any] = {wanted: Context(id="", name=self.name)}
+                return self._bound_call(args, {**kwargs, **made})
+        result: RetT_co = self.function(*args, **kwargs)
+        return result
+
+    def _bound_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RetT_co:
+        names = self.arguments.positional
+        named = dict(zip(names, args, strict=False))
+        result: RetT_co = self.function(*args[len(names) :], **named, **kwargs)
+        return result
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[ResT_co]:
+        """Make a call of this task, to be enqueued.
+
+        Raises:
+            PayloadError: The arguments do not fit; says where.
+        """
+        return Call(self, self.arguments.encode(args, kwargs), self.call_options)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[ResT_co]":
+        """Store a call through the flow in use, blocking; see ``TaskFlow.enqueue``.
+
+        Raises:
+            PayloadError: The arguments do not fit; nothing was stored.
+            KeyConflictError: The key is held by another payload.
+            ServerError: The server did not take it.
+        """
+        handle: TaskHandle[ResT_co] = ports.current().enqueue(self.call(*args, **kwargs))
+        return handle
+
+    async def aenqueue(
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> "TaskHandle[ResT_co]":
+        """Store a call through the flow in use; see `enqueue`."""
+        handle: TaskHandle[ResT_co] = await ports.current().aenqueue(
+            self.call(*args, **kwargs)
+        )
+        return handle
+
+    def options(
+        self,
+        *,
+        delay: float | None = None,
+        key: str | None = None,
+        key_ttl: float | None = None,
+        expires: float | None = None,
+        max_retries: int | None = None,
+        timeout: float | None = None,
+    ) -> "Task[P, RetT_co, ResT_co]":
+        """Return this task with options for the calls made through it.
+
+        Args:
+            delay: Seconds before the first run.
+            key: Idempotency key, unique within the task: while its task lives,
+                and for *key_ttl* after, the same payload is the same task.
+            key_ttl: Seconds; left out: 24 h.
+            expires: Seconds after which a call that still waits is FAILED.
+            max_retries: Failed attempts that are followed by another.
+            timeout: Hard time limit in seconds.
+
+        Returns:
+            A task to call; the declared one is unchanged.
+
+        Raises:
+            ConfigurationError: A value is out of bounds.
+        """
+        chosen = CallOptions(delay, key, key_ttl, expires, max_retries, timeout)
+        # A copy, not attrs.evolve: the codecs are built once for a function.
+        twin = copy(self)
+        object.__setattr__(twin, "call_options", chosen)
+        return twin
+
+    def check(self) -> None:
+        """Refuse annotations that cannot be supported.
+
+        Raises:
+            ConfigurationError: Names the parameter and what is wrong.
+        """
+        self.arguments.check()
+        self.result.check()
+
+
+class TaskHandle(Generic[ResT_co]):
+    """A stored call: ask how it goes, wait for it, stop it.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        created: False when the call's key was held already, by this task.
+    """
+
+    def __init__(
+        self,
+        client: TaskClient,
+        task_id: str,
+        task: Task[..., Any, ResT_co],
+        *,
+        created: bool,
+    ) -> None:
+        self.id = task_id
+        self.name = task.name
+        self.created = created
+        self._client = client
+        self._task = task
+
+    def result(self, timeout: float | None = None) -> ResT_co:
+        """Block until the task has ended and return its result.
+
+        Args:
+            timeout: Seconds to wait at most; None = for ever, 0 = look once.
+
+        Raises:
+            TaskFailedError: It ended without a result.
+            ResultTimeoutError: It has not ended; it goes on all the same.
+            TaskNotFoundError: It was deleted, or kept no longer.
+        """
+        value: ResT_co = self._client.result(self.id, self._task.result.decode, timeout)
+        return value
+
+    async def aresult(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the blocking twin has it too
+    ) -> ResT_co:
+        """Wait until the task has ended and return its result; see `result`."""
+        value: ResT_co = await self._client.aresult(
+            self.id, self._task.result.decode, timeout
+        )
+        return value
+
+    def info(self) -> TaskInfo:
+        """Read the task as it stands.
+
+        Raises:
+            TaskNotFoundError: It was deleted, or kept no longer.
+        """
+        return self._client.info(self.id)
+
+    async def ainfo(self) -> TaskInfo:
+        """Read the task as it stands; see `info`."""
+        return await self._client.ainfo(self.id)
+
+    def cancel(self) -> bool:
+        """Stop the task.
+
+        Returns:
+            True when it is CANCELLED now, False when it runs and was asked.
+
+        Raises:
+            TaskNotFoundError: It was deleted, or kept no longer.
+            IllegalMoveError: It has ended already.
+        """
+        return self._client.cancel(self.id)
+
+    async def acancel(self) -> bool:
+        """Stop the task; see `cancel`."""
+        return await self._client.acancel(self.id)
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.name} {self.id}>"

@@ -1,0 +1,4 @@
+"""Placeholder."""
+from taskflow._servers.redis import RedisServer
+class EmbeddedServer(RedisServer):
+    pass

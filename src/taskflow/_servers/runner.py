@@ -1,0 +1,97 @@
+"""The contract of a runner: it sends operations and gives back their answers.
+
+Kept apart from what fulfils it, so that importing the library loads no client.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from taskflow._protocol.operation import Operation
+
+T = TypeVar("T")
+
+PATIENCE = 1.0
+"""Seconds for which a call is sent again before its caller is told."""
+
+
+class AsyncSubscription(Protocol):
+    """One channel that is listened to."""
+
+    async def next(self, timeout: float) -> bytes | None:  # noqa: ASYNC109
+        """Return the next message, or None after *timeout* seconds."""
+        ...
+
+
+class Subscription(Protocol):
+    """One channel that is listened to."""
+
+    def next(self, timeout: float) -> bytes | None:
+        """Return the next message, or None after *timeout* seconds."""
+        ...
+
+
+class AsyncRunner(Protocol):
+    """Sends operations from one event loop."""
+
+    async def send(self, operation: Operation[T]) -> T:
+        """Send *operation* and return its answer.
+
+        What got no answer is sent again for a while.
+
+        Raises:
+            ServerError: Of the kind that fits; see `taskflow.errors`.
+        """
+        ...
+
+    async def send_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Send *operations* in one round trip, in order, not as a transaction.
+
+        Returns:
+            One answer for each; where one failed, its error stands in place
+            of its answer.
+        """
+        ...
+
+    async def wait_for(self, key: str, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until something stands in the sorted set *key*, and take it.
+
+        Args:
+            key: Of the sorted set.
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether something was taken.
+
+        Raises:
+            ServerError: The server did not answer; never sent again.
+        """
+        ...
+
+    def subscribe(self, channel: str) -> AbstractAsyncContextManager[AsyncSubscription]:
+        """Listen to *channel* while the context lasts."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class SyncRunner(Protocol):
+    """Sends operations and blocks; any thread may use it."""
+
+    def send(self, operation: Operation[T]) -> T:
+        """Send *operation* and return its answer; see `AsyncRunner.send`."""
+        ...
+
+    def send_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Send *operations* in one round trip; see `AsyncRunner.send_all`."""
+        ...
+
+    def subscribe(self, channel: str) -> AbstractContextManager[Subscription]:
+        """Listen to *channel* while the context lasts."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...

@@ -1,0 +1,49 @@
+"""The contract: a URL becomes a server, and a server gives runners.
+
+A server is a place that keeps tasks and can show itself without its password;
+whether it is a network address, a process of this machine or a dictionary in
+memory is its own business. Beside this file stand the implementations, one for
+each kind of URL, and ``opening.py``, which chooses.
+"""
+
+from abc import ABC, abstractmethod
+
+from taskflow._servers.runner import PATIENCE, AsyncRunner, SyncRunner
+
+
+class Server(ABC):
+    """Where tasks are kept.
+
+    Attributes:
+        display: Its URL, the password masked.
+        shared: Whether other processes can reach it.
+    """
+
+    display: str
+    shared: bool = True
+
+    @abstractmethod
+    def runner(self, *, patience: float = PATIENCE) -> SyncRunner:
+        """Make a runner that blocks.
+
+        Args:
+            patience: Seconds for which what got no answer is sent again.
+
+        Raises:
+            ServerUnavailableError: The server cannot be started.
+        """
+
+    @abstractmethod
+    def async_runner(self, *, patience: float = PATIENCE) -> AsyncRunner:
+        """Make a runner for the running event loop.
+
+        Args:
+            patience: Seconds for which what got no answer is sent again.
+
+        Raises:
+            ServerUnavailableError: The server cannot be started.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the server; harmless when done twice."""

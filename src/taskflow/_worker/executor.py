@@ -1,0 +1,100 @@
+"""The contract of an executor: claims in, outcomes out.
+
+An executor runs bodies. It does not claim, does not settle and does not know
+who does; it hands every finished claim to ``Host.done`` and asks nothing back.
+``executors/`` holds the implementations; one conformance suite fits them all.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from attrs import frozen
+
+from taskflow._declare.registry import Registry
+from taskflow._events import Events
+from taskflow._protocol.record import Claim, Outcome
+from taskflow._protocol.settle import Note, SettleWord
+
+
+@frozen
+class Limits:
+    """What bounds a run where its task says nothing itself.
+
+    Attributes:
+        max_retries: Failed attempts that are followed by another.
+        max_age: Seconds after which a failed attempt is not retried.
+        time_limit: Seconds a body may run; then its attempt has failed.
+        soft_time_limit: Seconds after which a body is asked to stop.
+    """
+
+    max_retries: int
+    max_age: float
+    time_limit: float | None
+    soft_time_limit: float | None
+
+
+class Host(Protocol):
+    """What an executor is given by the worker it runs in.
+
+    Attributes:
+        registry: The tasks it may run.
+        limits: Where a task says nothing itself.
+        events: For what bodies do.
+        slots: Most bodies at a time.
+    """
+
+    registry: Registry
+    limits: Limits
+    events: Events
+    slots: int
+
+    def done(self, claim: Claim, outcome: Outcome) -> None:
+        """Take the outcome of *claim*; called once for each, on the loop."""
+
+    async def note(self, claim: Claim, report: Note) -> SettleWord:
+        """Store what a body reports; waits until the server has it."""
+
+
+class Executor(Protocol):
+    """Runs bodies on behalf of a worker; every method is called on its loop."""
+
+    @property
+    def running(self) -> int:
+        """Bodies that run now."""
+
+    @property
+    def ready(self) -> int:
+        """Claims that wait for a free slot."""
+
+    @property
+    def is_brisk(self) -> bool:
+        """Whether bodies are short enough to claim a little ahead."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tasks that run now, for people."""
+
+    def describe(self) -> list[dict[str, object]]:
+        """Say of each running body: id, name, attempt, seconds."""
+
+    def start(self, claims: Iterable[Claim]) -> None:
+        """Run *claims*, in their order, as slots get free."""
+
+    def cancel(self, task_id: str, token: str) -> None:
+        """Ask a body to stop: somebody cancelled the task."""
+
+    def abandon(self, task_id: str, token: str) -> bool:
+        """Stop a body whose lease is lost; it gives no outcome.
+
+        Returns:
+            False when there was no such body or claim.
+        """
+
+    def release_ready(self) -> list[Claim]:
+        """Give up the claims that wait for a slot."""
+
+    def release_running(self) -> list[Claim]:
+        """Stop all bodies and give up their claims; they give no outcome."""
+
+    async def aclose(self) -> bool:
+        """Free what the executor holds; False if a body could not be stopped."""

@@ -1,0 +1,192 @@
+"""Keep leases alive from a thread, whatever the event loop does.
+
+A body that blocks the loop must not lose its lease (measured: a 3 s block
+makes a 0.2 s heartbeat on the loop 3.2 s late, one in a thread 0.05 s;
+``reference/reliability.md``, finding 6). So this thread has a connection of
+its own, and shares with the loop only the table of leases and a way to call
+back.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from taskflow._protocol import settle, upkeep
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.settle import ExtendWord
+from taskflow._protocol.upkeep import BeatReply
+from taskflow._servers.runner import SyncRunner
+from taskflow._worker.leases import Leases
+from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
+
+JUMP_MS = 5_000
+"""A server clock that runs away from ours by more than this has been set."""
+
+
+class Listener(Protocol):
+    """Whom the heartbeat tells; every method is called in its thread."""
+
+    def lease_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
+        """Take what became of leases that were not simply renewed."""
+
+    def strays(self, pairs: list[tuple[str, str]]) -> None:
+        """Take leases that the server holds for us and that we do not run."""
+
+    def server_lost(self, message: str) -> None:
+        """The server does not answer."""
+
+    def server_back(self) -> None:
+        """The server answers again."""
+
+    def clock_jumped(self) -> None:
+        """The server's clock was set."""
+
+    def drain_asked(self) -> None:
+        """Somebody asked this worker to finish and stop."""
+
+
+@frozen
+class HeartbeatSettings:
+    """What a heartbeat needs to know.
+
+    Attributes:
+        keys: Of the prefix in use.
+        worker: Id of the worker.
+        lease: Seconds; it beats three times as often.
+        clock: Gives the time that operations carry, in ms.
+    """
+
+    keys: Keys
+    worker: str
+    lease: float
+    clock: Callable[[], int]
+
+    @property
+    def period(self) -> float:
+        """Seconds between two beats."""
+        return self.lease / 3
+
+
+class Heartbeat(threading.Thread):
+    """Renews leases, says that the worker lives, and hears what it is asked."""
+
+    def __init__(
+        self,
+        settings: HeartbeatSettings,
+        runner: SyncRunner,
+        leases: Leases,
+        listener: Listener,
+        describe: Callable[[], bytes],
+    ) -> None:
+        super().__init__(name=f"taskflow-heartbeat-{settings.worker}", daemon=True)
+        self._settings = settings
+        self._runner = runner
+        self._leases = leases
+        self._listener = listener
+        self._describe = describe
+        self._stop_asked = threading.Event()
+        self._lost = False
+        self._offset_ms: float | None = None
+
+    def meet(self) -> None:
+        """Beat for the first time, in the caller's thread.
+
+        Raises:
+            ServerRefusedError: Wrong password, missing permission, no scripts.
+        """
+        try:
+            self._beat()
+        except ServerUnavailableError as error:
+            self._lose(error)
+
+    def run(self) -> None:
+        """Beat until stopped; a server that is away is asked more often."""
+        wait = 0.0
+        while not self._stop_asked.wait(wait):
+            started = time.monotonic()
+            try:
+                self._beat()
+            except ServerError as error:
+                self._lose(error)
+                wait = random.uniform(0.1, 0.5)  # noqa: S311 - spreads reconnects
+                continue
+            if self._lost:
+                self._lost = False
+                self._listener.server_back()
+            wait = max(0.05, self._settings.period - (time.monotonic() - started))
+
+    def _lose(self, error: ServerError) -> None:
+        if not self._lost:
+            self._lost = True
+            self._listener.server_lost(str(error))
+
+    def stop(self) -> None:
+        """Beat no more; say goodbye if the server answers."""
+        self._stop_asked.set()
+        if self.is_alive():
+            self.join(timeout=5.0)
+        settings = self._settings
+        goodbye = upkeep.beat(
+            settings.keys,
+            worker=settings.worker,
+            info=b"",
+            ttl_ms=1,
+            now_ms=settings.clock(),
+        )
+        self._runner.send_all([goodbye])
+        self._runner.close()
+
+    def _beat(self) -> None:
+        settings = self._settings
+        beat = upkeep.beat(
+            settings.keys,
+            worker=settings.worker,
+            info=self._describe(),
+            ttl_ms=round(settings.lease * 2000),
+            now_ms=settings.clock(),
+        )
+        held = self._leases.snapshot()
+        size = settle.MOST_PER_CALL
+        parts = [held[first : first + size] for first in range(0, len(held), size)]
+        lease_ms = round(settings.lease * 1000)
+        extends = [
+            settle.extend(
+                settings.keys, part, lease_ms=lease_ms, now_ms=settings.clock()
+            )
+            for part in parts
+        ]
+        look = settle.unrenewed(
+            settings.keys,
+            worker=settings.worker,
+            horizon_ms=round(settings.period * 1000),
+            now_ms=settings.clock(),
+        )
+        answers = self._runner.send_all([beat, *extends, look])
+        for answer in answers:
+            if isinstance(answer, TaskflowError):
+                raise answer
+        self._hear(answers[0])
+        told = [
+            (task_id, token, word)
+            for part, words in zip(parts, answers[1:-1], strict=True)
+            for (task_id, token), word in zip(part, words, strict=True)
+            if word != "OK"
+        ]
+        if told:
+            self._listener.lease_words(told)
+        known = set(held) | set(self._leases.snapshot())
+        strays = [pair for pair in answers[-1] if pair not in known]
+        if strays:
+            self._listener.strays(strays)
+
+    def _hear(self, beat: BeatReply) -> None:
+        offset = beat.now_ms - time.monotonic() * 1000
+        if self._offset_ms is not None and abs(offset - self._offset_ms) > JUMP_MS:
+            self._listener.clock_jumped()
+        self._offset_ms = offset
+        if beat.drain:
+            self._listener.drain_asked()

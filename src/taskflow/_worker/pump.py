@@ -1,0 +1,311 @@
+"""The pump: one trip to the server settles what is done and claims what is next.
+
+Here the consumer, the settler and the executor meet; they do not know each
+other. A few channels take turns, so that the server works on one batch while
+the bodies of another run (one channel: 0.6 of the throughput;
+``tests/benchmarks``). A trip that fails is taken again: what it carries goes
+back, and every operation recognises a repeat.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from attrs import field, frozen
+
+from taskflow._events import Events, LeaseLost, TaskReleased
+from taskflow._protocol import claim, settle
+from taskflow._protocol.claim import ClaimReply
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import Claim, Outcome
+from taskflow._protocol.settle import Note, SettleWord
+from taskflow._servers.runner import AsyncRunner
+from taskflow._worker.consumer import Consumer, ConsumerSettings
+from taskflow._worker.executor import Executor
+from taskflow._worker.leases import Leases
+from taskflow._worker.outage import Outage
+from taskflow._worker.settler import Settler
+from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
+
+_logger = logging.getLogger("taskflow.worker")
+
+AHEAD = 1.2
+"""ACTIVE tasks per slot, at most, where bodies are short: the next ones are
+at hand when a slot gets free."""
+
+LONGEST_DOZE = 5.0
+"""Seconds that an idle worker waits for the marker before it looks itself."""
+
+
+@frozen
+class PumpSettings:
+    """What a pump needs to know.
+
+    Attributes:
+        consumer: What every claim says.
+        slots: Bodies at a time.
+        clock: Gives the time that operations carry, in ms.
+    """
+
+    consumer: ConsumerSettings
+    slots: int
+    clock: Callable[[], int]
+
+
+@frozen
+class _Trip:
+    outcomes: list[Outcome] = field(factory=list[Outcome])
+    slots: int = 0
+    suspect: bool = False
+
+
+class Pump:
+    """Moves claims in and outcomes out, between one server and one executor.
+
+    Attributes:
+        released: Claims that were handed back so far.
+    """
+
+    def __init__(
+        self,
+        settings: PumpSettings,
+        runner: AsyncRunner,
+        leases: Leases,
+        outage: Outage,
+        events: Events,
+    ) -> None:
+        self._settings = settings
+        self._runner = runner
+        self._leases = leases
+        self._outage = outage
+        self._events = events
+        self._settler = Settler(settings.consumer.keys)
+        self._wake = asyncio.Event()
+        self._sated = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._claiming = True
+        self._reserved = 0
+        self._suspects: set[tuple[str, str]] = set()
+        self._suspect_asked = False
+        self._due_at = float("inf")
+        self._failures = 0
+        self.released = 0
+
+    def serve(self, executor: Executor) -> None:
+        """Fill *executor*; called once, before anything runs."""
+        self._executor = executor
+
+    @property
+    def in_hand(self) -> int:
+        """Tasks leased to this worker, as far as it knows."""
+        executor = self._executor
+        return executor.running + executor.ready + self._settler.unconfirmed
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is leased, running, unsettled or being claimed."""
+        return self.in_hand == 0 and self._reserved == 0
+
+    # What the executor says.
+
+    def done(self, finished: Claim, outcome: Outcome) -> None:
+        """Take the outcome of a claim."""
+        del finished
+        self._settler.add(outcome)
+        self._wake.set()
+
+    async def note(self, running: Claim, report: Note) -> SettleWord:
+        """Store what a body reports; asks until the server answers."""
+        keys = self._settings.consumer.keys
+        operation = settle.note(
+            keys, running.id, running.token, report, now_ms=self._settings.clock()
+        )
+        while True:
+            try:
+                return await self._runner.send(operation)
+            except ServerUnavailableError:
+                await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
+
+    # What the worker says.
+
+    def look(self) -> None:
+        """There may be work: ask."""
+        self._sated.clear()
+        self._wake.set()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; hand back what has not begun."""
+        self._claiming = False
+        self.release(self._executor.release_ready(), started=False)
+
+    def release(self, claims: list[Claim], *, started: bool) -> None:
+        """Hand *claims* back unharmed."""
+        for each in claims:
+            self.released += 1
+            self._settler.add(settle.release(each))
+            self._events.emit(TaskReleased(each.id, started))
+        self._wake.set()
+
+    def release_strays(self, pairs: list[tuple[str, str]]) -> None:
+        """Hand back leases that the server holds for us and we do not run."""
+        for task_id, token in pairs:
+            self._settler.add(Outcome(task_id, token, "release", b""))
+        self._wake.set()
+
+    def forget(self, task_id: str, token: str) -> None:
+        """The lease is lost: the executor has let go, nothing will be settled."""
+        self._leases.drop([(task_id, token)])
+        self._suspects.discard((task_id, token))
+        self._wake.set()
+
+    async def emptied(self, timeout: float) -> bool:  # noqa: ASYNC109 - returns, does not raise
+        """Wait until nothing is in hand; False when *timeout* seconds pass first."""
+        deadline = time.monotonic() + timeout
+        while not self.is_empty:
+            self._progress.clear()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            try:
+                async with asyncio.timeout(min(left, 0.5)):
+                    await self._progress.wait()
+            except TimeoutError:
+                continue
+        return True
+
+    # The loops.
+
+    async def run(self, channel: int) -> None:
+        """Make trips, one after the other, until cancelled."""
+        consumer = Consumer(self._settings.consumer, channel)
+        while True:
+            trip = self._plan()
+            if trip is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._make(trip, consumer)
+            self._progress.set()
+
+    async def run_dry(self) -> None:
+        """Claim and run until nothing waits and nothing runs; for tests."""
+        consumer = Consumer(self._settings.consumer, 0)
+        self.look()
+        while True:
+            trip = self._plan()
+            if trip is not None:
+                await self._make(trip, consumer)
+            elif self.is_empty:
+                return
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+                self._sated.clear()
+
+    async def doze(self) -> None:
+        """While nothing waits: sleep until the marker says so, at no cost."""
+        keys = self._settings.consumer.keys
+        while True:
+            await self._sated.wait()
+            left = self._due_at - time.monotonic()
+            try:
+                await self._runner.wait_for(
+                    keys.marker, max(0.01, min(LONGEST_DOZE, left))
+                )
+            except ServerError:
+                await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
+            self.look()
+
+    def _plan(self) -> _Trip | None:
+        outcomes = self._settler.take() if self._settler.waiting else []
+        slots = 0
+        if self._claiming and not self._sated.is_set():
+            ahead = AHEAD if self._executor.is_brisk else 1.0
+            most = int(self._settings.slots * ahead)
+            held = self.in_hand - len(outcomes) + self._reserved
+            slots = max(0, min(most - held, claim.MOST_PER_CALL))
+        if not outcomes and not slots:
+            return None
+        suspect = slots > 0 and not self._suspects and not self._suspect_asked
+        return _Trip(outcomes, slots, suspect)
+
+    async def _make(self, trip: _Trip, consumer: Consumer) -> None:
+        now_ms = self._settings.clock()
+        operations: list[Operation[list[SettleWord]] | Operation[ClaimReply]] = []
+        if trip.outcomes:
+            operations.append(self._settler.operation(trip.outcomes, now_ms=now_ms))
+        if trip.slots:
+            operations.append(
+                consumer.operation(trip.slots, suspect=trip.suspect, now_ms=now_ms)
+            )
+            self._reserved += trip.slots
+            self._suspect_asked = self._suspect_asked or trip.suspect
+        try:
+            answers = await self._runner.send_all(operations)
+        except BaseException:
+            self._give_up(trip)
+            raise
+        errors = [each for each in answers if isinstance(each, TaskflowError)]
+        if trip.outcomes:
+            self._settled(trip.outcomes, answers[0])
+        if trip.slots:
+            self._reserved -= trip.slots
+            if trip.suspect:
+                self._suspect_asked = False
+            if not isinstance(answers[-1], TaskflowError):
+                self._claimed(trip, consumer, answers[-1])
+        await self._mind(errors)
+
+    def _give_up(self, trip: _Trip) -> None:
+        if trip.outcomes:
+            self._settler.put_back(trip.outcomes)
+        self._reserved -= trip.slots
+        if trip.suspect:
+            self._suspect_asked = False
+
+    def _settled(
+        self, outcomes: list[Outcome], answer: list[SettleWord] | TaskflowError
+    ) -> None:
+        if isinstance(answer, TaskflowError):
+            self._settler.put_back(outcomes)
+            return
+        self._settler.confirm(outcomes)
+        pairs = [(outcome.id, outcome.token) for outcome in outcomes]
+        self._leases.drop(pairs)
+        self._suspects.difference_update(pairs)
+        for outcome, word in zip(outcomes, answer, strict=True):
+            if word != "OK":
+                self._events.emit(LeaseLost(outcome.id, word, "settle"))
+
+    def _claimed(self, trip: _Trip, consumer: Consumer, reply: ClaimReply) -> None:
+        claims = consumer.receive(reply)
+        if claims is None:
+            return
+        self._leases.add((each.id, each.token) for each in claims)
+        self._suspects.update(
+            (each.id, each.token) for each in claims if each.lane == "suspects"
+        )
+        if len(claims) < trip.slots:
+            due = (reply.next_due_ms - reply.now_ms) / 1000
+            self._due_at = time.monotonic() + due if reply.next_due_ms else float("inf")
+            self._sated.set()
+        if self._claiming:
+            self._executor.start(claims)
+        else:
+            self.release(claims, started=False)
+
+    async def _mind(self, errors: list[TaskflowError]) -> None:
+        """Tell of an outage, and wait a little before the next trip."""
+        if not errors:
+            self._failures = 0
+            self._outage.end()
+            return
+        self._outage.begin(str(errors[0]))
+        if not isinstance(errors[0], ServerUnavailableError):
+            _logger.error("the server refused a trip: %s", errors[0])
+        self._failures += 1
+        cap = min(5.0, 0.1 * 2 ** min(self._failures, 6))
+        await asyncio.sleep(random.uniform(0.05, cap))  # noqa: S311 - spreads workers

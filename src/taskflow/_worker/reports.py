@@ -1,0 +1,131 @@
+"""What running bodies report: collected without waiting, stored in order.
+
+A body calls ``Context.progress`` from a coroutine or a thread and must not
+wait for the server; so its reports gather here and are stored a few times a
+second, one at a time for each claim, numbered, and always before the claim is
+settled.
+"""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from taskflow._protocol.record import Claim
+from taskflow._protocol.settle import Note, SettleWord
+from taskflow.errors import LeaseLostError
+
+FLUSH_EVERY = 0.2
+"""Seconds that reports gather: five times a second is live to a person."""
+
+Send = Callable[[Claim, Note], Awaitable[SettleWord]]
+
+
+class Reports:
+    """The reports of one claim; its methods are safe in any thread."""
+
+    def __init__(self, claim: Claim, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+        self._claim = claim
+        self._send = send
+        self._loop = loop
+        self._guard = threading.Lock()
+        self._one_at_a_time = asyncio.Lock()
+        self._number = 0
+        self._progress: bytes = b""
+        self._usage: dict[str, float] = {}
+        self._annotations: dict[str, str] = {}
+        self._chunks: list[str] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._asked = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was reported that is not stored yet."""
+        return self._asked or self._flusher is not None
+
+    def progress(self, text: bytes) -> None:
+        """Replace the progress, a JSON object."""
+        with self._guard:
+            self._progress = text
+        self._ask()
+
+    def usage(self, amounts: dict[str, float]) -> None:
+        """Add *amounts* to the usage."""
+        with self._guard:
+            for name, amount in amounts.items():
+                self._usage[name] = self._usage.get(name, 0.0) + amount
+        self._ask()
+
+    def annotate(self, facts: dict[str, str]) -> None:
+        """Attach *facts*, JSON texts by name."""
+        with self._guard:
+            self._annotations.update(facts)
+        self._ask()
+
+    def emit(self, chunk: str) -> None:
+        """Append *chunk* to the task's output."""
+        with self._guard:
+            self._chunks.append(chunk)
+        self._ask()
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._flusher is None:
+            self._flusher = self._loop.create_task(self._flush_soon())
+
+    async def _flush_soon(self) -> None:
+        try:
+            await asyncio.sleep(FLUSH_EVERY)
+            await self.flush()
+        finally:
+            self._flusher = None
+
+    def _take(self, checkpoint: bytes) -> Note | None:
+        with self._guard:
+            self._asked = False
+            facts: tuple[Any, ...] = (
+                self._progress,
+                self._usage,
+                self._annotations,
+                self._chunks,
+            )
+            if not any(facts) and not checkpoint:
+                return None
+            self._number += 1
+            note = Note(
+                number=self._number,
+                progress=self._progress,
+                usage=self._usage,
+                annotations=self._annotations,
+                checkpoint=checkpoint,
+                chunks=tuple(self._chunks),
+            )
+            self._progress, self._usage, self._annotations = b"", {}, {}
+            self._chunks = []
+        return note
+
+    async def flush(self, checkpoint: bytes = b"") -> None:
+        """Store what was reported; returns when the server has it.
+
+        Args:
+            checkpoint: JSON text to store with it, or empty.
+
+        Raises:
+            LeaseLostError: The task is another's now; nothing was stored.
+        """
+        async with self._one_at_a_time:
+            note = self._take(checkpoint)
+            if note is None:
+                return
+            word = await self._send(self._claim, note)
+        if word != "OK":
+            raise LeaseLostError(self._claim.id)
+
+    def save(self, checkpoint: bytes) -> None:
+        """Store *checkpoint* from a thread; returns when the server has it."""
+        future = asyncio.run_coroutine_threadsafe(self.flush(checkpoint), self._loop)
+        future.result()

@@ -1,0 +1,61 @@
+"""Outcomes waiting for the server: each is sent until it is answered."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from taskflow._protocol import settle
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import Outcome
+from taskflow._protocol.settle import SettleWord
+
+MOST_PER_CALL = settle.MOST_PER_CALL
+
+
+class Settler:
+    """Keeps outcomes in the order they came, and gives them out in batches.
+
+    What was given out is either confirmed or put back; an outcome is never
+    dropped while its worker lives, however long the server is away.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._waiting: deque[Outcome] = deque()
+        self._underway = 0
+
+    @property
+    def waiting(self) -> int:
+        """Outcomes that nobody is sending."""
+        return len(self._waiting)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Outcomes that the server has not answered for, waiting or underway."""
+        return len(self._waiting) + self._underway
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome."""
+        self._waiting.append(outcome)
+
+    def take(self) -> list[Outcome]:
+        """Give out up to 100 outcomes, the oldest first."""
+        count = min(len(self._waiting), MOST_PER_CALL)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        self._underway += count
+        return batch
+
+    def operation(
+        self, batch: Sequence[Outcome], *, now_ms: int
+    ) -> Operation[list[SettleWord]]:
+        """Describe settling *batch*."""
+        return settle.settle(self._keys, batch, now_ms=now_ms)
+
+    def confirm(self, batch: Sequence[Outcome]) -> None:
+        """The server has answered for *batch*."""
+        self._underway -= len(batch)
+
+    def put_back(self, batch: Sequence[Outcome]) -> None:
+        """The server gave no answer for *batch*: it goes first again."""
+        self._underway -= len(batch)
+        self._waiting.extendleft(reversed(batch))

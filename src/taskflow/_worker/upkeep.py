@@ -1,0 +1,102 @@
+"""What every worker does for the whole fleet: promote, reap, prune.
+
+Bounded work per call, harmless in any number of workers, no leader. One small
+loop each; a loop that meets an error waits and goes on.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from attrs import frozen
+
+from taskflow._events import Events, LeaseReaped
+from taskflow._protocol import upkeep
+from taskflow._protocol.keys import Keys
+from taskflow._servers.runner import AsyncRunner
+from taskflow.errors import ServerError
+
+PROMOTE_EVERY = 1.0
+REAP_EVERY = 0.75
+PRUNE_EVERY = 10.0
+
+
+@frozen
+class Chores:
+    """What the loops need.
+
+    Attributes:
+        runner: Sends operations on the loop.
+        keys: Of the prefix in use.
+        events: For what was reaped.
+        max_crashes: Lost leases at which a task is poison.
+        keep: Seconds that finished tasks are kept; 0 = for ever.
+        clock: Gives the time that operations carry, in ms.
+        may_reap_at: Gives the ``time.monotonic()`` before which nothing is
+            reaped: after an outage or a clock step, workers that live renew
+            their leases first.
+        rng: Spreads the loops of many workers.
+    """
+
+    runner: AsyncRunner
+    keys: Keys
+    events: Events
+    max_crashes: int
+    keep: float
+    clock: Callable[[], int]
+    may_reap_at: Callable[[], float]
+    rng: Random
+
+
+async def promote(chores: Chores) -> float:
+    """Bring due tasks to their lanes; return seconds until the next look."""
+    operation = upkeep.promote(chores.keys, now_ms=chores.clock())
+    reply = await chores.runner.send(operation)
+    return 0.0 if reply.moved == upkeep.MOST_PER_CALL else PROMOTE_EVERY
+
+
+async def reap(chores: Chores) -> float:
+    """Take back what dead workers held; return seconds until the next look."""
+    if time.monotonic() < chores.may_reap_at():
+        return REAP_EVERY
+    operation = upkeep.reap(
+        chores.keys, max_crashes=chores.max_crashes, now_ms=chores.clock()
+    )
+    reaped = await chores.runner.send(operation)
+    for each in reaped:
+        chores.events.emit(LeaseReaped(each.id, each.where, each.worker))
+    return 0.0 if len(reaped) == upkeep.MOST_PER_CALL else REAP_EVERY
+
+
+async def prune(chores: Chores) -> float:
+    """Forget finished tasks whose time is over; return seconds until the next look."""
+    if chores.keep <= 0:
+        return PRUNE_EVERY
+    pruned = 0
+    for home in (chores.keys.completed, chores.keys.failed, chores.keys.cancelled):
+        operation = upkeep.prune(
+            chores.keys,
+            home,
+            keep_ms=round(chores.keep * 1000),
+            now_ms=chores.clock(),
+        )
+        pruned = max(pruned, await chores.runner.send(operation))
+    return 0.05 if pruned == upkeep.MOST_PER_CALL else PRUNE_EVERY
+
+
+Chore = Callable[[Chores], Awaitable[float]]
+
+ALL: tuple[Chore, ...] = (promote, reap, prune)
+
+
+async def keep_doing(chore: Chore, chores: Chores) -> None:
+    """Do *chore* again and again, until cancelled."""
+    pause = PROMOTE_EVERY
+    while True:
+        await asyncio.sleep(pause * chores.rng.uniform(0.8, 1.0))
+        try:
+            pause = await chore(chores)
+        except ServerError:
+            # The heartbeat tells of an outage; here it is enough to wait.
+            pause = PROMOTE_EVERY

@@ -1,0 +1,292 @@
+"""What a finished run comes to: a value or an exception becomes one outcome.
+
+Pure: the same run gives the same outcome, whichever executor ran it. The
+randomness of a retry's delay is an argument.
+"""
+
+import re
+import traceback
+from hashlib import blake2b
+from random import Random
+from typing import Any
+
+from attrs import frozen
+
+from taskflow._codec import Spec
+from taskflow._declare.retry_policy import (
+    Failure,
+    GiveUp,
+    RetryIn,
+    RetryPolicy,
+    decide,
+)
+from taskflow._declare.task import Task
+from taskflow._events import (
+    Event,
+    TaskCancelled,
+    TaskDeadLettered,
+    TaskFailed,
+    TaskRetried,
+    TaskSnoozed,
+)
+from taskflow._protocol import settle
+from taskflow._protocol.record import (
+    LONGEST_ERROR_BYTES,
+    Claim,
+    ErrorFacts,
+    Outcome,
+)
+from taskflow._worker.executor import Limits
+from taskflow.errors import Cancel, DeadLetter, PayloadError, Retry, Snooze
+
+MISSES_BEFORE_DEAD = 10
+"""Workers that may not know a task's name before it is dead-lettered: with
+waits doubling from 1 s, a deploy has 17 minutes."""
+
+_DEFAULT_POLICY = RetryPolicy()
+_HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_HEAD_LINES = 12
+
+
+@frozen
+class Run:
+    """One run of a claim, over.
+
+    Attributes:
+        claim: What was run.
+        name: Of the task.
+        task: The declared function; None when this worker has none.
+        spec: The packed part of the record; None when it is unreadable.
+        seconds: The body ran.
+        age: Seconds since the task was stored or last brought back.
+        cancelled: Whether somebody asked the task to stop.
+    """
+
+    claim: Claim
+    name: str
+    task: Task[..., Any, Any] | None
+    spec: Spec | None
+    seconds: float
+    age: float
+    cancelled: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """Failed attempts before this run, + 1."""
+        return self.claim.attempts + 1
+
+
+Verdict = tuple[Outcome, Event]
+
+
+def describe_error(name: str, error: BaseException) -> ErrorFacts:
+    """Reduce an exception to bounded text; whatever it does when asked.
+
+    Args:
+        name: Of the task; part of the fingerprint.
+        error: The exception.
+
+    Returns:
+        Type, message, traceback and fingerprint.
+    """
+    kind = type(error).__name__
+    try:
+        message = str(error)
+    except Exception as failure:  # noqa: BLE001 - a __str__ that raises is data
+        message = f"<its text cannot be had: {type(failure).__name__}>"
+    return ErrorFacts(
+        type=kind,
+        message=_bounded(message),
+        traceback=_bounded(_traceback(error)),
+        fingerprint=fingerprint(name, kind, message, _place(error)),
+    )
+
+
+def fingerprint(name: str, kind: str, message: str, place: str) -> str:
+    """Name a kind of error: what varies from one to the next is left out.
+
+    Digits, hexadecimal ids and quoted text are replaced before hashing, so
+    that "timeout after 31 s for 'a'" and "timeout after 7 s for 'b'" share a
+    group.
+
+    Returns:
+        Twelve hexadecimal digits.
+    """
+    first = message.strip().splitlines()[0] if message.strip() else ""
+    shape = _NUMBER.sub("#", _HEX.sub("#", _QUOTED.sub("'…'", first[:500])))
+    text = "\n".join((name, kind, shape, place))
+    return blake2b(text.encode(errors="replace"), digest_size=6).hexdigest()
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(error, limit=-40)
+    except Exception as failure:  # noqa: BLE001 - formatting calls the error's code
+        return f"<no traceback: {type(failure).__name__}>"
+    if len(lines) > 2 * _HEAD_LINES:
+        lines = [*lines[:_HEAD_LINES], "  ...\n", *lines[-_HEAD_LINES:]]
+    return "".join(lines)
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{frames[0].filename.rpartition('/')[2]}:{frames[0].name}" if frames else ""
+
+
+def _bounded(text: str) -> str:
+    data = text.encode("utf-8", errors="replace")
+    if len(data) <= LONGEST_ERROR_BYTES:
+        return data.decode()
+    half = LONGEST_ERROR_BYTES // 2 - 8
+    head = data[:half].decode(errors="ignore")
+    return f"{head}\n...\n{data[-half:].decode(errors='ignore')}"
+
+
+def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
+    """Decide what becomes of a run that ended with *error*.
+
+    Args:
+        run: The run.
+        error: What the body raised, or what stopped it.
+        limits: Where the task says nothing itself.
+        rng: Source of the jitter.
+
+    Returns:
+        The outcome, and the event that tells of it.
+    """
+    if isinstance(error, Snooze):
+        return _snoozed(run, error)
+    if isinstance(error, Cancel) or run.cancelled:
+        return _cancelled(run, error)
+    if isinstance(error, DeadLetter):
+        return _dead(run, describe_error(run.name, error), "requested", counts=True)
+    if isinstance(error, PayloadError):
+        return _dead(run, describe_error(run.name, error), "payload", counts=True)
+    return _judge_failure(run, error, limits, rng)
+
+
+def unknown(run: Run) -> Verdict:
+    """Decide what becomes of a task whose name this worker does not know."""
+    misses = run.claim.misses + 1
+    if misses > MISSES_BEFORE_DEAD:
+        message = f"no worker knew the task {run.name!r} in {misses} hand-outs"
+        mark = fingerprint(run.name, "UnknownTaskError", "", "")
+        facts = ErrorFacts("UnknownTaskError", message, fingerprint=mark)
+        return _dead(run, facts, "unknown_task", counts=False)
+    delay = 2.0 ** (misses - 1)
+    reason = f"this worker does not know {run.name!r}"
+    outcome = settle.snooze(
+        run.claim, delay=delay, misses=misses, entry=_entry(run, reason=reason)
+    )
+    return outcome, TaskSnoozed(run.claim.id, run.name, delay, reason)
+
+
+def corrupt(run: Run, error: Exception) -> Verdict:
+    """Decide what becomes of a record that cannot be read."""
+    return _dead(run, describe_error(run.name, error), "corrupt", counts=False)
+
+
+def _judge_failure(
+    run: Run, error: BaseException, limits: Limits, rng: Random
+) -> Verdict:
+    task, spec = run.task, run.spec
+    policy = (task.retry if task is not None else None) or _DEFAULT_POLICY
+    most = spec.max_retries if spec is not None else None
+    if most is None:
+        most = policy.max_retries
+    facts = describe_error(run.name, error)
+    decision = decide(
+        policy,
+        Failure(error),
+        attempts=run.attempt,
+        age=run.age,
+        max_retries=limits.max_retries if most is None else most,
+        max_age=limits.max_age if policy.max_age is None else policy.max_age,
+        rng=rng,
+    )
+    if isinstance(decision, RetryIn):
+        if isinstance(error, Retry) and error.delay is not None:
+            decision = RetryIn(error.delay, counts=decision.counts)
+        return _retried(run, facts, decision)
+    return _given_up(run, facts, decision)
+
+
+def _retried(run: Run, facts: ErrorFacts, decision: RetryIn) -> Verdict:
+    outcome = settle.retry(
+        run.claim,
+        facts,
+        delay=decision.delay,
+        counts=decision.counts,
+        entry=_entry(run, error=facts, delay=round(decision.delay, 3)),
+    )
+    event = TaskRetried(
+        run.claim.id,
+        run.name,
+        run.attempt,
+        decision.delay,
+        decision.counts,
+        facts.type,
+        facts.message,
+    )
+    return outcome, event
+
+
+def _given_up(run: Run, facts: ErrorFacts, decision: GiveUp) -> Verdict:
+    if run.task is None or run.task.dead_letter:
+        return _dead(run, facts, decision.cause, counts=True)
+    outcome = settle.fail(
+        run.claim, facts, counts=True, entry=_entry(run, error=facts)
+    )
+    event = TaskFailed(
+        run.claim.id, run.name, run.attempt, facts.type, facts.message
+    )
+    return outcome, event
+
+
+def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
+    outcome = settle.dead_letter(
+        run.claim,
+        facts,
+        cause=cause,
+        counts=counts,
+        entry=_entry(run, error=facts, cause=cause),
+    )
+    event = TaskDeadLettered(
+        run.claim.id,
+        run.name,
+        run.attempt,
+        cause,
+        facts.fingerprint,
+        facts.type,
+        facts.message,
+    )
+    return outcome, event
+
+
+def _snoozed(run: Run, signal: Snooze) -> Verdict:
+    outcome = settle.snooze(
+        run.claim, delay=signal.seconds, entry=_entry(run, reason=signal.reason)
+    )
+    return outcome, TaskSnoozed(run.claim.id, run.name, signal.seconds, signal.reason)
+
+
+def _cancelled(run: Run, error: BaseException) -> Verdict:
+    reason = error.reason if isinstance(error, Cancel) else "cancelled while it ran"
+    facts = ErrorFacts("Cancelled", _bounded(reason or "cancelled by its body"))
+    outcome = settle.cancel(run.claim, facts, entry=_entry(run, reason=facts.message))
+    return outcome, TaskCancelled(run.claim.id, run.name, facts.message)
+
+
+def _entry(run: Run, *, error: ErrorFacts | None = None, **facts: Any) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "attempt": run.attempt,
+        "worker": run.claim.token.split(":")[1],
+        "seconds": round(run.seconds, 3),
+        **facts,
+    }
+    if error is not None:
+        entry["error_type"] = error.type
+        entry["error_message"] = error.message[:300]
+    return entry

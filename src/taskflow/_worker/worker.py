@@ -1,0 +1,334 @@
+"""The worker: one executor, the pump that feeds it, and the loops around.
+
+The loops stand in modules of their own and do not know each other; here they
+are wired together, started and stopped.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from platform import python_version
+from typing import Any
+
+from attrs import evolve
+
+from taskflow._client.flow import TaskFlow
+from taskflow._codec import to_json
+from taskflow._declare.registry import Registry
+from taskflow._events import (
+    Events,
+    LeaseLost,
+    LoopBlocked,
+    WorkerStarted,
+    WorkerStopped,
+    WorkerStopping,
+)
+from taskflow._protocol.keys import WORKER_PATTERN
+from taskflow._protocol.record import Claim, Outcome
+from taskflow._protocol.settle import ExtendWord, Note, SettleWord
+from taskflow._settings import WorkerSettings
+from taskflow._worker import upkeep
+from taskflow._worker.consumer import ConsumerSettings
+from taskflow._worker.executor import Executor, Limits
+from taskflow._worker.executors.local import LocalExecutor
+from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
+from taskflow._worker.leases import Leases
+from taskflow._worker.outage import Outage
+from taskflow._worker.pump import Pump, PumpSettings
+from taskflow.errors import ConfigurationError
+
+CHANNELS = 2
+"""Trips that may be underway at once."""
+
+BLOCKED = 1.0
+"""Seconds that the loop may stand still before somebody is told."""
+
+
+def new_worker_id() -> str:
+    """Make an id from host, process and chance, in the grammar of keys."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Worker:
+    """Runs the tasks of one registry, kept by one flow.
+
+    Args:
+        flow: Where tasks are kept.
+        registry: What this worker serves. Left out: the flow's.
+        settings: Left out: those of the flow.
+        concurrency: Bodies at a time, from 1. Left out: as the settings say.
+        events: To observe what happens. Left out: a new fan-out.
+        worker_id: Left out: host, process id and chance.
+
+    Attributes:
+        id: Of this worker.
+        registry: What it serves.
+        slots: Bodies at a time.
+        limits: Where a task says nothing itself.
+        events: Subscribe here.
+
+    Raises:
+        ConfigurationError: The id does not fit into a key, or *concurrency*
+            is below 1.
+    """
+
+    def __init__(
+        self,
+        flow: TaskFlow,
+        *,
+        registry: Registry | None = None,
+        settings: WorkerSettings | None = None,
+        concurrency: int | None = None,
+        events: Events | None = None,
+        worker_id: str | None = None,
+    ) -> None:
+        self._connection = flow.connection
+        known = settings or self._connection.settings.worker
+        if concurrency is not None:
+            known = evolve(known, concurrency=concurrency)
+        self._settings = known
+        self.id = worker_id or new_worker_id()
+        if not WORKER_PATTERN.fullmatch(self.id):
+            problem = f"worker id {self.id!r} may hold letters, digits, '_', '.', '-'"
+            raise ConfigurationError(problem)
+        self.registry = flow.registry if registry is None else registry
+        self.slots = known.concurrency
+        self.events = events or Events()
+        queue = self._connection.settings.queue
+        self.limits = Limits(
+            max_retries=queue.max_retries,
+            max_age=queue.max_task_age,
+            time_limit=known.time_limit,
+            soft_time_limit=known.soft_time_limit,
+        )
+        self._leases = Leases()
+        self._may_reap_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_early = False
+
+    def run(self) -> None:
+        """Work until stopped; blocks. Signals are the caller's business.
+
+        Raises:
+            ConfigurationError: A task cannot be served.
+            ServerRefusedError: Wrong password, missing permission, or no
+                scripts.
+        """
+        asyncio.run(self.arun())
+
+    async def arun(self) -> None:
+        """Work until `stop`, then settle or hand back all that is held; see `run`."""
+        async with self._assembled():
+            heartbeat = self._heartbeat()
+            await asyncio.to_thread(heartbeat.meet)
+            heartbeat.start()
+            self.events.emit(WorkerStarted(self.id, self.facts()))
+            try:
+                async with asyncio.TaskGroup() as loops:
+                    self._start_loops(loops)
+                    await self._stop_asked.wait()
+                    await self._drain()
+                    self._loops_over(loops)
+            finally:
+                await asyncio.to_thread(heartbeat.stop)
+                self.events.emit(WorkerStopped(self.id, self._pump.released))
+
+    async def run_until_idle(self) -> None:
+        """Claim and run until nothing waits, then return; for tests.
+
+        Takes no part in upkeep and renews no leases. What is scheduled for
+        later stays scheduled.
+        """
+        async with self._assembled():
+            await self._pump.run_dry()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop claiming and finish; safe in any thread and signal handler.
+
+        Args:
+            now: Hand back at once what still runs.
+        """
+        self._stop_early = True
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._ask_stop, now)
+
+    def facts(self) -> dict[str, Any]:
+        """Say what this worker is and serves, for banners and beats."""
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": version("asynctaskflow"),
+            "python": python_version(),
+            "executor": "asyncio",
+            "server": self._connection.server.display,
+            "prefix": self._connection.keys.prefix,
+            "concurrency": self.slots,
+            "lease": self._settings.lease,
+            "tasks": sorted(self.registry.names()),
+        }
+
+    @contextlib.asynccontextmanager
+    async def _assembled(self) -> AsyncIterator[None]:
+        for task in self.registry:
+            task.check()
+        self._loop = asyncio.get_running_loop()
+        self._stop_asked = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        if self._stop_early:
+            self._stop_asked.set()
+        self._outage = Outage(self.events)
+        connection = self._connection
+        self._runner = connection.server.async_runner()
+        consumer = ConsumerSettings(
+            connection.keys, self.id, self._settings.lease, connection.share
+        )
+        self._pump = Pump(
+            PumpSettings(consumer, self.slots, connection.clock),
+            self._runner,
+            self._leases,
+            self._outage,
+            self.events,
+        )
+        self._executor: Executor = LocalExecutor(self, random.Random())  # noqa: S311
+        self._pump.serve(self._executor)
+        try:
+            yield
+        finally:
+            self.all_stopped = await self._executor.aclose()
+            await self._runner.aclose()
+
+    def _heartbeat(self) -> Heartbeat:
+        connection = self._connection
+        return Heartbeat(
+            HeartbeatSettings(
+                connection.keys, self.id, self._settings.lease, connection.clock
+            ),
+            connection.server.runner(),
+            self._leases,
+            self,
+            self._describe,
+        )
+
+    def _start_loops(self, loops: asyncio.TaskGroup) -> None:
+        chores = upkeep.Chores(
+            runner=self._runner,
+            keys=self._connection.keys,
+            events=self.events,
+            max_crashes=self._settings.max_crashes,
+            keep=self._connection.settings.queue.result_ttl,
+            clock=self._connection.clock,
+            may_reap_at=lambda: self._may_reap_at,
+            rng=random.Random(),  # noqa: S311 - spreads workers
+        )
+        self._endless = [
+            *(loops.create_task(self._pump.run(number)) for number in range(CHANNELS)),
+            *(loops.create_task(upkeep.keep_doing(each, chores)) for each in upkeep.ALL),
+            loops.create_task(self._pump.doze()),
+            loops.create_task(self._feel_blocks()),
+        ]
+
+    def _loops_over(self, loops: asyncio.TaskGroup) -> None:
+        del loops
+        for loop in self._endless:
+            loop.cancel()
+
+    async def _drain(self) -> None:
+        """Finish what runs within the grace, less what handing back takes."""
+        grace = self._settings.stop_grace_period
+        margin = min(3.0, grace * 0.2)
+        self._pump.stop_claiming()
+        self.events.emit(
+            WorkerStopping(self.id, self._executor.running, grace - margin)
+        )
+        finished = asyncio.create_task(self._pump.emptied(grace - margin))
+        hurried = asyncio.create_task(self._stop_now.wait())
+        await asyncio.wait({finished, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (finished, hurried):
+            waiting.cancel()
+        await asyncio.gather(finished, hurried, return_exceptions=True)
+        if not self._pump.is_empty:
+            self._pump.release(self._executor.release_running(), started=True)
+            await self._pump.emptied(margin)
+
+    def _ask_stop(self, now: bool) -> None:  # noqa: FBT001 - call_soon has no keywords
+        self._stop_asked.set()
+        if now:
+            self._stop_now.set()
+
+    async def _feel_blocks(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.25)
+            late = time.monotonic() - before - 0.25
+            if late > BLOCKED:
+                self.events.emit(LoopBlocked(late, self._executor.names))
+
+    def _describe(self) -> bytes:
+        return to_json({
+            **self.facts(),
+            "held": len(self._leases),
+            "running": self._executor.describe(),
+        })
+
+    # What the executor asks of its host.
+
+    def done(self, claim: Claim, outcome: Outcome) -> None:
+        """Take the outcome of *claim*."""
+        self._pump.done(claim, outcome)
+
+    async def note(self, claim: Claim, report: Note) -> SettleWord:
+        """Store what a body reports."""
+        return await self._pump.note(claim, report)
+
+    # What the heartbeat says, in its thread.
+
+    def lease_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
+        """Take what became of leases that were not simply renewed."""
+        self._on_loop(self._hear_words, words)
+
+    def strays(self, pairs: list[tuple[str, str]]) -> None:
+        """Hand back leases that the server holds for us and that we do not run."""
+        self._on_loop(self._pump.release_strays, pairs)
+
+    def server_lost(self, message: str) -> None:
+        """The server does not answer."""
+        self._on_loop(self._outage.begin, message)
+
+    def server_back(self) -> None:
+        """The server answers again: let living workers renew before reaping."""
+        self._hold_reaper()
+        self._on_loop(self._outage.end)
+        self._on_loop(self._pump.look)
+
+    def clock_jumped(self) -> None:
+        """The server's clock was set: let living workers renew before reaping."""
+        self._hold_reaper()
+
+    def drain_asked(self) -> None:
+        """Somebody asked this worker to finish and stop."""
+        self.stop()
+
+    def _hold_reaper(self) -> None:
+        self._may_reap_at = time.monotonic() + 2 * self._settings.lease / 3
+
+    def _on_loop(self, function: Any, *args: Any) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(function, *args)
+
+    def _hear_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
+        for task_id, token, word in words:
+            if word == "CANCEL":
+                self._executor.cancel(task_id, token)
+            elif self._executor.abandon(task_id, token):
+                self._pump.forget(task_id, token)
+                self.events.emit(LeaseLost(task_id, word, "extend"))

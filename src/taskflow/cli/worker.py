@@ -1,0 +1,219 @@
+"""``taskflow-worker``: run tasks until told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import evolve
+
+from taskflow._settings import LogSettings, Settings, load_settings, mask_url
+from taskflow._worker.supervisor import (
+    Crew,
+    Supervisor,
+    python_command,
+    watch_lifeline,
+)
+from taskflow._worker.worker import Worker
+from taskflow.cli import logs
+from taskflow.cli.apps import App, load_app, refuse_name_clash
+from taskflow.errors import ConfigurationError
+from taskflow.observers.logging import log_events
+
+_logger = logging.getLogger("taskflow.worker")
+
+
+@click.command(
+    "taskflow-worker", context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option(
+    "--app",
+    metavar="MODULE[:ATTRIBUTE]",
+    help="A host's TaskFlow or Registry, served beside the installed plugins.",
+)
+@click.option("--url", help="Where tasks are kept; else the app's, or REDIS_URL.")
+@click.option("--prefix", help="Stands before every Redis key, such as '{myapp}:'.")
+@click.option(
+    "-c", "--concurrency", type=click.IntRange(min=1), help="Bodies at a time."
+)
+@click.option(
+    "-p",
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Worker processes, kept running by a supervisor.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(
+        ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False
+    ),
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]))
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    default=Path(".env"),
+    show_default=True,
+    help="Read settings from this file too, if it is there.",
+)
+def worker_command(
+    app: str | None,
+    url: str | None,
+    prefix: str | None,
+    concurrency: int | None,
+    processes: int | None,
+    log_level: str | None,
+    log_format: Any,
+    env_file: Path,
+) -> int:
+    """Run tasks until told to stop.
+
+    Serves every installed plugin, the tasks of the default registry, and those
+    of --app. SIGTERM or Ctrl-C: claim nothing more, finish what runs within
+    WORKER_STOP_GRACE_PERIOD, hand back the rest. A second time: hand back now.
+    """
+    refuse_name_clash()
+    settings = _settings(env_file, concurrency, processes, log_level, log_format)
+    logs.configure(settings.log)
+    if settings.worker.processes > 1:
+        return _supervise(settings)
+    loaded = load_app(
+        app or settings.worker.app, url=url, prefix=prefix, settings=settings
+    )
+    return _work(loaded, settings)
+
+
+def _settings(
+    env_file: Path,
+    concurrency: int | None,
+    processes: int | None,
+    log_level: str | None,
+    log_format: Any,
+) -> Settings:
+    settings = load_settings(dotenv=env_file)
+    worker, log = settings.worker, settings.log
+    if concurrency is not None:
+        worker = evolve(worker, concurrency=concurrency)
+    if processes is not None:
+        worker = evolve(worker, processes=processes)
+    log = LogSettings(
+        level=(log_level or log.level).upper(), format=log_format or log.format
+    )
+    return evolve(settings, worker=worker, log=log)
+
+
+def _supervise(settings: Settings) -> int:
+    arguments = ["worker", *_without_processes(sys.argv[1:]), "--processes", "1"]
+    supervisor = Supervisor(
+        Crew(
+            command=python_command(*arguments),
+            count=settings.worker.processes,
+            grace=settings.worker.stop_grace_period + 5.0,
+            environment=os.environ,
+        ),
+        tell=_logger.info,
+    )
+    signal.signal(signal.SIGTERM, supervisor.ask_stop)
+    signal.signal(signal.SIGINT, supervisor.ask_stop)
+    return supervisor.run()
+
+
+def _without_processes(arguments: list[str]) -> list[str]:
+    """Leave out what the supervisor reads itself, and our own name."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in {"-p", "--processes"}:
+            skip = True
+        elif not argument.startswith(("--processes=", "-p")) and argument != "worker":
+            kept.append(argument)
+    return kept
+
+
+def _work(app: App, settings: Settings) -> int:
+    flow = app.flow
+    server = flow.connection.server
+    if not server.shared:
+        problem = (
+            f"a worker process cannot serve {server.display!r}: it lives in one "
+            "process only; use embedded://PATH or redis://HOST"
+        )
+        raise ConfigurationError(problem)
+    worker = Worker(flow, registry=app.registry, settings=settings.worker)
+    click.echo(banner(app, worker, settings), err=True)
+    log_events(worker.events)
+    watch_lifeline(worker.stop)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(worker))
+    finally:
+        flow.close()
+    if not worker.all_stopped:
+        # A function that ignores its limits still runs in a thread, and the
+        # interpreter would wait for it; its task has long been handed back.
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+async def _serve(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    asked = 0
+
+    def ask_stop() -> None:
+        nonlocal asked
+        asked += 1
+        worker.stop(now=asked > 1)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, ask_stop)
+    await worker.arun()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def banner(app: App, worker: Worker, settings: Settings) -> str:
+    """Say what the worker is about to do, for people.
+
+    Args:
+        app: What it serves, and where.
+        worker: The worker.
+        settings: Those in force.
+
+    Returns:
+        A few lines.
+    """
+    facts = worker.facts()
+    names = facts["tasks"]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")
+    known, queue = settings.worker, settings.queue
+    lines = {
+        "worker": f"{worker.id} (asynctaskflow {facts['version']}, Python {facts['python']})",
+        "server": mask_url(facts["server"])
+        + (f", prefix {facts['prefix']!r}" if facts["prefix"] else ""),
+        "executor": f"asyncio, concurrency {worker.slots}",
+        "tasks": shown or "none: declare some with @taskflow.task and name --app",
+        "plugins": ", ".join(app.plugins) or "none",
+        "lanes": f"retry lane up to {queue.default_retry_ratio:.0%} while both wait",
+        "limits": f"soft {_seconds(known.soft_time_limit)}, "
+        f"hard {_seconds(known.time_limit)}, {queue.max_retries} retries, "
+        f"lease {known.lease:g} s, grace {known.stop_grace_period:g} s",
+    }
+    return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())
+
+
+def _seconds(limit: float | None) -> str:
+    return "none" if limit is None else f"{limit:g} s"

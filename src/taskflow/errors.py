@@ -1,0 +1,330 @@
+"""Every exception and every signal of the library.
+
+.. code-block:: text
+
+    TaskflowError
+    ├── ConfigurationError
+    ├── RegistryError
+    │   ├── TaskNameTakenError
+    │   └── UnknownTaskError
+    ├── PluginError
+    ├── PayloadError
+    ├── KeyConflictError
+    ├── ServerError
+    │   ├── ServerUnavailableError
+    │   ├── ServerFullError
+    │   ├── ServerRefusedError
+    │   ├── ScriptError
+    │   ├── TaskNotFoundError
+    │   ├── IllegalMoveError
+    │   └── LeaseLostError
+    ├── CircuitBreakerError
+    └── ResultError
+        ├── TaskFailedError
+        └── ResultTimeoutError
+
+    TaskSignal
+    ├── Retry
+    ├── Snooze
+    ├── DeadLetter
+    └── Cancel
+
+Errors end in ``Error`` and carry their facts as attributes. Signals are what a
+task body may raise to steer what becomes of it: requests, not errors, and not
+under `TaskflowError`, so that ``except TaskflowError`` cannot swallow one.
+"""
+
+from collections.abc import Iterable, Sequence
+
+
+class TaskflowError(Exception):
+    """Base of every error that this library raises."""
+
+
+class ConfigurationError(TaskflowError):
+    """A setting or a declaration is wrong; at start-up, never in mid-flight.
+
+    Attributes:
+        problems: One sentence for each mistake.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        if len(self.problems) == 1:
+            super().__init__(self.problems[0])
+        else:
+            listed = "\n".join(f"  - {problem}" for problem in self.problems)
+            super().__init__(f"{len(self.problems)} problems:\n{listed}")
+
+
+class RegistryError(TaskflowError):
+    """A task cannot be declared, or is not there."""
+
+
+class TaskNameTakenError(RegistryError):
+    """Two functions claim one name.
+
+    Attributes:
+        name: The name.
+        first: Where the task that has it was declared.
+        second: Where the other was declared.
+    """
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        self.name = name
+        self.first = first
+        self.second = second
+        super().__init__(
+            f"the task name {name!r} is taken by {first}; {second} needs another: "
+            "@task(name=...)"
+        )
+
+
+class UnknownTaskError(RegistryError):
+    """This process has no such task.
+
+    Attributes:
+        name: The name.
+        known: Names that are registered here, sorted.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        self.known = tuple(sorted(known))
+        there = ", ".join(repr(each) for each in self.known[:20]) or "none"
+        more = f" and {len(self.known) - 20} more" if len(self.known) > 20 else ""
+        super().__init__(f"unknown task {name!r}; registered here: {there}{more}")
+
+
+class PluginError(TaskflowError):
+    """A plugin failed to load.
+
+    Attributes:
+        entry_point: Which one.
+        reason: What went wrong, and what to do.
+    """
+
+    def __init__(self, entry_point: str, reason: str) -> None:
+        self.entry_point = entry_point
+        self.reason = reason
+        super().__init__(f"plugin {entry_point!r} failed to load: {reason}")
+
+
+class PayloadError(TaskflowError):
+    """Arguments or a result cannot be stored, or not be restored as they were.
+
+    Attributes:
+        path: Where in the value, ``$`` being the whole.
+        task: Name of the task, or None.
+    """
+
+    def __init__(
+        self, message: str, *, path: str = "$", task: str | None = None
+    ) -> None:
+        self.path = path
+        self.task = task
+        where = "" if path in message else f" - at {path}"
+        whose = "" if task is None else f"task {task!r}: "
+        super().__init__(f"{whose}{message}{where}")
+
+
+class KeyConflictError(TaskflowError):
+    """An idempotency key is held by a call with another payload.
+
+    Attributes:
+        key: The key.
+        task_id: The task that holds it.
+    """
+
+    def __init__(self, key: str, task_id: str) -> None:
+        self.key = key
+        self.task_id = task_id
+        super().__init__(
+            f"key {key!r} is held by task {task_id!r} with other arguments; "
+            "nothing was stored"
+        )
+
+
+class ServerError(TaskflowError):
+    """The server did not do what it was asked."""
+
+
+class ServerUnavailableError(ServerError):
+    """The server gave no answer; the same call may succeed later."""
+
+
+class ServerFullError(ServerError):
+    """The server is out of memory and refused the write; nothing was stored."""
+
+
+class ServerRefusedError(ServerError):
+    """Wrong password, missing permission, or no scripts: an operator must act."""
+
+
+class ScriptError(ServerError):
+    """A script answered the impossible: a bug, or a key of a foreign type.
+
+    Attributes:
+        script: Its name.
+    """
+
+    def __init__(self, script: str, message: str) -> None:
+        self.script = script
+        super().__init__(f"script {script!r}: {message}")
+
+
+class TaskNotFoundError(ServerError):
+    """There is no record under this id.
+
+    Attributes:
+        task_id: The id.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"there is no task {task_id!r}")
+
+
+class IllegalMoveError(ServerError):
+    """The state of a task forbids what was asked; nothing was changed.
+
+    Attributes:
+        task_id: The task.
+        from_state: Where it stands.
+        move: What was asked.
+        to_state: Where it would have gone, or None.
+    """
+
+    def __init__(
+        self, task_id: str, from_state: str, move: str, *, to_state: str | None = None
+    ) -> None:
+        self.task_id = task_id
+        self.from_state = from_state
+        self.move = move
+        self.to_state = to_state
+        super().__init__(f"task {task_id!r} is {from_state}: cannot {move} it")
+
+
+class LeaseLostError(ServerError):
+    """Somebody else owns the task now; nothing was stored.
+
+    Attributes:
+        task_id: The task.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"the lease on task {task_id!r} is lost")
+
+
+class CircuitBreakerError(TaskflowError):
+    """A breaker refused the call; it may succeed after a while.
+
+    Attributes:
+        name: Of the upstream.
+        retry_after: Seconds.
+    """
+
+    def __init__(self, name: str, retry_after: float) -> None:
+        self.name = name
+        self.retry_after = retry_after
+        super().__init__(f"the breaker of {name!r} is open for {retry_after:g} s more")
+
+
+class ResultError(TaskflowError):
+    """There is no result to return."""
+
+
+class TaskFailedError(ResultError):
+    """The task ended without a result.
+
+    Attributes:
+        task_id: The task.
+        state: How it ended.
+        error_type: Name of the remote exception's class.
+        message: Its text.
+        attempts: Attempts that failed.
+    """
+
+    def __init__(
+        self, task_id: str, state: str, error_type: str, message: str, attempts: int
+    ) -> None:
+        self.task_id = task_id
+        self.state = state
+        self.error_type = error_type
+        self.message = message
+        self.attempts = attempts
+        super().__init__(
+            f"task {task_id!r} is {state} after {attempts} failed attempts: "
+            f"{error_type}: {message}"
+        )
+
+
+class ResultTimeoutError(ResultError, TimeoutError):
+    """The task has not ended yet; it goes on all the same.
+
+    Attributes:
+        task_id: The task.
+        timeout: Seconds that were waited.
+    """
+
+    def __init__(self, task_id: str, timeout: float) -> None:
+        self.task_id = task_id
+        self.timeout = timeout
+        super().__init__(f"task {task_id!r} has not ended within {timeout:g} s")
+
+
+class TaskSignal(Exception):  # noqa: N818 - a request, not an error
+    """Base of what a task body may raise to steer what becomes of it."""
+
+
+class Retry(TaskSignal):
+    """Run again; counts as a failed attempt.
+
+    Attributes:
+        delay: Seconds until then; None = as the task's policy says.
+        reason: For people.
+    """
+
+    def __init__(self, delay: float | None = None, reason: str = "") -> None:
+        self.delay = delay
+        self.reason = reason
+        super().__init__(reason or "the task asked to be retried")
+
+
+class Snooze(TaskSignal):
+    """Run again later; uses no attempt.
+
+    Attributes:
+        seconds: Until then.
+        reason: For people.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        self.seconds = seconds
+        self.reason = reason
+        super().__init__(reason or "the task asked to be run later")
+
+
+class DeadLetter(TaskSignal):
+    """No more attempts: wait for a person.
+
+    Attributes:
+        reason: For people.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Cancel(TaskSignal):
+    """Stop, and call the task CANCELLED.
+
+    Attributes:
+        reason: For people.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason or "the task cancelled itself")
