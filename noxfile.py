@@ -114,7 +114,7 @@ def imports(session: nox.Session) -> None:
     """Imports run one way, and each third party has its door."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
     session.install("--editable", ".", "--no-deps")
-    session.run("lint-imports")
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session
@@ -224,7 +224,7 @@ def quick(session: nox.Session) -> None:
     """Lint, imports, types, unit and protocol tests: before every commit."""
     _install_editable(session, "lint", "test")
     _lint(session)
-    session.run("lint-imports")
+    session.run("lint-imports", "--no-cache")
     session.run("mypy")
     session.run("pyright")
     session.run("pytest", "-q", *_suites("unit", "protocol"), *session.posargs)
