@@ -128,9 +128,10 @@ def _decode(decoder: Any, data: bytes | str) -> Any:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        text = str(error)
-        _, _, path = text.rpartition(" - at `")
-        raise PayloadError(text.replace("`", ""), path=path.rstrip("`") or "$") from error
+        message, _, path = str(error).partition(" - at `")
+        raise PayloadError(
+            message.replace("`", ""), path=path.rstrip("`") or "$"
+        ) from error
     except RecursionError as error:
         raise PayloadError("nested too deeply") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -359,9 +360,7 @@ class ArgumentsCodec:
                 _compare(value, restored[name], f"$.{name}")
         except PayloadError as error:
             if error.task is None:
-                raise PayloadError(
-                    str(error), path=error.path, task=self._name
-                ) from error.__cause__
+                raise error.of_task(self._name) from error.__cause__
             raise
         return data
 
@@ -402,9 +401,7 @@ class ArgumentsCodec:
         try:
             restored = _decode(self._decoder, payload)
         except PayloadError as error:
-            raise PayloadError(
-                str(error), path=error.path, task=self._name
-            ) from error.__cause__
+            raise error.of_task(self._name) from error.__cause__
         unset = msgspec.UNSET
         named = {
             name: value
@@ -459,9 +456,7 @@ class ResultCodec:
             data = b"null" if value is None else _encode(value, limit)
             _compare(value, _decode(decoder, data), "$")
         except PayloadError as error:
-            raise PayloadError(
-                f"result: {error}", path=error.path, task=self._name
-            ) from error.__cause__
+            raise error.of_task(self._name, "result") from error.__cause__
         return data
 
     def decode(self, data: bytes) -> Any:

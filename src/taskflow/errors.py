@@ -123,9 +123,14 @@ class PayloadError(TaskflowError):
     ) -> None:
         self.path = path
         self.task = task
-        where = "" if path in message else f" - at {path}"
+        self._message = message
         whose = "" if task is None else f"task {task!r}: "
-        super().__init__(f"{whose}{message}{where}")
+        super().__init__(f"{whose}{message} - at {path}")
+
+    def of_task(self, name: str, part: str = "") -> "PayloadError":
+        """Return the same error, with the task's name in front."""
+        message = f"{part}: {self._message}" if part else self._message
+        return PayloadError(message, path=self.path, task=name)
 
 
 class KeyConflictError(TaskflowError):
