@@ -22,7 +22,7 @@ from taskflow.errors import ConfigurationError, PayloadError
 MAX_PAYLOAD_BYTES = 1_048_576
 """Largest arguments, and largest result, that are stored: 1 MiB."""
 
-_MOST_DEPTH = 100
+_SHOWN = 60
 
 
 class Spec(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
@@ -54,13 +54,17 @@ def encode_spec(spec: Spec) -> bytes:
 def decode_spec(data: bytes) -> Spec:
     """Unpack a spec; items that a later version added are left out.
 
+    Returns:
+        The spec.
+
     Raises:
         PayloadError: It cannot be read.
     """
     try:
         return _spec_decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise PayloadError(f"the record's spec cannot be read: {error}") from error
+        message = f"the record's spec cannot be read: {error}"
+        raise PayloadError(message) from error
 
 
 def to_json(value: Any) -> bytes:
@@ -71,13 +75,17 @@ def to_json(value: Any) -> bytes:
 def from_json(data: bytes | str) -> Any:
     """Decode what `to_json` made.
 
+    Returns:
+        The value.
+
     Raises:
         PayloadError: It is no JSON.
     """
     try:
         return _any_decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise PayloadError(f"not JSON: {error}") from error
+        message = f"not JSON: {error}"
+        raise PayloadError(message) from error
 
 
 def _encode_foreign(value: Any) -> Any:
@@ -110,9 +118,11 @@ def _encode(value: Any, limit: int) -> bytes:
     except PayloadError:
         raise
     except RecursionError as error:
-        raise PayloadError("nested too deeply, or part of itself") from error
+        message = "nested too deeply, or part of itself"
+        raise PayloadError(message) from error
     except UnicodeEncodeError as error:
-        raise PayloadError(f"text with lone surrogates: {error.reason}") from error
+        message = f"text with lone surrogates: {error.reason}"
+        raise PayloadError(message) from error
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
         raise PayloadError(str(error)) from error
     if len(data) > limit:
@@ -133,9 +143,11 @@ def _decode(decoder: Any, data: bytes | str) -> Any:
             message.replace("`", ""), path=path.rstrip("`") or "$"
         ) from error
     except RecursionError as error:
-        raise PayloadError("nested too deeply") from error
+        message = "nested too deeply"
+        raise PayloadError(message) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise PayloadError(f"not JSON: {error}") from error
+        message = f"not JSON: {error}"
+        raise PayloadError(message) from error
 
 
 def _same(given: Any, restored: Any) -> bool:
@@ -176,10 +188,13 @@ def _compare(given: Any, restored: Any, path: str) -> None:
         for name, value in given.items():
             if name in restored:
                 _compare(value, restored[name], f"{path}.{name}")
-    elif isinstance(given, list | tuple) and isinstance(restored, list | tuple):
-        if type(given) is type(restored) and len(given) == len(restored):
-            for number, value in enumerate(given):
-                _compare(value, restored[number], f"{path}[{number}]")
+    elif (
+        isinstance(given, list | tuple)
+        and type(given) is type(restored)
+        and len(given) == len(restored)
+    ):
+        for number, value in enumerate(given):
+            _compare(value, restored[number], f"{path}[{number}]")
     message = (
         f"would come back as {type(restored).__name__} {_short(restored)}, "
         f"was {type(given).__name__} {_short(given)}"
@@ -192,7 +207,7 @@ def _short(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a __repr__ that raises
         return "<no repr>"
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _check_type(kind: Any, what: str) -> None:
@@ -205,7 +220,8 @@ def _check_type(kind: Any, what: str) -> None:
         known = msgspec.inspect.type_info(kind)
         msgspec.json.Decoder(kind, dec_hook=_decode_foreign)
     except (TypeError, RecursionError) as error:
-        raise ConfigurationError(f"{what}: {error}") from error
+        message = f"{what}: {error}"
+        raise ConfigurationError(message) from error
     for each in _walk(known, set()):
         if isinstance(each, msgspec.inspect.CustomType) and not hasattr(
             each.cls, "model_validate"
@@ -381,6 +397,9 @@ class ArgumentsCodec:
 
     def from_jsonable(self, arguments: dict[str, Any]) -> bytes:
         """Check arguments as JSON has them, by name, and encode them.
+
+        Returns:
+            JSON.
 
         Raises:
             PayloadError: The task would not take them.

@@ -36,6 +36,8 @@ under `TaskflowError`, so that ``except TaskflowError`` cannot swallow one.
 
 from collections.abc import Iterable, Sequence
 
+_SHOWN = 20
+
 
 class TaskflowError(Exception):
     """Base of every error that this library raises."""
@@ -91,8 +93,8 @@ class UnknownTaskError(RegistryError):
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
         self.known = tuple(sorted(known))
-        there = ", ".join(repr(each) for each in self.known[:20]) or "none"
-        more = f" and {len(self.known) - 20} more" if len(self.known) > 20 else ""
+        there = ", ".join(repr(each) for each in self.known[:_SHOWN]) or "none"
+        more = f" and {len(self.known) - _SHOWN} more" if self.known[_SHOWN:] else ""
         super().__init__(f"unknown task {name!r}; registered here: {there}{more}")
 
 
@@ -171,11 +173,13 @@ class ScriptError(ServerError):
 
     Attributes:
         script: Its name.
+        answer: What it said.
     """
 
-    def __init__(self, script: str, message: str) -> None:
+    def __init__(self, script: str, answer: str) -> None:
         self.script = script
-        super().__init__(f"script {script!r}: {message}")
+        self.answer = answer
+        super().__init__(f"script {script!r}: {answer}")
 
 
 class TaskNotFoundError(ServerError):

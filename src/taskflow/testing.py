@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from taskflow._client.flow import TaskFlow
+from taskflow._client.tasks import TaskFilter
 from taskflow._codec import from_json
 from taskflow._declare import ports
 from taskflow._declare.registry import Registry
@@ -26,7 +27,6 @@ from taskflow._protocol.record import TaskRecord
 from taskflow._protocol.states import TaskState
 from taskflow._worker.worker import Worker
 from taskflow.errors import TaskNotFoundError
-from taskflow._client.tasks import TaskFilter
 
 __all__ = [
     "ManualClock",

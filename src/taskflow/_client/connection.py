@@ -10,8 +10,8 @@ from taskflow._client import plan as plans
 from taskflow._client.plan import Plan
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
-from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.opening import open_server
+from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.server import Server
 from taskflow._settings import Settings, load_settings
 
@@ -34,7 +34,11 @@ class Connection:
     """
 
     def __init__(
-        self, url: str | None, prefix: str | None, settings: Settings | None, clock: Clock
+        self,
+        url: str | None,
+        prefix: str | None,
+        settings: Settings | None,
+        clock: Clock,
     ) -> None:
         self.clock = clock
         self._url = url

@@ -48,6 +48,9 @@ def select(
 ) -> Selection:
     """Make a selection of what a caller named.
 
+    Returns:
+        The selection.
+
     Raises:
         ValueError: Nothing was named, or ids beside something else; an action
             on all dead letters has to be said.
@@ -63,10 +66,7 @@ def select(
     ]
     if len(chosen) != 1:
         got = " and ".join(chosen) or "nothing"
-        message = (
-            "name ids, or fingerprint and/or name, or everything=True; "
-            f"got {got}"
-        )
+        message = f"name ids, or fingerprint and/or name, or everything=True; got {got}"
         raise ValueError(message)
     if ids is None:
         return Selection(None, fingerprint, name)
@@ -254,6 +254,9 @@ class DeadLetters:
     def get(self, task_id: str) -> TaskRecord:
         """Read one dead letter with its task.
 
+        Returns:
+            The record.
+
         Raises:
             TaskNotFoundError: There is no dead letter under this id.
         """
@@ -282,9 +285,7 @@ class DeadLetters:
         """Replace arguments of a dead letter; see `edit`."""
         await self._connection.arun(self._edit(task_id, arguments))
 
-    def count(
-        self, *, fingerprint: str | None = None, name: str | None = None
-    ) -> int:
+    def count(self, *, fingerprint: str | None = None, name: str | None = None) -> int:
         """Say how many dead letters an action would touch now."""
         return self._connection.run(self._count(Selection(None, fingerprint, name)))
 

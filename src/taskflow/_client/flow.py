@@ -123,6 +123,9 @@ class TaskFlow:
         """Store a call; see `enqueue`.
 
         Calls made at the same time on one event loop share a round trip.
+
+        Returns:
+            A handle, as from `enqueue`.
         """
         loop = asyncio.get_running_loop()
         batcher = self._batchers.get(loop)
@@ -196,6 +199,9 @@ class TaskFlow:
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
         """Make a handle to a task by its id; asks the server for its name.
+
+        Returns:
+            The handle.
 
         Raises:
             TaskNotFoundError: There is no such task.
@@ -272,11 +278,15 @@ class TaskFlow:
 
 def _submission(call: Call[Any]) -> Submission:
     task, options = call.task, call.options
-    spec = task.spec if options.is_plain else encode_spec(
-        Spec(
-            name=task.name,
-            max_retries=options.max_retries,
-            timeout=options.timeout,
+    spec = (
+        task.spec
+        if options.is_plain
+        else encode_spec(
+            Spec(
+                name=task.name,
+                max_retries=options.max_retries,
+                timeout=options.timeout,
+            )
         )
     )
     packed = b""

@@ -19,9 +19,7 @@ class Queues:
     def _status(self) -> Plan[QueueStatus]:
         connection = self._connection
         return one(
-            inspect.status(
-                connection.keys, connection.share, now_ms=connection.clock()
-            )
+            inspect.status(connection.keys, connection.share, now_ms=connection.clock())
         )
 
     def _pause(self, lane: Lane, *, paused: bool) -> Plan[None]:

@@ -43,7 +43,7 @@ def result(
     connection: Connection,
     task_id: str,
     decode: Callable[[bytes], R],
-    timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
+    timeout: float | None,
 ) -> R:
     """Block until *task_id* has ended and return its result.
 

@@ -1,5 +1,7 @@
 """The workers that beat: what each runs, and asking one to stop."""
 
+import builtins
+
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan, one
 from taskflow._protocol import control, inspect
@@ -12,17 +14,15 @@ class Workers:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def _list(self) -> Plan[list[WorkerStatus]]:
+    def _list(self) -> Plan[builtins.list[WorkerStatus]]:
         connection = self._connection
         return one(inspect.workers(connection.keys, now_ms=connection.clock()))
 
     def _drain(self, worker_id: str) -> Plan[bool]:
         connection = self._connection
-        return one(
-            control.drain(connection.keys, worker_id, now_ms=connection.clock())
-        )
+        return one(control.drain(connection.keys, worker_id, now_ms=connection.clock()))
 
-    def list(self) -> list[WorkerStatus]:
+    def list(self) -> builtins.list[WorkerStatus]:
         """List the workers that beat within the last hour, latest beat first.
 
         Returns:
@@ -31,7 +31,7 @@ class Workers:
         """
         return self._connection.run(self._list())
 
-    async def alist(self) -> "list[WorkerStatus]":
+    async def alist(self) -> builtins.list[WorkerStatus]:
         """List the workers that beat lately; see `list`."""
         return await self._connection.arun(self._list())
 

@@ -158,10 +158,12 @@ class Context:
         Raises:
             PayloadError: One is larger, or cannot be encoded.
         """
-        self._port.annotate({
-            name: _bounded(_facts(value), MOST_FACTS_BYTES).decode()
-            for name, value in facts.items()
-        })
+        self._port.annotate(
+            {
+                name: _bounded(_facts(value), MOST_FACTS_BYTES).decode()
+                for name, value in facts.items()
+            }
+        )
 
     def save(self, value: Any) -> None:
         """Save a checkpoint from a function; stored when this returns.

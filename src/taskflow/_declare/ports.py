@@ -134,6 +134,7 @@ def current() -> TaskClient:
 
     Raises:
         ConfigurationError: The settings are wrong.
+        RuntimeError: Only a part of the package was imported.
     """
     global _current  # noqa: PLW0603 - made once
     with _guard:

@@ -126,11 +126,10 @@ class Registry:
             TaskNameTakenError: Another function has the name.
         """
         there = self._tasks.get(task.name)
-        if there is not None and there is not task:
-            if _place(there.function) != _place(task.function):
-                raise TaskNameTakenError(
-                    task.name, _describe(there.function), _describe(task.function)
-                )
+        if there is not None and _place(there.function) != _place(task.function):
+            raise TaskNameTakenError(
+                task.name, _describe(there.function), _describe(task.function)
+            )
         self._tasks[task.name] = task
 
     def include(self, other: "Registry") -> None:
@@ -200,7 +199,7 @@ def _limit(what: str, seconds: float | None) -> float | None:
 
 def _check_function(function: Callable[..., Any]) -> None:
     body = inspect.unwrap(function)
-    if not callable(function) or not hasattr(function, "__qualname__"):
+    if not hasattr(function, "__qualname__"):
         message = f"{function!r} has no name; declare a function made with def"
         raise RegistryError(message)
     if isinstance(function, Task):

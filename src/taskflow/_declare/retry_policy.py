@@ -69,9 +69,7 @@ def _check_wait(wait: Wait) -> Wait:
     given = [wait] if isinstance(wait, int | float | timedelta) else list(wait)
     schedule = tuple(_seconds(each) for each in given)
     if not schedule or any(each < 0 for each in schedule):
-        problem = (
-            f"wait must be seconds, a schedule of seconds or a tenacity wait, got {wait!r}"
-        )
+        problem = f"wait must be seconds, a schedule of seconds or a tenacity wait, got {wait!r}"
         raise ConfigurationError(problem)
     return schedule
 
@@ -272,7 +270,9 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def retry_after_of(error: BaseException, now: datetime) -> float | None:
+def retry_after_of(  # noqa: PLR0911 - one way in after the other
+    error: BaseException, now: datetime
+) -> float | None:
     """Return the seconds that *error* asks to wait, or None.
 
     ``retry_after`` in seconds (or a timedelta) comes first; else the header

@@ -44,7 +44,12 @@ class CallOptions:
             f"{name} must be {bound}, got {value!r}"
             for name, value, bound, good in (
                 ("delay", self.delay, "seconds, at least 0", _from_zero(self.delay)),
-                ("key_ttl", self.key_ttl, "seconds, at least 0", _from_zero(self.key_ttl)),
+                (
+                    "key_ttl",
+                    self.key_ttl,
+                    "seconds, at least 0",
+                    _from_zero(self.key_ttl),
+                ),
                 ("expires", self.expires, "seconds above 0", _above_zero(self.expires)),
                 ("timeout", self.timeout, "seconds above 0", _above_zero(self.timeout)),
                 (
@@ -53,7 +58,12 @@ class CallOptions:
                     "at least 0",
                     self.max_retries is None or self.max_retries >= 0,
                 ),
-                ("key", self.key, "1 to 200 characters, no line break", _good_key(self.key)),
+                (
+                    "key",
+                    self.key,
+                    "1 to 200 characters, no line break",
+                    _good_key(self.key),
+                ),
             )
             if not good
         ]
@@ -67,6 +77,7 @@ class CallOptions:
 
 
 _LONGEST = 10 * 365 * 86_400
+_LONGEST_KEY = 200
 
 
 def _from_zero(value: float | None) -> bool:
@@ -78,7 +89,7 @@ def _above_zero(value: float | None) -> bool:
 
 
 def _good_key(key: str | None) -> bool:
-    return key is None or (0 < len(key) <= 200 and key.isprintable())
+    return key is None or (0 < len(key) <= _LONGEST_KEY and key.isprintable())
 
 
 PLAIN = CallOptions()
@@ -140,10 +151,10 @@ class Task(Generic[P, RetT_co, ResT_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> RetT_co:
         """Run the body here and now; a context that is not given is inert."""
         wanted = self.arguments.context_parameter
-        if wanted is not None and wanted not in kwargs:
-            if not any(isinstance(value, Context) for value in args):
-                made: dict[str, Any] = {wanted: Context(id="", name=self.name)}
-                return self._bound_call(args, {**kwargs, **made})
+        given = any(isinstance(value, Context) for value in (*args, *kwargs.values()))
+        if wanted is not None and not given:
+            made: dict[str, Any] = {wanted: Context(id="", name=self.name)}
+            return self._bound_call(args, {**kwargs, **made})
         result: RetT_co = self.function(*args, **kwargs)
         return result
 
@@ -156,6 +167,9 @@ class Task(Generic[P, RetT_co, ResT_co]):
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[ResT_co]:
         """Make a call of this task, to be enqueued.
 
+        Returns:
+            A value; nothing is stored.
+
         Raises:
             PayloadError: The arguments do not fit; says where.
         """
@@ -164,12 +178,17 @@ class Task(Generic[P, RetT_co, ResT_co]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[ResT_co]":
         """Store a call through the flow in use, blocking; see ``TaskFlow.enqueue``.
 
+        Returns:
+            A handle to the stored task.
+
         Raises:
             PayloadError: The arguments do not fit; nothing was stored.
             KeyConflictError: The key is held by another payload.
             ServerError: The server did not take it.
         """
-        handle: TaskHandle[ResT_co] = ports.current().enqueue(self.call(*args, **kwargs))
+        handle: TaskHandle[ResT_co] = ports.current().enqueue(
+            self.call(*args, **kwargs)
+        )
         return handle
 
     async def aenqueue(
@@ -253,6 +272,9 @@ class TaskHandle(Generic[ResT_co]):
         Args:
             timeout: Seconds to wait at most; None = for ever, 0 = look once.
 
+        Returns:
+            What the body returned.
+
         Raises:
             TaskFailedError: It ended without a result.
             ResultTimeoutError: It has not ended; it goes on all the same.
@@ -273,6 +295,9 @@ class TaskHandle(Generic[ResT_co]):
 
     def info(self) -> TaskInfo:
         """Read the task as it stands.
+
+        Returns:
+            The record.
 
         Raises:
             TaskNotFoundError: It was deleted, or kept no longer.

@@ -74,6 +74,9 @@ def pause(
 ) -> Operation[None]:
     """Describe holding back *lane*, or letting it go on.
 
+    Returns:
+        An operation whose reply means nothing.
+
     Source:
         ``_protocol/lua/pause.lua``; O(1).
     """

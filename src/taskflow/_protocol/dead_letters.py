@@ -92,9 +92,7 @@ def requeue(
     )
 
 
-def discard(
-    keys: Keys, task_ids: Sequence[str], *, now_ms: int = 0
-) -> Operation[int]:
+def discard(keys: Keys, task_ids: Sequence[str], *, now_ms: int = 0) -> Operation[int]:
     """Describe dropping dead letters; each becomes FAILED.
 
     Args:
@@ -160,6 +158,9 @@ def groups(
     keys: Keys, *, skip: int, limit: int, now_ms: int = 0
 ) -> Operation[list[DeadLetterGroup]]:
     """Describe listing groups of dead letters, the latest death first.
+
+    Returns:
+        An operation whose reply is a list of groups.
 
     Source:
         ``_protocol/lua/groups.lua``; O(skip + limit).

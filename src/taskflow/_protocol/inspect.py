@@ -342,6 +342,9 @@ class QueueStatus:
 def status(keys: Keys, share: LaneShare, *, now_ms: int = 0) -> Operation[QueueStatus]:
     """Describe counting every home.
 
+    Returns:
+        An operation whose reply is the counts.
+
     Source:
         ``_protocol/lua/status.lua``; O(1).
     """
@@ -428,6 +431,9 @@ def workers(
     keys: Keys, *, limit: int = 1000, now_ms: int = 0
 ) -> Operation[list[WorkerStatus]]:
     """Describe listing workers, the latest beat first.
+
+    Returns:
+        An operation whose reply is a list of workers.
 
     Source:
         ``_protocol/lua/workers.lua``; O(log w + limit).

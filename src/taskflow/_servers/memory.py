@@ -1,6 +1,7 @@
 """A server in this process's memory: fakeredis, which runs the same scripts."""
 
 from threading import Lock
+from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -8,7 +9,7 @@ from redis.asyncio import Redis as AsyncRedis
 from taskflow._servers.redis_runner import ClientServer
 from taskflow.errors import ConfigurationError
 
-_named: dict[str, object] = {}
+_named: dict[str, Any] = {}
 _guard = Lock()
 
 
@@ -30,7 +31,7 @@ class MemoryServer(ClientServer):
         name = url.removeprefix("memory://")
         with _guard:
             fresh = fakeredis.FakeServer(version=(7,))
-            self._keyspace = _named.setdefault(name, fresh) if name else fresh
+            self._keyspace: Any = _named.setdefault(name, fresh) if name else fresh
 
     def sync_client(self, *, socket_timeout: float | None = 5.0) -> Redis:
         """Make a blocking client; any thread may use it."""

@@ -64,7 +64,7 @@ def _decoded(operation: Operation[T], reply: Any) -> T | TaskflowError:
         return error
 
 
-def _missing(operations: Sequence[Operation[Any]], replies: Sequence[Any]) -> list[int]:
+def _missing(replies: Sequence[Any]) -> list[int]:
     return [
         number
         for number, reply in enumerate(replies)
@@ -109,17 +109,14 @@ class AsyncRedisRunner:
     """
 
     def __init__(self, server: "ClientServer", *, patience: float = PATIENCE) -> None:
-        self._client: AsyncRedis = server.async_client()
-        self._blocking: AsyncRedis | None = None
+        # Any: redis-py types neither commands nor replies.
+        self._client: Any = server.async_client()
+        self._blocking: Any = None
         self._server = server
         self._patience = patience
 
     async def send(self, operation: Operation[T]) -> T:
-        """Send *operation* and return its answer.
-
-        Raises:
-            ServerError: Of the kind that fits; see `taskflow.errors`.
-        """
+        """Send *operation* and return its answer; see the contract."""
         patience = _Patience(self._patience)
         command = _evalsha(operation)
         while True:
@@ -179,11 +176,13 @@ class AsyncRedisRunner:
                     return replies
         else:
             replies = await self._pipelined(operations)
-        missing = _missing(operations, replies)
+        missing = _missing(replies)
         if missing:
             again = [operations[number] for number in missing]
             await self._load([operation.script for operation in again])
-            for number, reply in zip(missing, await self._pipelined(again), strict=True):
+            for number, reply in zip(
+                missing, await self._pipelined(again), strict=True
+            ):
                 replies[number] = reply
         return replies
 
@@ -203,18 +202,7 @@ class AsyncRedisRunner:
             await self._client.connection_pool.disconnect()
 
     async def wait_for(self, key: str, timeout: float) -> bool:  # noqa: ASYNC109
-        """Wait until something stands in the sorted set *key*, and take it.
-
-        Args:
-            key: Of the sorted set.
-            timeout: Seconds to wait at most.
-
-        Returns:
-            Whether something was taken.
-
-        Raises:
-            ServerError: The server did not answer; never sent again.
-        """
+        """Wait until something stands in *key*, and take it; see the contract."""
         if self._blocking is None:
             self._blocking = self._server.async_client(socket_timeout=None)
         try:
@@ -274,16 +262,14 @@ class RedisRunner:
     """
 
     def __init__(self, server: "ClientServer", *, patience: float = PATIENCE) -> None:
-        self._client: Redis = server.sync_client()
+        self._client: Any = server.sync_client()
         self._patience = patience
 
     def send(self, operation: Operation[T]) -> T:
-        """Send *operation* and return its answer.
-
-        Raises:
-            ServerError: Of the kind that fits; see `taskflow.errors`.
-        """
-        answer = self._send([operation], patience=_Patience(self._patience))[0]
+        """Send *operation* and return its answer; see the contract."""
+        answer: T | TaskflowError = self._send(
+            [operation], patience=_Patience(self._patience)
+        )[0]
         if isinstance(answer, TaskflowError):
             raise answer
         return answer
@@ -332,7 +318,7 @@ class RedisRunner:
                     return replies
         else:
             replies = self._pipelined(operations)
-        missing = _missing(operations, replies)
+        missing = _missing(replies)
         if missing:
             again = [operations[number] for number in missing]
             for source in {operation.script.source for operation in again}:

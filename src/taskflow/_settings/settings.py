@@ -29,7 +29,7 @@ _DEPTH: Final = WholeNumber(1, 10**9)
 _LIMIT: Final = Duration(0.01, _YEAR)
 
 
-def _option(default: object, kind: Kind, *variables: str) -> Any:  # noqa: ANN401
+def _option(default: object, kind: Kind, *variables: str) -> Any:
     """Declare a setting; Any because attrs' own ``field`` answers that too."""
 
     def read_leniently(value: object) -> object:

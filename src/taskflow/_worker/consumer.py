@@ -42,7 +42,9 @@ class Consumer:
         self._number = 1
         self._sent = 0.0
 
-    def operation(self, slots: int, *, suspect: bool, now_ms: int) -> Operation[ClaimReply]:
+    def operation(
+        self, slots: int, *, suspect: bool, now_ms: int
+    ) -> Operation[ClaimReply]:
         """Describe claiming up to *slots* tasks, 1 to 100."""
         self._sent = time.monotonic()
         return claim.claim(

@@ -12,7 +12,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 from attrs import field, frozen
 

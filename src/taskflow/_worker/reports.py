@@ -24,7 +24,9 @@ Send = Callable[[Claim, Note], Awaitable[SettleWord]]
 class Reports:
     """The reports of one claim; its methods are safe in any thread."""
 
-    def __init__(self, claim: Claim, send: Send, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, claim: Claim, send: Send, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._claim = claim
         self._send = send
         self._loop = loop

@@ -116,7 +116,7 @@ def fingerprint(name: str, kind: str, message: str, place: str) -> str:
     """
     first = message.strip().splitlines()[0] if message.strip() else ""
     shape = _NUMBER.sub("#", _HEX.sub("#", _QUOTED.sub("'…'", first[:500])))
-    text = "\n".join((name, kind, shape, place))
+    text = f"{name}\n{kind}\n{shape}\n{place}"
     return blake2b(text.encode(errors="replace"), digest_size=6).hexdigest()
 
 
@@ -236,12 +236,8 @@ def _retried(run: Run, facts: ErrorFacts, decision: RetryIn) -> Verdict:
 def _given_up(run: Run, facts: ErrorFacts, decision: GiveUp) -> Verdict:
     if run.task is None or run.task.dead_letter:
         return _dead(run, facts, decision.cause, counts=True)
-    outcome = settle.fail(
-        run.claim, facts, counts=True, entry=_entry(run, error=facts)
-    )
-    event = TaskFailed(
-        run.claim.id, run.name, run.attempt, facts.type, facts.message
-    )
+    outcome = settle.fail(run.claim, facts, counts=True, entry=_entry(run, error=facts))
+    event = TaskFailed(run.claim.id, run.name, run.attempt, facts.type, facts.message)
     return outcome, event
 
 
@@ -279,7 +275,9 @@ def _cancelled(run: Run, error: BaseException) -> Verdict:
     return outcome, TaskCancelled(run.claim.id, run.name, facts.message)
 
 
-def _entry(run: Run, *, error: ErrorFacts | None = None, **facts: Any) -> dict[str, Any]:
+def _entry(
+    run: Run, *, error: ErrorFacts | None = None, **facts: Any
+) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "attempt": run.attempt,
         "worker": run.claim.token.split(":")[1],

@@ -231,7 +231,10 @@ class Worker:
         )
         self._endless = [
             *(loops.create_task(self._pump.run(number)) for number in range(CHANNELS)),
-            *(loops.create_task(upkeep.keep_doing(each, chores)) for each in upkeep.ALL),
+            *(
+                loops.create_task(upkeep.keep_doing(each, chores))
+                for each in upkeep.ALL
+            ),
             loops.create_task(self._pump.doze()),
             loops.create_task(self._feel_blocks()),
         ]
@@ -273,11 +276,13 @@ class Worker:
                 self.events.emit(LoopBlocked(late, self._executor.names))
 
     def _describe(self) -> bytes:
-        return to_json({
-            **self.facts(),
-            "held": len(self._leases),
-            "running": self._executor.describe(),
-        })
+        return to_json(
+            {
+                **self.facts(),
+                "held": len(self._leases),
+                "running": self._executor.describe(),
+            }
+        )
 
     # What the executor asks of its host.
 

@@ -37,7 +37,9 @@ class Commands(click.Group):
         try:
             command = plugged.load()
         except ImportError as error:
-            message = f"command {cmd_name!r} ({plugged.value}) cannot be loaded: {error}"
+            message = (
+                f"command {cmd_name!r} ({plugged.value}) cannot be loaded: {error}"
+            )
             raise click.ClickException(message) from error
         if not isinstance(command, click.Command):
             message = f"command {cmd_name!r} ({plugged.value}) is no click command"

@@ -61,7 +61,7 @@ _logger = logging.getLogger("taskflow.worker")
     show_default=True,
     help="Read settings from this file too, if it is there.",
 )
-def worker_command(
+def worker_command(  # noqa: PLR0917 - click passes them by name
     app: str | None,
     url: str | None,
     prefix: str | None,
@@ -76,7 +76,7 @@ def worker_command(
     Serves every installed plugin, the tasks of the default registry, and those
     of --app. SIGTERM or Ctrl-C: claim nothing more, finish what runs within
     WORKER_STOP_GRACE_PERIOD, hand back the rest. A second time: hand back now.
-    """
+    """  # noqa: DOC201 - this text is the command's help
     refuse_name_clash()
     settings = _settings(env_file, concurrency, processes, log_level, log_format)
     logs.configure(settings.log)

@@ -58,7 +58,9 @@ LEVELS: dict[type, int] = {
 """The level of each event."""
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 
 

@@ -1,6 +1,7 @@
 """Run bodies in this process: coroutines on the loop, functions in threads."""
 
 import asyncio
+import contextlib
 import contextvars
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from taskflow._worker import verdict
 from taskflow._worker.executor import Host
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Run, Verdict
-from taskflow.errors import PayloadError, UnknownTaskError
+from taskflow.errors import LeaseLostError, PayloadError, UnknownTaskError
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
@@ -30,6 +31,7 @@ WATCH_EVERY = 0.05
 less than a timer for each body (10 us against 3 us x every task)."""
 
 _MOST_THREADS = 10_000
+_MOST_DECLARED = 10_000
 
 _Declared = tuple[Task[..., Any, Any] | None, Spec]
 
@@ -133,7 +135,7 @@ class LocalExecutor:
             except UnknownTaskError:
                 return None, spec
             known = task, spec
-            if len(self._declared) < 10_000:
+            if len(self._declared) < _MOST_DECLARED:
                 self._declared[packed] = known
         return known
 
@@ -141,7 +143,9 @@ class LocalExecutor:
         try:
             task, spec = self._declaration(claim.spec)
         except PayloadError as error:
-            self._refuse(claim, verdict.corrupt(self._run_of(claim, "", None, None), error))
+            self._refuse(
+                claim, verdict.corrupt(self._run_of(claim, "", None, None), error)
+            )
             return
         if task is None:
             run = self._run_of(claim, spec.name, None, spec)
@@ -152,9 +156,7 @@ class LocalExecutor:
             arguments = task.arguments.decode(claim.payload)
         except PayloadError as error:
             run = self._run_of(claim, task.name, task, spec)
-            self._refuse(
-                claim, verdict.judge(run, error, self._host.limits, self._rng)
-            )
+            self._refuse(claim, verdict.judge(run, error, self._host.limits, self._rng))
             return
         self._begin(job, arguments)
 
@@ -260,10 +262,9 @@ class LocalExecutor:
     async def _finish_after(
         self, reports: Reports, job: Job, value: Any, error: BaseException | None
     ) -> None:
-        try:
+        # A lost lease shows when the task is settled.
+        with contextlib.suppress(LeaseLostError):
             await reports.flush()
-        except Exception:  # noqa: BLE001 - a lost lease shows when it is settled
-            pass
         if not job.abandoned:
             self._finish(job, value, error)
 
@@ -361,7 +362,9 @@ class LocalExecutor:
             await asyncio.sleep(WATCH_EVERY)
             now = time.monotonic()
             for job in [
-                job for job in self._jobs.values() if now >= min(job.soft_at, job.hard_at)
+                job
+                for job in self._jobs.values()
+                if now >= min(job.soft_at, job.hard_at)
             ]:
                 if now >= job.hard_at:
                     self._time_out(job)
