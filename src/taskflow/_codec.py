@@ -13,7 +13,7 @@ import inspect
 import math
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -153,18 +153,23 @@ def _decode(decoder: Any, data: bytes | str) -> Any:
 def _same(given: Any, restored: Any) -> bool:
     try:
         if given == restored and type(given) is type(restored):
-            return not isinstance(given, dict | list | tuple) or _same_inside(
-                given, restored
-            )
+            return _same_inside(given, restored)
     except Exception:  # noqa: BLE001 - an __eq__ that raises: look inside
         return False
     return _close(given, restored)
 
 
 def _same_inside(given: Any, restored: Any) -> bool:
-    if isinstance(given, dict):
-        return all(_same(value, restored[name]) for name, value in given.items())
-    return all(_same(a, b) for a, b in zip(given, restored, strict=True))
+    return all(_same(value, restored[place]) for place, value in _parts(given))
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]]:
+    """Return what a container holds, with the place of each; [] for others."""
+    if isinstance(value, dict):
+        return list(cast("Any", value).items())
+    if isinstance(value, list | tuple):
+        return list(enumerate(cast("list[Any]", value)))
+    return []
 
 
 def _close(given: Any, restored: Any) -> bool:
@@ -184,17 +189,12 @@ def _compare(given: Any, restored: Any, path: str) -> None:
     """Find where *restored* differs from *given*, and say so."""
     if _same(given, restored):
         return
-    if isinstance(given, dict) and isinstance(restored, dict):
-        for name, value in given.items():
-            if name in restored:
-                _compare(value, restored[name], f"{path}.{name}")
-    elif (
-        isinstance(given, list | tuple)
-        and type(given) is type(restored)
-        and len(given) == len(restored)
-    ):
-        for number, value in enumerate(given):
-            _compare(value, restored[number], f"{path}[{number}]")
+    if type(given) is type(restored):
+        there = dict(_parts(restored))
+        for place, value in _parts(given):
+            if place in there:
+                step = f"[{place}]" if type(given) in {list, tuple} else f".{place}"
+                _compare(value, there[place], f"{path}{step}")
     message = (
         f"would come back as {type(restored).__name__} {_short(restored)}, "
         f"was {type(given).__name__} {_short(given)}"
@@ -240,8 +240,7 @@ def _walk(known: Any, seen: set[int]) -> list[Any]:
     found = [known]
     for name in getattr(known, "__struct_fields__", ()):
         value = getattr(known, name)
-        parts = value if isinstance(value, tuple | list) else (value,)
-        for part in parts:
+        for _, part in _parts(value) or [(0, value)]:
             if isinstance(part, msgspec.inspect.Field):
                 found += _walk(part.type, seen)
             elif isinstance(part, msgspec.inspect.Type):

@@ -184,7 +184,8 @@ class DeadLetters:
     def _edit(self, task_id: str, arguments: dict[str, Any]) -> Plan[None]:
         connection = self._connection
         record = yield from self._get(task_id)
-        merged = {**(from_json(record.payload) if record.payload else {}), **arguments}
+        merged: dict[str, Any] = from_json(record.payload) if record.payload else {}
+        merged.update(arguments)
         if record.name in self._registry:
             payload = self._registry.get(record.name).arguments.from_jsonable(merged)
         else:

@@ -6,7 +6,7 @@ nor worker: they fulfil these protocols, and imports still run one way.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -119,7 +119,7 @@ def use(client: TaskClient | None) -> None:
 
 
 @contextlib.contextmanager
-def using(client: TaskClient) -> Iterator[None]:
+def using(client: TaskClient) -> Generator[None]:
     """Let ``Task.enqueue`` use *client* while the context lasts."""
     before = _current
     use(client)

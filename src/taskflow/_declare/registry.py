@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
@@ -91,7 +92,7 @@ class Registry:
         self, function: Callable[..., Any] | None = None, /, **options: Any
     ) -> Any:
         if function is None:
-            return lambda given: self._declare(given, **options)
+            return partial(self._declare, **options)
         return self._declare(function)
 
     def _declare(

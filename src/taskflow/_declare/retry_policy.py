@@ -4,19 +4,22 @@ Time and chance are arguments, so a schedule can be replayed.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 
 from taskflow.errors import ConfigurationError
 
 Seconds: TypeAlias = float | timedelta
-Wait: TypeAlias = Any
-"""A schedule of seconds (the last one repeats), one number of seconds, or a
-tenacity ``wait_*`` object."""
+Schedule: TypeAlias = tuple[float, ...] | Callable[[Any], float] | None
+"""Seconds before each retry, or what tenacity's waits are; None = full jitter."""
+
+Wait: TypeAlias = Seconds | Sequence[Seconds] | Callable[[Any], float] | None
+"""What a schedule can be made of: seconds, a sequence of seconds (the last one
+repeats), or a tenacity ``wait_*`` object."""
 
 Match: TypeAlias = type[BaseException] | int | range | Sequence["Match"]
 """An exception class, an HTTP status, a range of statuses, or several."""
@@ -63,7 +66,7 @@ def full_jitter_delay(
     return rng.uniform(0.0, min(cap, base * 2**exponent))
 
 
-def _check_wait(wait: Wait) -> Wait:
+def _check_wait(wait: Wait) -> Schedule:
     if wait is None or callable(wait):
         return wait
     given = [wait] if isinstance(wait, int | float | timedelta) else list(wait)
@@ -96,7 +99,7 @@ class RetryRule:
     """
 
     on: Match
-    wait: Wait = field(default=None, converter=_check_wait)
+    wait: Schedule = field(default=None, converter=_check_wait)
     dead_letter: bool = False
     counts: bool = True
 
@@ -138,7 +141,7 @@ class RetryPolicy:
     """
 
     max_retries: int | None = None
-    wait: Wait = field(default=None, converter=_check_wait)
+    wait: Schedule = field(default=None, converter=_check_wait)
     rules: tuple[RetryRule, ...] = field(default=(), converter=tuple)
     max_age: float | None = field(default=None, converter=_optional_seconds)
 
@@ -231,13 +234,12 @@ def decide(
 
 
 def _delay(
-    wait: Wait, error: BaseException, attempts: int, rng: random.Random
+    wait: Schedule, error: BaseException, attempts: int, rng: random.Random
 ) -> float:
     if wait is None:
         return full_jitter_delay(attempts, rng=rng)
     if isinstance(wait, tuple):
-        schedule: tuple[float, ...] = wait
-        return schedule[min(attempts, len(schedule)) - 1]
+        return wait[min(attempts, len(wait)) - 1]
     return max(0.0, float(wait(_retry_state(error, attempts))))
 
 
@@ -287,9 +289,10 @@ def retry_after_of(  # noqa: PLR0911 - one way in after the other
         return max(0.0, told.total_seconds())
     if isinstance(told, int | float) and not isinstance(told, bool):
         return max(0.0, float(told)) if told == told else None  # noqa: PLR0124 - NaN
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    if not isinstance(headers, Mapping):
+    given = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(given, Mapping):
         return None
+    headers = cast("Mapping[str, object]", given)
     text = headers.get("Retry-After") or headers.get("retry-after")
     if not isinstance(text, str):
         return None

@@ -28,7 +28,7 @@ class Keys:
             hash tag in braces.
     """
 
-    prefix: str = field(default="")
+    prefix: str = ""
     primary: str = field(init=False)  # LIST of task ids
     retry: str = field(init=False)  # LIST of task ids
     suspects: str = field(init=False)  # LIST of task ids
@@ -44,16 +44,13 @@ class Keys:
     events: str = field(init=False)  # STREAM of rare events, capped
     workers: str = field(init=False)  # ZSET worker id -> last beat, ms
 
-    @prefix.validator
-    def _check_prefix(self, _attribute: object, value: str) -> None:
-        if not _PREFIX_PATTERN.fullmatch(value):
+    def __attrs_post_init__(self) -> None:
+        if not _PREFIX_PATTERN.fullmatch(self.prefix):
             problem = (
-                f"prefix {value!r} may hold letters, digits, '_', '.', ':', '-' "
+                f"prefix {self.prefix!r} may hold letters, digits, '_', '.', ':', '-' "
                 "and a hash tag such as '{myapp}:'"
             )
             raise ConfigurationError(problem)
-
-    def __attrs_post_init__(self) -> None:
         for name, key in _FIXED.items():
             object.__setattr__(self, name, self.prefix + key)
 

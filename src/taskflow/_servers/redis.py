@@ -1,7 +1,7 @@
 """A Redis or Valkey server at an address: TCP, TLS or a unix socket."""
 
 import socket
-from typing import Any
+from typing import Any, cast
 
 from redis import BlockingConnectionPool, Redis
 from redis.asyncio import BlockingConnectionPool as AsyncBlockingConnectionPool
@@ -42,7 +42,7 @@ class RedisServer(ClientServer):
 
     def sync_client(self, *, socket_timeout: float | None = 5.0) -> Redis:
         """Make a blocking client; any thread may use it."""
-        pool = BlockingConnectionPool.from_url(
+        pool = cast("Any", BlockingConnectionPool).from_url(
             self._url,
             retry=Retry(NoBackoff(), 0),
             **self._options(socket_timeout),
@@ -51,7 +51,7 @@ class RedisServer(ClientServer):
 
     def async_client(self, *, socket_timeout: float | None = 5.0) -> AsyncRedis:
         """Make a client for the running event loop."""
-        pool = AsyncBlockingConnectionPool.from_url(
+        pool = cast("Any", AsyncBlockingConnectionPool).from_url(
             self._url,
             retry=AsyncRetry(NoBackoff(), 0),
             **self._options(socket_timeout),

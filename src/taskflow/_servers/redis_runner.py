@@ -10,7 +10,7 @@ import contextlib
 import random
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -215,7 +215,7 @@ class AsyncRedisRunner:
         return bool(reply)
 
     @contextlib.asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator["AsyncRedisSubscription"]:
+    async def subscribe(self, channel: str) -> AsyncGenerator["AsyncRedisSubscription"]:
         """Listen to *channel* while the context lasts."""
         pubsub = self._client.pubsub(ignore_subscribe_messages=True)
         try:
@@ -335,7 +335,7 @@ class RedisRunner:
         return replies
 
     @contextlib.contextmanager
-    def subscribe(self, channel: str) -> Iterator["RedisSubscription"]:
+    def subscribe(self, channel: str) -> Generator["RedisSubscription"]:
         """Listen to *channel* while the context lasts."""
         pubsub = self._client.pubsub(ignore_subscribe_messages=True)
         try:

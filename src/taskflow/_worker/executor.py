@@ -50,9 +50,11 @@ class Host(Protocol):
 
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Take the outcome of *claim*; called once for each, on the loop."""
+        ...
 
     async def note(self, claim: Claim, report: Note) -> SettleWord:
         """Store what a body reports; waits until the server has it."""
+        ...
 
 
 class Executor(Protocol):
@@ -61,27 +63,34 @@ class Executor(Protocol):
     @property
     def running(self) -> int:
         """Bodies that run now."""
+        ...
 
     @property
     def ready(self) -> int:
         """Claims that wait for a free slot."""
+        ...
 
     @property
     def is_brisk(self) -> bool:
         """Whether bodies are short enough to claim a little ahead."""
+        ...
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the tasks that run now, for people."""
+        ...
 
     def describe(self) -> list[dict[str, object]]:
         """Say of each running body: id, name, attempt, seconds."""
+        ...
 
     def start(self, claims: Iterable[Claim]) -> None:
         """Run *claims*, in their order, as slots get free."""
+        ...
 
     def cancel(self, task_id: str, token: str) -> None:
         """Ask a body to stop: somebody cancelled the task."""
+        ...
 
     def abandon(self, task_id: str, token: str) -> bool:
         """Stop a body whose lease is lost; it gives no outcome.
@@ -89,12 +98,16 @@ class Executor(Protocol):
         Returns:
             False when there was no such body or claim.
         """
+        ...
 
     def release_ready(self) -> list[Claim]:
         """Give up the claims that wait for a slot."""
+        ...
 
     def release_running(self) -> list[Claim]:
         """Stop all bodies and give up their claims; they give no outcome."""
+        ...
 
     async def aclose(self) -> bool:
         """Free what the executor holds; False if a body could not be stopped."""
+        ...

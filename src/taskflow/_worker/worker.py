@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
@@ -177,7 +177,7 @@ class Worker:
         }
 
     @contextlib.asynccontextmanager
-    async def _assembled(self) -> AsyncIterator[None]:
+    async def _assembled(self) -> AsyncGenerator[None]:
         for task in self.registry:
             task.check()
         self._loop = asyncio.get_running_loop()

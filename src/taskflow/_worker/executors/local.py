@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -231,9 +232,8 @@ class LocalExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_THREADS, "taskflow-body")
         context = contextvars.copy_context()
-        job.future = self._loop.run_in_executor(
-            self._threads, context.run, _call, job.task.function, arguments
-        )
+        body = partial(_call, job.task.function, arguments)
+        job.future = self._loop.run_in_executor(self._threads, context.run, body)
         job.future.add_done_callback(lambda future: self._thread_ended(job, future))
 
     def _thread_ended(self, job: Job, future: "asyncio.Future[Any]") -> None:
