@@ -265,4 +265,4 @@ def random(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure ours beside the peers; writes JSON, is never a gate."""
     _install(session, "bench", "test", extras="all")
-    session.run("python", "-m", "tests.benchmarks", *session.posargs)
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
