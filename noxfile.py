@@ -56,6 +56,11 @@ def _other_pythons() -> list[str]:
 OTHER_PYTHONS = _other_pythons()
 
 
+def _named(*values: str) -> list[nox.param]:
+    """Make sessions that are called ``tests(bare)``, not ``tests(extras='bare')``."""
+    return [nox.param(value, id=value) for value in values]
+
+
 def _existing(*paths: str) -> list[str]:
     return [path for path in paths if (ROOT / path).exists()]
 
@@ -118,7 +123,7 @@ def imports(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("checker", ["mypy", "pyright"])
+@nox.parametrize("checker", _named("mypy", "pyright"))
 def types(session: nox.Session, checker: str) -> None:
     """Strict source, inferred API; pyright also asks the wheel for 100 %."""
     if checker == "mypy":
@@ -131,7 +136,7 @@ def types(session: nox.Session, checker: str) -> None:
 
 
 @nox.session
-@nox.parametrize("extras", ["bare", "all"])
+@nox.parametrize("extras", _named("bare", "all"))
 def tests(session: nox.Session, extras: str) -> None:
     """Test the wheel, everything with all extras, the fast suites with none."""
     if extras == "bare":
