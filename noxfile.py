@@ -109,7 +109,7 @@ def _lint(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Formatted, ruff clean, spelling, valid pyproject, one version everywhere."""
+    """Formatted, ruff clean, spelling, valid pyproject."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
     _lint(session)
 
