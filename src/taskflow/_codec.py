@@ -19,9 +19,6 @@ import msgspec
 
 from taskflow.errors import ConfigurationError, PayloadError
 
-MAX_PAYLOAD_BYTES = 1_048_576
-"""Largest arguments, and largest result, that are stored: 1 MiB."""
-
 _SHOWN = 60
 
 
@@ -112,7 +109,7 @@ def _decode_foreign(kind: type, value: Any) -> Any:
 _checked_encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
 
 
-def _encode(value: Any, limit: int) -> bytes:
+def _encode(value: Any) -> bytes:
     try:
         data = _checked_encoder.encode(value)
     except PayloadError:
@@ -125,13 +122,26 @@ def _encode(value: Any, limit: int) -> bytes:
         raise PayloadError(message) from error
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
         raise PayloadError(str(error)) from error
-    if len(data) > limit:
+    return data
+
+
+def check_size(data: bytes, most: int, task: str) -> None:
+    """Refuse arguments or a result that are too large to be stored.
+
+    Args:
+        data: JSON.
+        most: Bytes that are stored.
+        task: Name of the task, for the message.
+
+    Raises:
+        PayloadError: *data* is larger.
+    """
+    if len(data) > most:
         message = (
-            f"{len(data)} bytes of JSON, at most {limit} are stored: keep large data "
+            f"{len(data)} bytes of JSON, at most {most} are stored: keep large data "
             "elsewhere and pass where it is"
         )
-        raise PayloadError(message)
-    return data
+        raise PayloadError(message, task=task)
 
 
 def _decode(decoder: Any, data: bytes | str) -> Any:
@@ -350,14 +360,12 @@ class ArgumentsCodec:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         *,
-        limit: int = MAX_PAYLOAD_BYTES,
     ) -> bytes:
         """Return the arguments as a JSON object by parameter name.
 
         Args:
             args: By position; the context is left out.
             kwargs: By name.
-            limit: Most bytes.
 
         Returns:
             JSON. Defaults of parameters that were not given are not in it.
@@ -369,7 +377,7 @@ class ArgumentsCodec:
         self._prepare()
         named = self._bind(args, kwargs)
         try:
-            data = _encode(named, limit)
+            data = _encode(named)
             restored = self.decode(data)
             for name, value in named.items():
                 _compare(value, restored[name], f"$.{name}")
@@ -404,7 +412,7 @@ class ArgumentsCodec:
             PayloadError: The task would not take them.
         """
         self._prepare()
-        data = _encode(arguments, MAX_PAYLOAD_BYTES)
+        data = _encode(arguments)
         self.decode(data)
         return data
 
@@ -462,7 +470,7 @@ class ResultCodec:
             self._decoder = msgspec.json.Decoder(kind, dec_hook=_decode_foreign)
         return self._decoder
 
-    def encode(self, value: Any, *, limit: int = MAX_PAYLOAD_BYTES) -> bytes:
+    def encode(self, value: Any) -> bytes:
         """Return *value* as JSON.
 
         Raises:
@@ -471,7 +479,7 @@ class ResultCodec:
         """
         decoder = self._decoder or self._prepare()
         try:
-            data = b"null" if value is None else _encode(value, limit)
+            data = b"null" if value is None else _encode(value)
             _compare(value, _decode(decoder, data), "$")
         except PayloadError as error:
             raise error.of_task(self._name, "result") from error.__cause__

@@ -10,7 +10,7 @@ from attrs import frozen
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Pause, Plan, one
 from taskflow._client.tasks import MOST_EXAMINED, check_limit, checked
-from taskflow._codec import from_json, to_json
+from taskflow._codec import check_size, from_json, to_json
 from taskflow._declare.registry import Registry
 from taskflow._protocol import dead_letters, inspect
 from taskflow._protocol.dead_letters import DeadLetterGroup
@@ -190,6 +190,7 @@ class DeadLetters:
             payload = self._registry.get(record.name).arguments.from_jsonable(merged)
         else:
             payload = to_json(merged)
+        check_size(payload, connection.settings.queue.max_payload_bytes, record.name)
         yield dead_letters.edit(
             connection.keys, task_id, payload, now_ms=connection.clock()
         )

@@ -14,7 +14,7 @@ from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.queues import Queues
 from taskflow._client.tasks import Tasks
 from taskflow._client.workers import Workers
-from taskflow._codec import Spec, encode_spec
+from taskflow._codec import Spec, check_size, encode_spec
 from taskflow._declare import ports
 from taskflow._declare.registry import Registry, default_registry
 from taskflow._declare.task import Call, TaskHandle
@@ -115,7 +115,7 @@ class TaskFlow:
                 not known. With a key, enqueue again; without, it might be
                 stored twice.
         """
-        submission = _submission(call)
+        submission = self._submission(call)
         stored = self._connection.runner.send(self._operation([submission]))
         return self._handle(call, stored[0])
 
@@ -131,7 +131,7 @@ class TaskFlow:
         batcher = self._batchers.get(loop)
         if batcher is None:
             batcher = self._batchers[loop] = _Batcher(self._asend)
-        return self._handle(call, await batcher.store(_submission(call)))
+        return self._handle(call, await batcher.store(self._submission(call)))
 
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
         """Store many calls, 100 to a round trip.
@@ -153,7 +153,7 @@ class TaskFlow:
         """
         listed = list(calls)
         stored: list[Stored] = []
-        for part in _parts([_submission(call) for call in listed]):
+        for part in _parts([self._submission(call) for call in listed]):
             stored += self._connection.runner.send(self._operation(part))
         return self._handles(listed, stored)
 
@@ -161,9 +161,14 @@ class TaskFlow:
         """Store many calls, 100 to a round trip; see `enqueue_many`."""
         listed = list(calls)
         stored: list[Stored] = []
-        for part in _parts([_submission(call) for call in listed]):
+        for part in _parts([self._submission(call) for call in listed]):
             stored += await self._asend(part)
         return self._handles(listed, stored)
+
+    def _submission(self, call: Call[Any]) -> Submission:
+        most = self._connection.settings.queue.max_payload_bytes
+        check_size(call.payload, most, call.task.name)
+        return _submission(call)
 
     def _operation(self, part: list[Submission]) -> Any:
         connection = self._connection

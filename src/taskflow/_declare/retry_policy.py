@@ -238,9 +238,9 @@ def _delay(
 ) -> float:
     if wait is None:
         return full_jitter_delay(attempts, rng=rng)
-    if isinstance(wait, tuple):
-        return wait[min(attempts, len(wait)) - 1]
-    return max(0.0, float(wait(_retry_state(error, attempts))))
+    if callable(wait):
+        return max(0.0, float(wait(_retry_state(error, attempts))))
+    return wait[min(attempts, len(wait)) - 1]
 
 
 def _retry_state(error: BaseException, attempts: int) -> Any:

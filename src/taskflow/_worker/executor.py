@@ -25,12 +25,14 @@ class Limits:
         max_age: Seconds after which a failed attempt is not retried.
         time_limit: Seconds a body may run; then its attempt has failed.
         soft_time_limit: Seconds after which a body is asked to stop.
+        max_result_bytes: Largest result that is stored, as JSON.
     """
 
     max_retries: int
     max_age: float
     time_limit: float | None
     soft_time_limit: float | None
+    max_result_bytes: int
 
 
 class Host(Protocol):

@@ -108,6 +108,7 @@ class Worker:
             max_age=queue.max_task_age,
             time_limit=known.time_limit,
             soft_time_limit=known.soft_time_limit,
+            max_result_bytes=queue.max_payload_bytes,
         )
         self._leases = Leases()
         self._may_reap_at = 0.0

@@ -12,7 +12,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from taskflow._codec import Spec, decode_spec, from_json
+from taskflow._codec import Spec, check_size, decode_spec, from_json
 from taskflow._declare.context import Context
 from taskflow._declare.task import Task
 from taskflow._events import TaskCompleted, TaskStarted
@@ -274,7 +274,9 @@ class LocalExecutor:
         del self._jobs[job.claim.id, job.claim.token]
         if error is None:
             try:
-                outcome = settle.complete(job.claim, job.task.result.encode(value))
+                result = job.task.result.encode(value)
+                check_size(result, self._host.limits.max_result_bytes, job.name)
+                outcome = settle.complete(job.claim, result)
             except PayloadError as misfit:
                 error = misfit
             else:
