@@ -359,7 +359,6 @@ class ArgumentsCodec:
         self,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        *,
     ) -> bytes:
         """Return the arguments as a JSON object by parameter name.
 
