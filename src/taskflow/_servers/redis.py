@@ -47,7 +47,7 @@ class RedisServer(ClientServer):
             retry=Retry(NoBackoff(), 0),
             **self._options(socket_timeout),
         )
-        return Redis(connection_pool=pool)
+        return Redis.from_pool(pool)
 
     def async_client(self, *, socket_timeout: float | None = 5.0) -> AsyncRedis:
         """Make a client for the running event loop."""
@@ -56,7 +56,7 @@ class RedisServer(ClientServer):
             retry=AsyncRetry(NoBackoff(), 0),
             **self._options(socket_timeout),
         )
-        return AsyncRedis(connection_pool=pool)
+        return AsyncRedis.from_pool(pool)
 
     def _options(self, socket_timeout: float | None) -> dict[str, Any]:
         options: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """How many to claim, and under which name; nothing else."""
 
+import secrets
 import time
 
 from attrs import frozen
@@ -39,7 +40,9 @@ class Consumer:
     def __init__(self, settings: ConsumerSettings, channel: int) -> None:
         self._settings = settings
         self._channel = channel
-        self._number = 1
+        # Not from 1: a worker that is run again, or started again under its old
+        # id, must not be answered with the tasks of its last life.
+        self._number = secrets.randbits(40)
         self._sent = 0.0
 
     def operation(
