@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
@@ -178,7 +179,7 @@ class EmbeddedServer(ClientServer):
             "adopt": adopt,
         }
         script = str(keeper_script.__file__)
-        subprocess.Popen(  # noqa: S603 - our own script
+        keeper = subprocess.Popen(  # noqa: S603 - our own script
             [sys.executable, "-I", "-S", script, json.dumps(order)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -186,6 +187,8 @@ class EmbeddedServer(ClientServer):
             start_new_session=True,
             cwd="/",
         )
+        # It outlives us on purpose; waiting for it leaves no zombie behind.
+        threading.Thread(target=keeper.wait, daemon=True).start()
         deadline = time.monotonic() + _START_PATIENCE
         while not _answers(socket):
             if time.monotonic() > deadline:
