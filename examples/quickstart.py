@@ -10,7 +10,7 @@ Output:
 
 import asyncio
 
-from taskflow import TaskFlow, Worker, task, use
+from taskflow import TaskFlow, Worker, task
 
 
 @task
@@ -20,12 +20,10 @@ async def greet(name: str) -> str:
 
 async def main() -> None:
     async with TaskFlow("embedded://") as flow:
-        use(flow)
-        handle = await greet.aenqueue("Ada")
+        handle = await flow.aenqueue(greet.call("Ada"))
         await Worker(flow).run_until_idle()
         print(await handle.aresult(timeout=10))
         print((await handle.ainfo()).state)
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+asyncio.run(main())

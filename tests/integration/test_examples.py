@@ -51,3 +51,13 @@ def test_an_example_prints_what_its_docstring_says(
 
     assert (0, "") == (done.returncode, done.stderr)
     assert same, f"printed\n{done.stdout}\nand not\n{expected}"
+
+
+def test_the_readme_shows_the_quickstart_and_its_output() -> None:
+    """Whoever copies from the front page gets what the script prints."""
+    script = EXAMPLES / "quickstart.py"
+    _, _, body = script.read_text("utf-8").partition('"""\n\n')
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+
+    assert f"```python\n{body}```\n" in readme
+    assert f"```text\n{documented_output(script)}```\n" in readme
