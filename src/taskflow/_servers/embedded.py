@@ -27,10 +27,13 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from taskflow._servers import keeper as keeper_script
+from taskflow._servers.async_runner import AsyncRedisRunner
+from taskflow._servers.client_server import ClientServer
+from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.redis import RedisServer
-from taskflow._servers.redis_runner import AsyncRedisRunner, ClientServer, RedisRunner
 from taskflow._servers.replies import FOREIGN
 from taskflow._servers.runner import PATIENCE
+from taskflow._servers.sync_runner import RedisRunner
 from taskflow.errors import ConfigurationError, ServerUnavailableError
 
 _START_PATIENCE = 20.0
@@ -122,6 +125,14 @@ class EmbeddedServer(ClientServer):
     def async_client(self, *, socket_timeout: float | None = 5.0) -> AsyncRedis:
         """Make a client for the running event loop."""
         return self._open().async_client(socket_timeout=socket_timeout)
+
+    def link(self) -> Link:
+        """Make a connection that is not connected yet."""
+        return self._open().link()
+
+    def async_link(self) -> AsyncLink:
+        """Make a connection for the running event loop, not connected yet."""
+        return self._open().async_link()
 
     def close(self) -> None:
         """Leave the server; the keeper ends it when nobody else is there."""

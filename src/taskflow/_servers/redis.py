@@ -1,84 +1,148 @@
 """A Redis or Valkey server at an address: TCP, TLS or a unix socket."""
 
+import math
 import socket
 from typing import Any, cast
 
-from redis import BlockingConnectionPool, Redis
+from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio import BlockingConnectionPool as AsyncBlockingConnectionPool
+from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from taskflow._servers.redis_runner import ClientServer
+from taskflow._servers.client_server import (
+    MOST_LINKS,
+    REPLY_TIMEOUT,
+    ClientServer,
+    new_link,
+)
+from taskflow._servers.link import AsyncLink, Link
 from taskflow._settings import mask_url
 from taskflow.errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix")
 
-_POOL_SIZE = 64
-_POOL_PATIENCE = 5.0
 _CONNECT_TIMEOUT = 2.0
-_IDLE_CHECK = 25.0
+_CLIENT_NAME = "taskflow"
+
+_FIXED = {"protocol": 2, "decode_responses": False}
+"""What no URL may change: the scripts' replies need nothing newer than RESP2,
+and on RESP3 redis-py 8 takes a connection with unread data for a good one."""
+
+_OF_THE_RUNNERS = ("max_connections", "timeout", "retry_on_timeout")
+"""Options of a URL that redis-py's pools would read; the runners lend by
+themselves, and re-send by rules of their own."""
 
 
 class RedisServer(ClientServer):
-    """Clients for one URL.
+    """Clients and connections for one URL.
 
-    redis-py's own retries are off: the runners re-send, because they know
-    which errors are worth it and for how long. RESP2 on the wire: the scripts'
-    replies need nothing newer, and a connection with unread data is refused
-    (``reference/reliability.md``, 1.6).
+    The query of the URL may hold redis-py's own options. ``socket_timeout``
+    (seconds, 5), ``max_connections`` (64) and ``socket_connect_timeout``
+    (seconds, 2) are the ones with a meaning here; with TLS the certificate and
+    the host's name are checked unless the URL says otherwise.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+
+    Raises:
+        ConfigurationError: The URL cannot be understood.
     """
 
     def __init__(self, url: str) -> None:
         self.display = mask_url(url)
         self._url = url
+        retry, async_retry = Retry(NoBackoff(), 0), AsyncRetry(NoBackoff(), 0)
         try:
-            self.sync_client().connection_pool.disconnect()
-        except ValueError as error:
-            problem = f"REDIS_URL={self.display!r} cannot be used: {error}"
-            raise ConfigurationError(problem) from error
+            self._pool: Any = self._read(ConnectionPool, retry)
+            self._async_pool: Any = self._read(AsyncConnectionPool, async_retry)
+            # Only an attempt shows whether the connection knows every option.
+            new_link(self._pool)
+            new_link(self._async_pool)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(self._problem(error)) from None
+        # The asynchronous runner limits the whole trip by itself, which is
+        # cheaper than redis-py's limit of each read and write.
+        self._async_pool.connection_kwargs["socket_timeout"] = None
 
-    def sync_client(self, *, socket_timeout: float | None = 5.0) -> Redis:
-        """Make a blocking client; any thread may use it."""
-        pool = cast("Any", BlockingConnectionPool).from_url(
-            self._url,
-            retry=Retry(NoBackoff(), 0),
-            **self._options(socket_timeout),
-        )
-        return Redis.from_pool(pool)
+    def _read(self, kind: Any, retry: Any) -> Any:
+        pool = kind.from_url(self._url, retry=retry, **self._options())
+        given = pool.connection_kwargs
+        given.update(_FIXED)
+        for name in _OF_THE_RUNNERS:
+            given.pop(name, None)
+        self.reply_timeout = _positive("socket_timeout", given["socket_timeout"])
+        self.most_links = math.ceil(_positive("max_connections", pool.max_connections))
+        return pool
 
-    def async_client(self, *, socket_timeout: float | None = 5.0) -> AsyncRedis:
-        """Make a client for the running event loop."""
-        pool = cast("Any", AsyncBlockingConnectionPool).from_url(
-            self._url,
-            retry=AsyncRetry(NoBackoff(), 0),
-            **self._options(socket_timeout),
-        )
-        return AsyncRedis.from_pool(pool)
-
-    def _options(self, socket_timeout: float | None) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {
-            "protocol": 2,
-            "decode_responses": False,
-            "max_connections": _POOL_SIZE,
-            "timeout": _POOL_PATIENCE,
-            "socket_timeout": socket_timeout,
+            **_FIXED,
+            "max_connections": MOST_LINKS,
+            "socket_timeout": REPLY_TIMEOUT,
             "socket_connect_timeout": _CONNECT_TIMEOUT,
-            "health_check_interval": _IDLE_CHECK,
-            "client_name": "taskflow",
+            "client_name": _CLIENT_NAME,
         }
         if not self._url.startswith("unix:"):
             options["socket_keepalive"] = True
             options["socket_keepalive_options"] = _keepalive()
+        if self._url.startswith("rediss:"):
+            options["ssl_check_hostname"] = True
         return options
 
+    def _problem(self, error: Exception) -> str:
+        if isinstance(error, ValueError) and "@" in self._url:
+            # The text would quote what it stumbled on: a piece of the password.
+            return (
+                f"the address {self.display!r} cannot be read: quote what is special "
+                "in the password, such as %40 for @, %2F for / and %23 for #"
+            )
+        return f"the address {self.display!r} cannot be used: {error}"
+
+    def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
+        """Make a blocking client; any thread may use it."""
+        options = {**self._options(), "socket_timeout": socket_timeout}
+        pool = cast("Any", BlockingConnectionPool).from_url(
+            self._url, retry=Retry(NoBackoff(), 0), **options
+        )
+        return Redis.from_pool(pool)
+
+    def async_client(
+        self, *, socket_timeout: float | None = REPLY_TIMEOUT
+    ) -> AsyncRedis:
+        """Make a client for the running event loop."""
+        options = {**self._options(), "socket_timeout": socket_timeout}
+        pool = cast("Any", AsyncBlockingConnectionPool).from_url(
+            self._url, retry=AsyncRetry(NoBackoff(), 0), **options
+        )
+        return AsyncRedis.from_pool(pool)
+
+    def link(self) -> Link:
+        """Make a connection that is not connected yet."""
+        link: Link = new_link(self._pool)
+        return link
+
+    def async_link(self) -> AsyncLink:
+        """Make a connection for the running event loop, not connected yet."""
+        link: AsyncLink = new_link(self._async_pool)
+        return link
+
     def close(self) -> None:
-        """Nothing to leave: the clients belong to the runners."""
+        """Nothing to leave: the connections belong to the runners."""
+
+
+def _positive(name: str, value: Any) -> float:
+    number = float(value)
+    if not number > 0:
+        message = f"{name}={value} is not above 0"
+        raise ValueError(message)
+    return number
 
 
 def _keepalive() -> dict[int, int]:
+    """Notice within half a minute that the other end is gone, also when idle."""
     wanted = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     return {
         getattr(socket, name): value

@@ -15,6 +15,12 @@ PATIENCE = 1.0
 """Seconds for which a call is sent again before its caller is told."""
 
 
+IDLE_LIMIT = 25.0
+"""Seconds after which an unused connection is not trusted but replaced. A
+firewall forgets it without a word, and the next call would wait out its whole
+timeout; a new one costs less than a millisecond."""
+
+
 class AsyncSubscription(Protocol):
     """One channel that is listened to."""
 

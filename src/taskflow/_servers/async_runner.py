@@ -1,0 +1,282 @@
+"""The runner of one event loop: many tasks, a connection each per trip."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from taskflow._protocol.operation import Operation
+from taskflow._servers import wire
+from taskflow._servers.conversation import Pause, Trip, conversation
+from taskflow._servers.link import AsyncLink, LinkSource
+from taskflow._servers.replies import (
+    FAILURES,
+    FOREIGN,
+    is_broken,
+    is_read_only,
+    translate,
+)
+from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
+from taskflow.errors import ServerUnavailableError, TaskflowError
+
+T = TypeVar("T")
+
+_SHORTEST_WAIT = 0.001  # of BZPOPMIN; 0 would be for ever
+_WAIT_MARGIN = 5.0
+
+
+class AsyncRedisRunner:
+    """Sends operations from one event loop.
+
+    It belongs to the loop that first uses it, and is closed with that loop
+    where ``asyncio.run`` runs it. A runner that was closed still works, but
+    keeps no connection open.
+
+    Args:
+        source: Where connections come from.
+        patience: Seconds for which what got no answer is sent again.
+    """
+
+    def __init__(self, source: LinkSource, *, patience: float = PATIENCE) -> None:
+        self._source = source
+        self._patience = patience
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: list[tuple[AsyncLink, float]] = []
+        self._slots = asyncio.Semaphore(source.most_links)
+        self._last_act: AsyncGenerator[None] | None = None
+
+    async def send(self, operation: Operation[T]) -> T:
+        """Send *operation* and return its answer; see the contract."""
+        (answer,) = await self.send_all((operation,))
+        if isinstance(answer, TaskflowError):
+            raise answer
+        reply: T = answer
+        return reply
+
+    async def send_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Send *operations* in one round trip, in order, not as a transaction.
+
+        Returns:
+            One answer for each; where one failed, its error stands in place
+            of its answer.
+        """
+        if not operations:
+            return []
+        steps = conversation(operations, patience=self._patience)
+        timeout = self._source.reply_timeout
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    replies = await self._make(step, timeout)
+                except FAILURES as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(replies)
+        except StopIteration as stop:
+            answers: list[Any] = stop.value
+            return answers
+
+    async def wait_for(self, key: str, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until something stands in *key*, and take it; see the contract."""
+        seconds = max(timeout, _SHORTEST_WAIT)
+        command = wire.pack(("BZPOPMIN", key, f"{seconds:.3f}"))
+        try:
+            (reply,) = await self._make(Trip(command, 1), seconds + _WAIT_MARGIN)
+        except FOREIGN as error:
+            raise translate(error, "BZPOPMIN") from error
+        if isinstance(reply, ResponseError):
+            raise translate(reply, "BZPOPMIN")
+        return bool(reply)
+
+    @contextlib.asynccontextmanager
+    async def subscribe(self, channel: str) -> AsyncGenerator["AsyncRedisSubscription"]:
+        """Listen to *channel* while the context lasts."""
+        subscription = AsyncRedisSubscription(self._source, channel)
+        try:
+            await subscription.begin()
+            yield subscription
+        finally:
+            await subscription.close()
+
+    async def aclose(self) -> None:
+        """Close every connection that is not in use, and the others after use."""
+        self._closed = True
+        await self._drop_idle()
+        # Nothing may hold on to the loop: this object is often kept under it.
+        self._loop = None
+        self._slots = asyncio.Semaphore(self._source.most_links)
+
+    async def _make(self, trip: Trip, timeout: float) -> list[Any]:  # noqa: ASYNC109
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._belong_to(loop)
+        if not self._source.prepared:
+            await asyncio.to_thread(self._source.prepare)
+        async with asyncio.timeout(timeout), self._slots:
+            link = await self._take()
+            if link is not None:
+                try:
+                    return await self._travel(link, trip)
+                except FOREIGN as error:
+                    if not is_broken(error):
+                        raise
+                    # It broke while it was idle, and so did the others: a
+                    # restart of the server must cost no caller an error.
+                    await self._drop_idle()
+            if self._last_act is None and not self._closed:
+                self._last_act = self._close_at_the_end()
+                await anext(self._last_act)
+            return await self._travel(await _connected(self._source), trip)
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            message = (
+                "this runner belongs to another event loop; make one for each loop"
+            )
+            raise RuntimeError(message)
+        self._loop = loop
+
+    async def _close_at_the_end(self) -> AsyncGenerator[None]:
+        """Close the connections before the loop is closed.
+
+        A task is enqueued by ``await add.aenqueue(2, 3)``, and its caller has
+        nothing to close. So this generator is left unfinished, because
+        ``asyncio.run`` finishes those that are. A hook at the loop's end
+        would be cleaner; asyncio has none.
+        """
+        try:
+            yield
+        finally:
+            await self.aclose()
+            self._last_act = None
+
+    async def _take(self) -> AsyncLink | None:
+        while self._idle:
+            link, since = self._idle.pop()
+            if time.monotonic() - since < IDLE_LIMIT:
+                return link
+            await link.disconnect(nowait=True)
+        return None
+
+    async def _travel(self, link: AsyncLink, trip: Trip) -> list[Any]:
+        try:
+            await link.send_packed_command([trip.command], check_health=False)
+            replies = [await _read(link) for _ in range(trip.replies)]
+        except BaseException:
+            # Also when cancelled: replies may be on their way, and nobody else
+            # may read them.
+            await link.disconnect(nowait=True)
+            raise
+        if any(map(is_read_only, replies)):
+            await link.disconnect(nowait=True)
+            await self._drop_idle()
+        elif self._closed:
+            await link.disconnect()
+        else:
+            self._idle.append((link, time.monotonic()))
+        return replies
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for link, _ in idle:
+            with contextlib.suppress(*FOREIGN):
+                await link.disconnect()
+
+
+class AsyncRedisSubscription:
+    """One channel that is listened to.
+
+    Where the connection breaks, `next` returns None and listens again: what was
+    published meanwhile is lost, so its caller looks for itself after every None.
+    """
+
+    def __init__(self, source: LinkSource, channel: str) -> None:
+        self._source = source
+        self._channel = channel
+        self._link: AsyncLink | None = None
+
+    async def begin(self) -> None:
+        """Listen; what is published after this is heard, if the server answers.
+
+        Raises:
+            ServerError: This channel may not be listened to.
+        """
+        source = self._source
+        try:
+            if not source.prepared:
+                await asyncio.to_thread(source.prepare)
+            async with asyncio.timeout(source.reply_timeout):
+                link = await _connected(source)
+                self._link = link
+                await link.send_packed_command(
+                    [wire.pack(("SUBSCRIBE", self._channel))], check_health=False
+                )
+                await link.read_response()
+        except FAILURES as error:
+            await self._break(error)
+
+    async def next(self, timeout: float) -> bytes | None:  # noqa: ASYNC109
+        """Return the next message, or None after *timeout* seconds or sooner.
+
+        Raises:
+            ServerError: This channel may not be listened to any more.
+        """
+        link = self._link
+        if link is None:
+            await self.begin()
+            if self._link is None:
+                await asyncio.sleep(timeout)
+            return None
+        deadline = time.monotonic() + timeout
+        try:
+            while True:
+                left = max(0.0, deadline - time.monotonic())
+                message = await link.read_response(timeout=left)
+                if message is None:
+                    return None
+                if message[0] == b"message":
+                    data: bytes = message[2]
+                    return data
+        except FOREIGN as error:
+            await self._break(error)
+            return None
+
+    async def close(self) -> None:
+        """Stop listening."""
+        link, self._link = self._link, None
+        if link is not None:
+            await link.disconnect()
+
+    async def _break(self, error: Exception) -> None:
+        await self.close()
+        ours = translate(error, "SUBSCRIBE")
+        if not isinstance(ours, ServerUnavailableError):
+            raise ours
+
+
+async def _connected(source: LinkSource) -> AsyncLink:
+    link = source.async_link()
+    try:
+        await link.connect()
+    except BaseException as error:
+        await link.disconnect(nowait=True)
+        if is_broken(error):
+            source.doubt()
+        raise
+    return link
+
+
+async def _read(link: AsyncLink) -> Any:
+    try:
+        return await link.read_response()
+    except ResponseError as error:
+        return error

@@ -1,0 +1,86 @@
+"""A server that redis-py can talk to: its clients, its connections, its runners."""
+
+from abc import abstractmethod
+from typing import Any
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from taskflow._servers.async_runner import AsyncRedisRunner
+from taskflow._servers.link import AsyncLink, Link
+from taskflow._servers.runner import PATIENCE
+from taskflow._servers.server import Server
+from taskflow._servers.sync_runner import RedisRunner
+
+REPLY_TIMEOUT = 5.0
+"""Seconds that one reply may take."""
+
+MOST_LINKS = 64
+"""Connections that one runner may have open."""
+
+
+class ClientServer(Server):
+    """Gives clients for odd questions, and runners for operations.
+
+    Attributes:
+        reply_timeout: Seconds that one trip may take.
+        most_links: Connections that one runner may have open.
+        prepared: Whether the server can be expected to listen; when it is
+            False, `prepare` comes before the next connection.
+    """
+
+    reply_timeout: float = REPLY_TIMEOUT
+    most_links: int = MOST_LINKS
+    prepared: bool = True
+
+    def prepare(self) -> None:
+        """Make the server listen; one that others run is left to them."""
+
+    def doubt(self) -> None:
+        """Take note that a connection failed."""
+
+    @abstractmethod
+    def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
+        """Make a blocking client; any thread may use it.
+
+        Args:
+            socket_timeout: Seconds that one reply may take; None = for ever.
+        """
+
+    @abstractmethod
+    def async_client(
+        self, *, socket_timeout: float | None = REPLY_TIMEOUT
+    ) -> AsyncRedis:
+        """Make a client for the running event loop.
+
+        Args:
+            socket_timeout: Seconds that one reply may take; None = for ever.
+        """
+
+    @abstractmethod
+    def link(self) -> Link:
+        """Make a connection that is not connected yet."""
+
+    @abstractmethod
+    def async_link(self) -> AsyncLink:
+        """Make a connection for the running event loop, not connected yet."""
+
+    def runner(self, *, patience: float = PATIENCE) -> RedisRunner:
+        """Make a runner that blocks."""
+        return RedisRunner(self, patience=patience)
+
+    def async_runner(self, *, patience: float = PATIENCE) -> AsyncRedisRunner:
+        """Make a runner for the running event loop."""
+        return AsyncRedisRunner(self, patience=patience)
+
+
+def new_link(pool: Any) -> Any:
+    """Make one connection of the kind that *pool* would make.
+
+    Args:
+        pool: Of redis-py, or one of fakeredis; its own lending is not used.
+
+    Returns:
+        The connection, not connected yet.
+    """
+    return pool.connection_class(**pool.connection_kwargs)

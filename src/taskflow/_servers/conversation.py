@@ -1,0 +1,130 @@
+"""How operations are sent until each has its answer; written once, no socket.
+
+A conversation is a generator. It yields a `Trip` and is given the raw replies,
+or has the client's error thrown at it; or it yields a `Pause` and is resumed
+after it. What it returns are the answers. The two runners differ in nothing but
+how they make a trip and how they wait.
+
+A script is sent by its address, and loaded when the server does not hold it.
+What got no answer is sent again while patience lasts: every operation
+recognises a repeat. One that failed does not hide the answers of the others.
+"""
+
+import random
+import time
+from collections.abc import Generator, Sequence
+from typing import Any, TypeAlias
+
+from attrs import frozen
+
+from taskflow._protocol.operation import Operation
+from taskflow._servers import wire
+from taskflow._servers.replies import FAILURES, is_missing_script, translate
+from taskflow.errors import ScriptError, ServerUnavailableError, TaskflowError
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.3
+
+
+@frozen
+class Trip:
+    """There and back, once.
+
+    Attributes:
+        command: One command or several, packed.
+        replies: How many.
+    """
+
+    command: bytes
+    replies: int
+
+
+@frozen
+class Pause:
+    """Let time pass.
+
+    Attributes:
+        seconds: At least 0.
+    """
+
+    seconds: float
+
+
+Replies: TypeAlias = list[Any]
+Conversation: TypeAlias = Generator[Trip | Pause, Any, list[Any]]
+
+
+def conversation(
+    operations: Sequence[Operation[Any]], *, patience: float
+) -> Conversation:
+    """Send *operations* and return one answer or `TaskflowError` for each.
+
+    Args:
+        operations: At least one; sent together, in order, not as a transaction.
+        patience: Seconds for which what got no answer is sent again; 0 = once.
+
+    Yields:
+        What to do next.
+
+    Returns:
+        The answers, in the order of *operations*.
+    """
+    answers: list[Any] = [None] * len(operations)
+    waiting = list(range(len(operations)))
+    deadline = time.monotonic() + patience
+    pause = _FIRST_PAUSE
+    while True:
+        sent = [operations[number] for number in waiting]
+        try:
+            replies = yield from _attempt(sent)
+        except FAILURES as error:
+            replies = [error] * len(sent)
+        for number, operation, reply in zip(waiting, sent, replies, strict=True):
+            answers[number] = _answer(operation, reply)
+        waiting = [
+            number
+            for number in waiting
+            if isinstance(answers[number], ServerUnavailableError)
+        ]
+        if not waiting:
+            return answers
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return answers
+        yield Pause(min(random.uniform(pause / 2, pause), left))  # noqa: S311
+        pause = min(_LONGEST_PAUSE, pause * 2)
+
+
+def _attempt(operations: Sequence[Operation[Any]]) -> Generator[Trip, Any, Replies]:
+    """Send all once, and those whose script was missing once more."""
+    replies: Replies = yield Trip(wire.evalshas(operations), len(operations))
+    missing = [
+        number for number, reply in enumerate(replies) if is_missing_script(reply)
+    ]
+    if not missing:
+        return replies
+    again = [operations[number] for number in missing]
+    scripts = {operation.script.sha: operation.script for operation in again}
+    second: Replies = yield Trip(
+        wire.load(scripts.values()) + wire.evalshas(again), len(scripts) + len(again)
+    )
+    loads = dict(zip(scripts, second, strict=False))
+    for number, reply in zip(missing, second[len(scripts) :], strict=True):
+        load = loads[operations[number].script.sha]
+        # A refused load says more than the script's absence that follows.
+        replies[number] = load if isinstance(load, Exception) else reply
+    return replies
+
+
+def _answer(operation: Operation[Any], reply: Any) -> Any:
+    name = operation.script.name
+    if isinstance(reply, Exception):
+        return translate(reply, name)
+    try:
+        return operation.decode(reply)
+    except TaskflowError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever a decoder trips over
+        unreadable = ScriptError(name, f"unreadable answer {reply!r:.200}: {error!r}")
+        unreadable.__cause__ = error
+        return unreadable

@@ -1,0 +1,257 @@
+"""The runner that blocks: any number of threads, a connection each per trip."""
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Generator, Sequence
+from typing import Any, TypeVar
+
+from redis.exceptions import ResponseError
+
+from taskflow._protocol.operation import Operation
+from taskflow._servers import wire
+from taskflow._servers.conversation import Pause, Trip, conversation
+from taskflow._servers.link import Link, LinkSource
+from taskflow._servers.replies import (
+    FAILURES,
+    FOREIGN,
+    is_broken,
+    is_read_only,
+    translate,
+)
+from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
+from taskflow.errors import ServerUnavailableError, TaskflowError
+
+T = TypeVar("T")
+
+
+class RedisRunner:
+    """Sends operations and blocks; any thread may use it.
+
+    After a fork the child opens connections of its own. A runner that was
+    closed still works, but keeps no connection open.
+
+    Args:
+        source: Where connections come from.
+        patience: Seconds for which what got no answer is sent again.
+    """
+
+    def __init__(self, source: LinkSource, *, patience: float = PATIENCE) -> None:
+        self._source = source
+        self._patience = patience
+        self._closed = False
+        self.forget()
+        _runners.add(self)
+
+    def forget(self) -> None:
+        """Let go of every connection without a word; for the child of a fork."""
+        self._idle: list[tuple[Link, float]] = []
+        self._slots = threading.Semaphore(self._source.most_links)
+
+    def send(self, operation: Operation[T]) -> T:
+        """Send *operation* and return its answer; see the contract."""
+        (answer,) = self.send_all((operation,))
+        if isinstance(answer, TaskflowError):
+            raise answer
+        reply: T = answer
+        return reply
+
+    def send_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Send *operations* in one round trip, in order, not as a transaction.
+
+        Returns:
+            One answer for each; where one failed, its error stands in place
+            of its answer.
+        """
+        if not operations:
+            return []
+        steps = conversation(operations, patience=self._patience)
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Pause):
+                    time.sleep(step.seconds)
+                    step = next(steps)
+                    continue
+                try:
+                    replies = self._make(step)
+                except FAILURES as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(replies)
+        except StopIteration as stop:
+            answers: list[Any] = stop.value
+            return answers
+
+    @contextlib.contextmanager
+    def subscribe(self, channel: str) -> Generator["RedisSubscription"]:
+        """Listen to *channel* while the context lasts; see `RedisSubscription`."""
+        subscription = RedisSubscription(self._source, channel)
+        try:
+            subscription.begin()
+            yield subscription
+        finally:
+            subscription.close()
+
+    def close(self) -> None:
+        """Close every connection that is not in use, and the others after use."""
+        self._closed = True
+        self._drop_idle()
+
+    def _make(self, trip: Trip) -> list[Any]:
+        if not self._source.prepared:
+            self._source.prepare()
+        slots = self._slots
+        if not slots.acquire(timeout=self._source.reply_timeout):
+            message = f"all {self._source.most_links} connections are in use"
+            raise TimeoutError(message)
+        try:
+            link = self._take()
+            if link is not None:
+                try:
+                    return self._travel(link, trip)
+                except FOREIGN as error:
+                    if not is_broken(error):
+                        raise
+                    # It broke while it was idle, and so did the others: a
+                    # restart of the server must cost no caller an error.
+                    self._drop_idle()
+            return self._travel(_connected(self._source), trip)
+        finally:
+            slots.release()
+
+    def _take(self) -> Link | None:
+        while True:
+            try:
+                link, since = self._idle.pop()
+            except IndexError:
+                return None
+            if time.monotonic() - since < IDLE_LIMIT:
+                return link
+            link.disconnect()
+
+    def _travel(self, link: Link, trip: Trip) -> list[Any]:
+        try:
+            link.send_packed_command([trip.command], check_health=False)
+            replies = [_read(link) for _ in range(trip.replies)]
+        except BaseException:
+            # Replies may be on their way: nobody else may read them.
+            link.disconnect()
+            raise
+        if any(map(is_read_only, replies)):
+            link.disconnect()
+            self._drop_idle()
+        else:
+            self._give(link)
+        return replies
+
+    def _give(self, link: Link) -> None:
+        self._idle.append((link, time.monotonic()))
+        if self._closed:
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop()[0].disconnect()
+
+
+class RedisSubscription:
+    """One channel that is listened to.
+
+    Where the connection breaks, `next` returns None and listens again: what was
+    published meanwhile is lost, so its caller looks for itself after every None.
+    """
+
+    def __init__(self, source: LinkSource, channel: str) -> None:
+        self._source = source
+        self._channel = channel
+        self._link: Link | None = None
+
+    def begin(self) -> None:
+        """Listen; what is published after this is heard, if the server answers.
+
+        Raises:
+            ServerError: This channel may not be listened to.
+        """
+        try:
+            if not self._source.prepared:
+                self._source.prepare()
+            link = _connected(self._source)
+            self._link = link
+            link.send_packed_command(
+                [wire.pack(("SUBSCRIBE", self._channel))], check_health=False
+            )
+            link.read_response()
+        except FAILURES as error:
+            self._break(error)
+
+    def next(self, timeout: float) -> bytes | None:
+        """Return the next message, or None after *timeout* seconds or sooner.
+
+        Raises:
+            ServerError: This channel may not be listened to any more.
+        """
+        link = self._link
+        if link is None:
+            self.begin()
+            if self._link is None:
+                time.sleep(timeout)
+            return None
+        deadline = time.monotonic() + timeout
+        try:
+            while link.can_read(max(0.0, deadline - time.monotonic())):
+                message = link.read_response()
+                if message[0] == b"message":
+                    data: bytes = message[2]
+                    return data
+        except FOREIGN as error:
+            self._break(error)
+        return None
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._link is not None:
+            self._link.disconnect()
+        self._link = None
+
+    def _break(self, error: Exception) -> None:
+        self.close()
+        ours = translate(error, "SUBSCRIBE")
+        if not isinstance(ours, ServerUnavailableError):
+            raise ours
+
+
+def _connected(source: LinkSource) -> Link:
+    link = source.link()
+    try:
+        link.connect()
+    except BaseException as error:
+        link.disconnect()
+        if is_broken(error):
+            source.doubt()
+        raise
+    return link
+
+
+def _read(link: Link) -> Any:
+    try:
+        return link.read_response()
+    except ResponseError as error:
+        return error
+
+
+_runners: weakref.WeakSet[RedisRunner] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for runner in list(_runners):
+        runner.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    # A connection that parent and child both used would give each the other's
+    # replies.
+    os.register_at_fork(after_in_child=_forget_all)
