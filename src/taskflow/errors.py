@@ -34,13 +34,35 @@ task body may raise to steer what becomes of it: requests, not errors, and not
 under `TaskflowError`, so that ``except TaskflowError`` cannot swallow one.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
 
 _SHOWN = 20
+
+_LONGEST_DELAY = 10 * 365 * 86_400.0
+
+
+def _restore(
+    cls: type[Exception], args: tuple[object, ...], facts: dict[str, object]
+) -> Exception:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+_Reduced = tuple[Callable[..., Exception], tuple[Any, ...]]
 
 
 class TaskflowError(Exception):
     """Base of every error that this library raises."""
+
+    def __reduce__(self) -> _Reduced:
+        # Exception's own would call __init__ with the message alone, and an
+        # error that cannot be unpickled kills a process pool.
+        return _restore, (type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(TaskflowError):
@@ -286,17 +308,45 @@ class ResultTimeoutError(ResultError, TimeoutError):
 class TaskSignal(Exception):  # noqa: N818 - a request, not an error
     """Base of what a task body may raise to steer what becomes of it."""
 
+    def __reduce__(self) -> _Reduced:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _seconds(what: str, value: float | timedelta) -> float:
+    """Return *value* as seconds, or refuse it where it is raised.
+
+    A body that asks for an impossible wait fails here, with a traceback that
+    shows the line, and not in the worker that would have to store it.
+
+    Raises:
+        ValueError: *value* is negative, no number, or above 10 years.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if math.isnan(seconds) or not 0 <= seconds <= _LONGEST_DELAY:
+        message = f"{what} must be seconds, 0 to {_LONGEST_DELAY:.0f}, got {value!r}"
+        raise ValueError(message)
+    return seconds
+
 
 class Retry(TaskSignal):
     """Run again; counts as a failed attempt.
 
+    Args:
+        delay: Seconds or a timedelta, 0 to 10 years.
+        reason: For people.
+
     Attributes:
         delay: Seconds until then; None = as the task's policy says.
         reason: For people.
+
+    Raises:
+        ValueError: *delay* is out of bounds.
     """
 
-    def __init__(self, delay: float | None = None, reason: str = "") -> None:
-        self.delay = delay
+    def __init__(
+        self, delay: float | timedelta | None = None, reason: str = ""
+    ) -> None:
+        self.delay = None if delay is None else _seconds("delay", delay)
         self.reason = reason
         super().__init__(reason or "the task asked to be retried")
 
@@ -304,13 +354,20 @@ class Retry(TaskSignal):
 class Snooze(TaskSignal):
     """Run again later; uses no attempt.
 
+    Args:
+        seconds: A number or a timedelta, 0 to 10 years.
+        reason: For people.
+
     Attributes:
         seconds: Until then.
         reason: For people.
+
+    Raises:
+        ValueError: *seconds* is out of bounds.
     """
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float | timedelta, reason: str = "") -> None:
+        self.seconds = _seconds("seconds", seconds)
         self.reason = reason
         super().__init__(reason or "the task asked to be run later")
 
