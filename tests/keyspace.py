@@ -1,0 +1,139 @@
+"""A keyspace as plain Python values: written from them, and read back whole.
+
+=========  =====================================================
+Redis      here
+=========  =====================================================
+string     ``str``
+list       ``list`` of ``str``
+set        ``set`` of ``str``
+hash       ``dict`` of ``str``
+zset       ``dict`` of numbers
+stream     ``list`` of ``dict``, the entries' fields without their ids
+with TTL   `Expiring` of one of these
+=========  =====================================================
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from taskflow._codec import Spec, encode_spec
+from taskflow._protocol.claim import LaneShare, claim
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.record import Claim, ErrorFacts
+from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
+
+NOW = 1_700_000_000_000
+LEASE = 15_000
+SPEC = encode_spec(Spec(name="f"))
+WHY = ErrorFacts("ValueError", "no", "Traceback", "f" * 12)
+SHARE = LaneShare()
+
+
+class Expiring(NamedTuple):
+    """What stands at a key that will expire."""
+
+    value: Any
+
+
+def record(state: str = "PENDING", lane: str = "primary", **fields: Any) -> dict:
+    """Give the fields of a task's record, as they are stored."""
+    basic = {
+        "state": state,
+        "lane": lane,
+        "payload": "{}",
+        "spec": SPEC.decode(),
+        "created_ms": str(NOW),
+    }
+    return basic | {name: str(value) for name, value in fields.items()}
+
+
+def submission(task_id: str, **options: Any) -> Submission:
+    """Give a submission of the task *task_id*."""
+    return Submission(task_id, b"{}", SPEC, SubmitOptions(**options).pack())
+
+
+def fill(client: Any, keyspace: dict[str, Any]) -> None:
+    """Write *keyspace*."""
+    for key, value in keyspace.items():
+        if isinstance(value, str):
+            client.set(key, value)
+        elif isinstance(value, list):
+            client.rpush(key, *value)
+        elif isinstance(value, set):
+            client.sadd(key, *value)
+        elif all(isinstance(each, str) for each in value.values()):
+            client.hset(key, mapping=value)
+        else:
+            client.zadd(key, value)
+
+
+def dump(client: Any) -> dict[str, Any]:
+    """Read the whole keyspace."""
+    return {key.decode(): _read(client, key) for key in sorted(client.keys())}
+
+
+def _read(client: Any, key: bytes) -> Any:
+    value = _READERS[client.type(key).decode()](client, key)
+    return value if client.pttl(key) == -1 else Expiring(value)
+
+
+def _texts(mapping: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in mapping.items()}
+
+
+_READERS: dict[str, Callable[[Any, bytes], Any]] = {
+    "string": lambda client, key: client.get(key).decode(),
+    "list": lambda client, key: [each.decode() for each in client.lrange(key, 0, -1)],
+    "set": lambda client, key: {each.decode() for each in client.smembers(key)},
+    "hash": lambda client, key: _texts(client.hgetall(key)),
+    "zset": lambda client, key: {
+        name.decode(): score
+        for name, score in client.zrange(key, 0, -1, withscores=True)
+    },
+    "stream": lambda client, key: [_texts(each) for _, each in client.xrange(key)],
+}
+
+
+class Stage:
+    """A server, a runner and the keys, with the calls that most tests begin with."""
+
+    def __init__(self, client: Any, runner: Any, keys: Keys) -> None:
+        self.client = client
+        self.runner = runner
+        self.keys = keys
+        self._nonces = 0
+
+    def send(self, operation: Any) -> Any:
+        """Send *operation*."""
+        return self.runner.send(operation)
+
+    def fill(self, keyspace: dict[str, Any]) -> None:
+        """Write *keyspace* beside what is there."""
+        fill(self.client, keyspace)
+
+    def dump(self) -> dict[str, Any]:
+        """Read the whole keyspace."""
+        return dump(self.client)
+
+    def enqueue(self, *task_ids: str, now_ms: int = NOW, **options: Any) -> Any:
+        """Store tasks of these ids."""
+        batch = [submission(task_id, **options) for task_id in task_ids]
+        return self.send(enqueue(self.keys, batch, now_ms=now_ms))
+
+    def claim(self, slots: int = 1, *, now_ms: int = NOW, **changes: Any) -> Any:
+        """Claim as the worker w, with a nonce not used before; see `claim`."""
+        self._nonces += 1
+        arguments = {
+            "worker": "w",
+            "nonce": f"1-{self._nonces}",
+            "lease_ms": LEASE,
+            "share": SHARE,
+            "suspect": True,
+        }
+        call = claim(self.keys, slots=slots, now_ms=now_ms, **(arguments | changes))
+        return self.send(call)
+
+    def claimed(self, *task_ids: str, now_ms: int = NOW) -> list[Claim]:
+        """Store tasks of these ids and claim them."""
+        self.enqueue(*task_ids, now_ms=now_ms)
+        return self.claim(len(task_ids), now_ms=now_ms).claims
