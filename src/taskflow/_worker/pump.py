@@ -274,7 +274,9 @@ class Pump:
         self._settler.confirm(outcomes)
         pairs = [(outcome.id, outcome.token) for outcome in outcomes]
         self._leases.drop(pairs)
-        self._suspects.difference_update(pairs)
+        if not self._suspects.isdisjoint(pairs):
+            self._suspects.difference_update(pairs)
+            self.look()  # the next suspect waits for this one, and wakes nobody
         for outcome, word in zip(outcomes, answer, strict=True):
             if word != "OK":
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
