@@ -21,10 +21,10 @@ local count = tonumber(ARGV[3])
 -- @include clock
 
 redis.call('LLEN', primary)
-local words, refused, stored, holders = {}, false, {}, {}
+local words, refused, stored, seen, holders = {}, false, {}, {}, {}
 
-local function verdict(id, options)
-  if redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
+local function verdict(id, payload, spec, options)
+  if seen[id] or redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
     return 'OK'
   end
   if options and options.key then
@@ -35,18 +35,16 @@ local function verdict(id, options)
     end
     holders[options.key] = id .. ' ' .. options.digest
   end
-  stored[#stored + 1] = { id = id, options = options }
+  seen[id] = true
+  stored[#stored + 1] = { id = id, payload = payload, spec = spec, options = options }
   return 'OK'
 end
 
 for i = 1, count do
   local at = i * 4
   local options = ARGV[at + 3] ~= '' and cjson.decode(ARGV[at + 3]) or nil
-  words[i] = verdict(ARGV[at], options)
+  words[i] = verdict(ARGV[at], ARGV[at + 1], ARGV[at + 2], options)
   refused = refused or words[i] ~= 'OK'
-  if stored[#stored] and stored[#stored].id == ARGV[at] then
-    stored[#stored].payload, stored[#stored].spec = ARGV[at + 1], ARGV[at + 2]
-  end
 end
 
 local ready = {}

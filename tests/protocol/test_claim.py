@@ -1,0 +1,246 @@
+"""claim: a lease for each task handed out; what must not run goes elsewhere."""
+
+import pytest
+
+from keyspace import LEASE, NOW, SHARE, SPEC, Expiring, record
+from taskflow._protocol.claim import ClaimReply, claim
+from taskflow._protocol.control import cancel, delete, pause
+from taskflow._protocol.record import Claim
+
+BURIED = ["task:bad", "dlq:tasks", "dlq:groups", "dlq:group:corrupt", "dlq:task:bad"]
+
+
+def handed(task_id: str, lane: str = "primary", nonce: str = "1-1", **changes) -> Claim:
+    """Give the claim of a fresh task."""
+    fresh = Claim(task_id, lane, 1, f"1:w:{nonce}", b"{}", SPEC, 0, 0, 0, NOW, b"", NOW)
+    return fresh._replace(**changes)
+
+
+def active(nonce: str = "1-1", delivery: int = 1, **fields) -> dict[str, str]:
+    """Give the record of a task that the worker w holds."""
+    token = f"{delivery}:w:{nonce}"
+    return record("ACTIVE", token=token, started_ms=NOW, **fields)
+
+
+def test_an_empty_queue_gives_nothing_and_writes_nothing(stage):
+    """No task, no due time, no key."""
+    assert ClaimReply(NOW, 0, []) == stage.claim(10)
+    assert {} == stage.dump()
+
+
+def test_a_claimed_task_is_leased(stage):
+    """The task moves from its list to a lease; the rest wakes another worker."""
+    stage.enqueue("t1", "t2")
+    stage.client.delete("tasks:marker")
+
+    assert ClaimReply(NOW, 0, [handed("t1")]) == stage.claim()
+    assert {
+        "task:t1": active(),
+        "task:t2": record(),
+        "tasks:active": {"t1": NOW + LEASE},
+        "tasks:pending:primary": ["t2"],
+        "tasks:marker": {"work": 0},
+        "worker:w": Expiring({"claim1": "1-1 t1"}),
+        "tasks:lanes": {
+            "credit": "0",
+            f"served{NOW // 5000 % 12}": f"{NOW // 5000} 1 0",
+        },
+    } == stage.dump()
+
+
+def test_a_claim_sent_again_answers_the_same_tasks(stage):
+    """A lost reply strands nothing: the nonce names the tasks of the first call."""
+    stage.enqueue("t1", "t2", "t3")
+    first = stage.claim(2, nonce="7-1")
+    before = stage.dump()
+    again = stage.claim(2, nonce="7-1")
+
+    assert first.claims == again.claims
+    assert before == stage.dump()
+
+
+def test_a_claim_sent_again_leaves_out_what_was_settled_or_deleted(stage):
+    """Only what the caller still holds is answered."""
+    stage.enqueue("t1", "t2")
+    first = stage.claim(2, nonce="7-1")
+    stage.send(delete(stage.keys, "t1", force=True, now_ms=NOW))
+
+    assert first.claims[1:] == stage.claim(2, nonce="7-1").claims
+
+
+def test_channels_do_not_forget_each_others_claims(stage):
+    """Each channel of a worker has a last claim of its own."""
+    stage.enqueue("t1", "t2")
+    first = stage.claim(nonce="1-1")
+    stage.claim(nonce="2-1")
+
+    assert first.claims == stage.claim(nonce="1-1").claims
+
+
+def test_another_worker_cannot_ask_for_the_same_claim(stage):
+    """The nonce counts within one worker."""
+    stage.enqueue("t1", "t2")
+    stage.claim(nonce="1-1", worker="a.b-c")
+
+    assert ["t2"] == [
+        each.id for each in stage.claim(nonce="1-1", worker="aXb-c").claims
+    ]
+
+
+def test_the_claim_tells_all_that_the_worker_needs(stage):
+    """Counts, the age base and the checkpoint come with the task."""
+    counts = {"attempts": 2, "crashes": 1, "misses": 3}
+    fields = {"token": "4::", "fresh_ms": NOW - 5} | counts
+    told = {"delivery": 5, "token": "5:w:1-1", "age_base_ms": NOW - 5} | counts
+    stage.fill(
+        {
+            "task:t1": record(lane="retry", checkpoint='"c"', **fields),
+            "tasks:pending:retry": ["t1"],
+        }
+    )
+
+    assert [handed("t1", "retry", checkpoint=b'"c"', **told)] == stage.claim().claims
+
+
+def test_due_tasks_are_claimed_in_the_same_call(stage):
+    """Claim promotes what is due and says when the next is."""
+    stage.enqueue("t1", delay_ms=10)
+    stage.enqueue("t2", delay_ms=50)
+    reply = stage.claim(5, now_ms=NOW + 10)
+
+    assert ["t1"] == [each.id for each in reply.claims]
+    assert NOW + 50 == reply.next_due_ms
+
+
+def test_an_expired_task_fails_and_its_neighbour_is_served(stage):
+    """Expiry is checked at the hand-out; the slot is not lost."""
+    stage.enqueue("t1", expires_ms=10)
+    stage.enqueue("t2", expires_ms=11)
+    reply = stage.claim(now_ms=NOW + 10)
+
+    assert ["t2"] == [each.id for each in reply.claims]
+    assert {"t1": NOW + 10} == stage.dump()["tasks:failed"]
+    assert (
+        record(
+            "FAILED",
+            expires_ms=NOW + 10,
+            finished_ms=NOW + 10,
+            error='{"type":"Expired","message":"expired before it was claimed"}',
+        )
+        == stage.dump()["task:t1"]
+    )
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [cancel, lambda keys, each, **now: delete(keys, each, force=False, **now)],
+    ids=["cancel", "delete"],
+)
+def test_a_tombstone_is_dropped_when_it_is_met(stage, verb):
+    """A cancelled or deleted task does not run, and its tombstone goes with its id."""
+    stage.enqueue("t1", "t2")
+    stage.send(verb(stage.keys, "t1", now_ms=NOW))
+
+    assert ["t2"] == [each.id for each in stage.claim().claims]
+    assert "tasks:tombstones:primary" not in stage.dump()
+    assert "tasks:pending:primary" not in stage.dump()
+
+
+def test_tombstones_dropped_per_call_are_bounded(stage):
+    """A call examines at most slots + 100 ids; the next goes on."""
+    ids = [f"d{n}" for n in range(150)]
+    stage.fill(
+        {
+            "tasks:pending:primary": [*ids, "t1"],
+            "tasks:tombstones:primary": set(ids),
+            "task:t1": record(),
+        }
+    )
+
+    assert [] == stage.claim().claims
+    assert 50 == stage.client.llen("tasks:pending:primary")
+    assert 49 == stage.client.scard("tasks:tombstones:primary")
+    assert {"work": 0} == stage.dump()["tasks:marker"]
+    assert ["t1"] == [each.id for each in stage.claim().claims]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["not", "a", "hash"],
+        {"state": "PENDING", "lane": "primary", "payload": "{}"},
+        {"state": "PENDING", "lane": "primary", "spec": "[]"},
+        {"lane": "primary", "payload": "{}", "spec": "[]"},
+    ],
+    ids=["wrong type", "no spec", "no payload", "no state"],
+)
+def test_a_corrupt_record_is_quarantined_and_its_neighbours_are_served(stage, bad):
+    """One bad record stops nobody, and it is shown among the dead letters."""
+    stage.fill(
+        {
+            "task:bad": bad,
+            "task:t1": record(),
+            "task:t2": record(),
+            "tasks:pending:primary": ["t1", "bad", "t2"],
+        }
+    )
+
+    assert ["t1", "t2"] == [each.id for each in stage.claim(5).claims]
+    found = stage.dump()
+    assert {"bad": NOW} == found["dlq:tasks"] == found["dlq:group:corrupt"]
+    assert {"corrupt": NOW} == found["dlq:groups"]
+    assert "corrupt" == found["dlq:task:bad"]["cause"]
+    assert "tasks:pending:primary" not in found
+
+
+def test_a_missing_record_is_a_ghost_and_dropped(stage):
+    """An id without a record is no task; its neighbour is served."""
+    stage.fill({"task:t1": record(), "tasks:pending:primary": ["gone", "t1"]})
+
+    assert ["t1"] == [each.id for each in stage.claim(5).claims]
+    assert "task:gone" not in stage.dump()
+
+
+def test_one_suspect_at_a_time(stage):
+    """A caller that may have a suspect gets one, and one only."""
+    stage.fill(
+        {
+            "task:s1": record(lane="suspects", crashes=2),
+            "task:s2": record(lane="suspects", crashes=2),
+            "tasks:suspects": ["s1", "s2"],
+        }
+    )
+
+    assert [] == stage.claim(5, suspect=False).claims
+    assert [("s1", "suspects")] == [
+        (each.id, each.lane) for each in stage.claim(5).claims
+    ]
+    assert ["s2"] == stage.dump()["tasks:suspects"]
+
+
+@pytest.mark.parametrize(("lane", "left"), [("primary", "r1"), ("retry", "t1")])
+def test_a_paused_lane_is_not_served(stage, lane, left):
+    """The other lane goes on; resumed, the lane is served again."""
+    stage.enqueue("t1")
+    stage.fill({"task:r1": record(lane="retry"), "tasks:pending:retry": ["r1"]})
+    stage.send(pause(stage.keys, lane, paused=True, now_ms=NOW))
+
+    assert [left] == [each.id for each in stage.claim(5).claims]
+    assert [] == stage.claim(5).claims
+    stage.send(pause(stage.keys, lane, paused=False, now_ms=NOW))
+    assert 1 == len(stage.claim(5).claims)
+
+
+@pytest.mark.parametrize("slots", [0, 101])
+def test_slots_are_bounded(keys, slots):
+    """A call hands out 1 to 100 tasks."""
+    with pytest.raises(ValueError, match=f"got {slots}"):
+        claim(
+            keys,
+            worker="w",
+            nonce="1-1",
+            slots=slots,
+            lease_ms=1,
+            share=SHARE,
+            suspect=False,
+        )
