@@ -36,15 +36,26 @@ class Commands(click.Group):
             return None
         try:
             command = plugged.load()
-        except ImportError as error:
-            message = (
-                f"command {cmd_name!r} ({plugged.value}) cannot be loaded: {error}"
-            )
-            raise click.ClickException(message) from error
+        except Exception as error:  # noqa: BLE001 - whatever its import does
+            return _broken(plugged, f"{type(error).__name__}: {error}")
         if not isinstance(command, click.Command):
-            message = f"command {cmd_name!r} ({plugged.value}) is no click command"
-            raise click.ClickException(message)
+            return _broken(plugged, "it is no click command")
         return command
+
+
+def _broken(plugged: EntryPoint, why: str) -> click.Command:
+    """Make a command that says why it cannot run; the others still can."""
+
+    def refuse() -> None:
+        message = f"command {plugged.name!r} ({plugged.value}) cannot be loaded: {why}"
+        raise click.ClickException(message)
+
+    return click.Command(
+        plugged.name,
+        callback=refuse,
+        short_help=f"(cannot be loaded: {why})",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
