@@ -64,7 +64,12 @@ def promote(
 
 
 def reap(
-    keys: Keys, *, max_crashes: int, limit: int = MOST_PER_CALL, now_ms: int = 0
+    keys: Keys,
+    *,
+    max_crashes: int,
+    limit: int = MOST_PER_CALL,
+    latest_ms: int = 0,
+    now_ms: int = 0,
 ) -> Operation[list[Reaped]]:
     """Describe taking back up to *limit* tasks whose lease has ended.
 
@@ -72,6 +77,7 @@ def reap(
         keys: Of the prefix in use.
         max_crashes: Lost leases at which a task is poison, from 1.
         limit: Most leases to take back, 1 to 100.
+        latest_ms: Server's time after which it does nothing, in ms; 0 = none.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
@@ -95,7 +101,7 @@ def reap(
             keys.marker,
             keys.events,
         ),
-        (now_ms, keys.prefix, limit, max_crashes),
+        (now_ms, keys.prefix, limit, max_crashes, latest_ms),
         decode,
     )
 

@@ -42,8 +42,8 @@ class Listener(Protocol):
     def server_back(self) -> None:
         """The server answers again."""
 
-    def clock_jumped(self) -> None:
-        """The server's clock was set."""
+    def server_time(self, now_ms: int, *, jumped: bool) -> None:
+        """Take the server's time, and whether it was set since the last beat."""
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""
@@ -185,8 +185,9 @@ class Heartbeat(threading.Thread):
 
     def _hear(self, beat: BeatReply) -> None:
         offset = beat.now_ms - time.monotonic() * 1000
-        if self._offset_ms is not None and abs(offset - self._offset_ms) > JUMP_MS:
-            self._listener.clock_jumped()
+        known = self._offset_ms
+        jumped = known is not None and abs(offset - known) > JUMP_MS
+        self._listener.server_time(beat.now_ms, jumped=jumped)
         self._offset_ms = offset
         if beat.drain:
             self._listener.drain_asked()

@@ -5,7 +5,6 @@ loop each; a loop that meets an error waits and goes on.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from random import Random
 
@@ -15,6 +14,7 @@ from taskflow._events import Events, LeaseReaped
 from taskflow._protocol import upkeep
 from taskflow._protocol.keys import Keys
 from taskflow._servers.runner import AsyncRunner
+from taskflow._worker.reap_gate import ReapGate
 from taskflow.errors import ServerError
 
 PROMOTE_EVERY = 1.0
@@ -33,9 +33,7 @@ class Chores:
         max_crashes: Lost leases at which a task is poison.
         keep: Seconds that finished tasks are kept; 0 = for ever.
         clock: Gives the time that operations carry, in ms.
-        may_reap_at: Gives the ``time.monotonic()`` before which nothing is
-            reaped: after an outage or a clock step, workers that live renew
-            their leases first.
+        gate: Says when tasks may be taken back.
         rng: Spreads the loops of many workers.
     """
 
@@ -45,7 +43,7 @@ class Chores:
     max_crashes: int
     keep: float
     clock: Callable[[], int]
-    may_reap_at: Callable[[], float]
+    gate: ReapGate
     rng: Random
 
 
@@ -58,10 +56,14 @@ async def promote(chores: Chores) -> float:
 
 async def reap(chores: Chores) -> float:
     """Take back what dead workers held; return seconds until the next look."""
-    if time.monotonic() < chores.may_reap_at():
+    if not chores.gate.is_open():
         return REAP_EVERY
+    now_ms = chores.clock()
     operation = upkeep.reap(
-        chores.keys, max_crashes=chores.max_crashes, now_ms=chores.clock()
+        chores.keys,
+        max_crashes=chores.max_crashes,
+        latest_ms=0 if now_ms else chores.gate.latest_ms(),
+        now_ms=now_ms,
     )
     reaped = await chores.runner.send(operation)
     for each in reaped:
@@ -98,5 +100,7 @@ async def keep_doing(chore: Chore, chores: Chores) -> None:
         try:
             pause = await chore(chores)
         except ServerError:
-            # The heartbeat tells of an outage; here it is enough to wait.
-            pause = PROMOTE_EVERY
+            # The heartbeat tells of an outage; here it is enough to wait, and
+            # to let the living renew their leases when it is over.
+            chores.gate.hold()
+            pause = REAP_EVERY

@@ -42,6 +42,7 @@ from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
+from taskflow._worker.reap_gate import ReapGate
 from taskflow.errors import ConfigurationError
 
 CHANNELS = 2
@@ -111,7 +112,6 @@ class Worker:
             max_result_bytes=queue.max_payload_bytes,
         )
         self._leases = Leases()
-        self._may_reap_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
 
@@ -187,6 +187,7 @@ class Worker:
         if self._stop_early:
             self._stop_asked.set()
         self._outage = Outage(self.events)
+        self._gate = ReapGate(self._settings.lease / 3)
         connection = self._connection
         self._runner = connection.server.async_runner()
         consumer = ConsumerSettings(
@@ -227,7 +228,7 @@ class Worker:
             max_crashes=self._settings.max_crashes,
             keep=self._connection.settings.queue.result_ttl,
             clock=self._connection.clock,
-            may_reap_at=lambda: self._may_reap_at,
+            gate=self._gate,
             rng=random.Random(),  # noqa: S311 - spreads workers
         )
         self._endless = [
@@ -307,24 +308,24 @@ class Worker:
 
     def server_lost(self, message: str) -> None:
         """The server does not answer."""
+        self._gate.hold()
         self._on_loop(self._outage.begin, message)
 
     def server_back(self) -> None:
         """The server answers again: let living workers renew before reaping."""
-        self._hold_reaper()
+        self._gate.hold()
         self._on_loop(self._outage.end)
         self._on_loop(self._pump.look)
 
-    def clock_jumped(self) -> None:
-        """The server's clock was set: let living workers renew before reaping."""
-        self._hold_reaper()
+    def server_time(self, now_ms: int, *, jumped: bool) -> None:
+        """Take note of the server's time; if it was set, the living renew first."""
+        self._gate.heard(now_ms)
+        if jumped:
+            self._gate.hold()
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""
         self.stop()
-
-    def _hold_reaper(self) -> None:
-        self._may_reap_at = time.monotonic() + 2 * self._settings.lease / 3
 
     def _on_loop(self, function: Any, *args: Any) -> None:
         loop = self._loop

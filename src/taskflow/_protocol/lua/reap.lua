@@ -12,15 +12,19 @@
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  limit      most leases to take back, 1..100
 -- ARGV[4]  max_crashes at which a task is poison
+-- ARGV[5]  latest     ms since epoch; run later than this, it does nothing; 0 =
+--                     at any time
 -- Touches  task:<id>, dlq:*
 -- Returns  flat list of id, where it went (retry, suspects, poison,
 --          cancelled, ghost), worker
 -- Cost     O(n log m)
--- Why      A lost lease is a crash and not an attempt: the two are counted
+-- Why      A reap that waited while the server stood still would run before
+--          the living can renew; so it names its latest time.
+--          A lost lease is a crash and not an attempt: the two are counted
 --          apart, and the token is voided so that the late worker is refused.
 local active, retry, suspects = KEYS[1], KEYS[2], KEYS[3]
 local cancelled, marker, events = KEYS[4], KEYS[5], KEYS[6]
-local limit, max_crashes = tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit, max_crashes, latest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- @include clock
 -- @include roomy
 -- @include bury
@@ -28,6 +32,9 @@ local limit, max_crashes = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- @include history
 -- @include ending
 
+if latest > 0 and now > latest then
+  return {}
+end
 local expired = redis.call('ZRANGEBYSCORE', active, '-inf', now, 'LIMIT', 0, limit)
 if #expired == 0 then
   return {}

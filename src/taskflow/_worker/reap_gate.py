@@ -1,0 +1,51 @@
+"""When this worker may take tasks back from others that seem dead.
+
+A lease can end although its worker lives: the server was away, or stood still,
+or its clock was set, or we ourselves were stopped. In all of these the living
+renew first: nothing is taken back for two beats afterwards. And a reap that was
+sent before the server stood still must not run when it wakes; so each one says
+until when it may.
+"""
+
+import time
+
+_LONG_GAP = 3.0
+
+LONGEST_TRIP_MS = 2_000
+"""A reap that arrives later than this after it was sent does nothing."""
+
+
+class ReapGate:
+    """Closed for two beats after anything that could have kept beats away.
+
+    Args:
+        beat: Seconds between two beats.
+    """
+
+    def __init__(self, beat: float) -> None:
+        self._beat = beat
+        self._open_at = time.monotonic() + 2 * beat
+        self._looked_at: float | None = None
+        self._offset_ms: float | None = None
+
+    def hold(self) -> None:
+        """Close for two beats from now."""
+        self._open_at = time.monotonic() + 2 * self._beat
+
+    def heard(self, now_ms: int) -> None:
+        """Take note of the server's time, told just now."""
+        self._offset_ms = now_ms - time.monotonic() * 1000
+
+    def is_open(self) -> bool:
+        """Whether to reap now; a long gap since the last look closes it."""
+        now = time.monotonic()
+        if self._looked_at is not None and now - self._looked_at > max(self._beat, _LONG_GAP):
+            self.hold()
+        self._looked_at = now
+        return now >= self._open_at
+
+    def latest_ms(self) -> int:
+        """Return until when a reap that is sent now may run; 0 = not known."""
+        if self._offset_ms is None:
+            return 0
+        return round(time.monotonic() * 1000 + self._offset_ms) + LONGEST_TRIP_MS
