@@ -244,3 +244,19 @@ def test_slots_are_bounded(keys, slots):
             share=SHARE,
             suspect=False,
         )
+
+
+@pytest.mark.parametrize(
+    "name", ["attempts", "crashes", "misses", "created_ms", "fresh_ms", "expires_ms"]
+)
+def test_a_number_beyond_reading_does_not_strand_the_claim(stage, name):
+    """The task is handed out all the same, and so is its neighbour."""
+    stage.fill(
+        {
+            "task:bad": record(**{name: "many"}),
+            "task:t1": record(),
+            "tasks:pending:primary": ["bad", "t1"],
+        }
+    )
+
+    assert ["bad", "t1"] == [each.id for each in stage.claim(5).claims]

@@ -33,7 +33,7 @@ if state == 'ACTIVE' then
   redis.call('HSET', task, 'cancel', 1)
   return { 'ASKED', state }
 elseif state == 'PENDING' then
-  redis.call('SADD', tombstones(found[2]), id)
+  redis.call('SADD', tombstones(found[2] or 'primary'), id)
 else
   redis.call('ZREM', scheduled, id)
 end

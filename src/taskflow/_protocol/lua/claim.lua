@@ -55,8 +55,8 @@ local function answer(id, lane, delivery, found)
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3] = id, lane, delivery
   reply[n + 4], reply[n + 5] = found[3], found[4]
-  reply[n + 6], reply[n + 7], reply[n + 8] = found[5] or 0, found[6] or 0, found[7] or 0
-  reply[n + 9], reply[n + 10] = found[9] or found[8] or now, found[11] or ''
+  reply[n + 6], reply[n + 7], reply[n + 8] = tonumber(found[5]) or 0, tonumber(found[6]) or 0, tonumber(found[7]) or 0
+  reply[n + 9], reply[n + 10] = tonumber(found[9]) or tonumber(found[8]) or now, found[11] or ''
 end
 
 local slot = 'claim' .. string.match(nonce, '^%d+')
@@ -92,7 +92,8 @@ local function hand_over(id, lane)
     quarantine(id, 'the record has no payload or no spec')
     return false
   end
-  if found[10] and tonumber(found[10]) <= now then
+  local expires = tonumber(found[10])
+  if expires and expires <= now then
     redis.call('HSET', prefix .. 'task:' .. id, 'state', 'FAILED', 'finished_ms', now,
       'error', '{"type":"Expired","message":"expired before it was claimed"}')
     redis.call('ZADD', failed, now, id)

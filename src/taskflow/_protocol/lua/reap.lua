@@ -44,10 +44,15 @@ redis.call('ZREM', active, unpack(expired))
 
 local function take_back(id, found)
   local record = prefix .. 'task:' .. id
-  local delivery, worker = string.match(found[2] or '0::', '^(%d+):(.*):[^:]*$')
-  local crashes = redis.call('HINCRBY', record, 'crashes', 1)
-  redis.call('HSET', record, 'token', delivery .. '::', 'since_ms', now)
-  remember(id, string.format('{"outcome":"crash","crashes":%d,"worker":"%s","started_ms":%s}', crashes, worker, found[5] or 0))
+  local delivery, worker = string.match(found[2] or '', '^(%d+):(.*):[^:]*$')
+  local crashes = redis.pcall('HINCRBY', record, 'crashes', 1)
+  if type(crashes) == 'table' then
+    quarantine(id, crashes.err)
+    return 'ghost', worker or ''
+  end
+  worker = worker or ''
+  redis.call('HSET', record, 'token', (delivery or 0) .. '::', 'since_ms', now)
+  remember(id, string.format('{"outcome":"crash","crashes":%d,"worker":"%s","started_ms":%d}', crashes, worker, tonumber(found[5]) or 0))
   redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'lease_lost', 'id', id, 'worker', worker, 'crashes', crashes, 'at_ms', now)
   local where
   if found[3] then
@@ -85,6 +90,8 @@ for i = #expired, 1, -1 do
     quarantine(id, found.err)
   elseif found[1] == 'ACTIVE' then
     where, worker = take_back(id, found)
+  elseif not found[1] and redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
+    quarantine(id, 'the record has no state')
   end
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, where, worker
 end

@@ -50,8 +50,9 @@ local function bring_back(id, found)
     redis.call('HSET', record, 'lane', 'retry')
     redis.call('RPUSH', retry, id)
   end
-  if key then
-    redis.call('PERSIST', prefix .. 'tasks:key:' .. string.match(key, ' (.*)$'))
+  local name = key and string.match(key, ' (.*)$')
+  if name then
+    redis.call('PERSIST', prefix .. 'tasks:key:' .. name)
   end
   redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
 end

@@ -33,7 +33,7 @@ local count = tonumber(ARGV[3])
 -- @include lanes
 -- @include ending
 
-local words, refused, accepted, removed = {}, false, {}, {}
+local words, refused, accepted, removed, seen = {}, false, {}, {}, {}
 for i = 1, count do
   local at = i * 4
   local id, token = ARGV[at], ARGV[at + 1]
@@ -44,7 +44,9 @@ for i = 1, count do
     words[i], refused = 'STALE', true
   else
     words[i] = 'OK'
-    if found[1] == 'ACTIVE' then
+    if found[1] == 'ACTIVE' and not seen[id] then
+      seen[id] = true
+      found[5] = found[5] or 'primary'
       accepted[#accepted + 1] = { id, ARGV[at + 2], ARGV[at + 3], found }
       removed[#removed + 1] = id
     end
@@ -74,7 +76,7 @@ local verbs = {}
 function verbs.retry(id, detail, found)
   local record = prefix .. 'task:' .. id
   if detail.counts == 1 then
-    redis.call('HINCRBY', record, 'attempts', 1)
+    redis.pcall('HINCRBY', record, 'attempts', 1)
   end
   redis.call('HSET', record, 'error', detail.error)
   remember(id, detail.entry)
@@ -92,7 +94,7 @@ end
 function verbs.dead(id, detail, found)
   local record = prefix .. 'task:' .. id
   if detail.counts == 1 then
-    redis.call('HINCRBY', record, 'attempts', 1)
+    redis.pcall('HINCRBY', record, 'attempts', 1)
   end
   redis.call('HSET', record, 'state', 'DLQ', 'error', detail.error, 'finished_ms', now)
   remember(id, detail.entry)
@@ -107,7 +109,7 @@ end
 
 function verbs.fail(id, detail, found)
   if detail.counts == 1 then
-    redis.call('HINCRBY', prefix .. 'task:' .. id, 'attempts', 1)
+    redis.pcall('HINCRBY', prefix .. 'task:' .. id, 'attempts', 1)
   end
   remember(id, detail.entry)
   finish(id, 'FAILED', failed, detail.error, found)

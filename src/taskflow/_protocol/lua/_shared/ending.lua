@@ -4,7 +4,9 @@
 local function ended(id, state, key, watched)
   if key then
     local ttl, name = string.match(key, '^(%d+) (.*)$')
-    redis.call('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)
+    if name then
+      redis.call('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)
+    end
   end
   if watched then
     redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, state)

@@ -12,6 +12,8 @@ local function promote_due(limit)
     local found = redis.pcall('HMGET', record, 'state', 'lane')
     if found.err then
       quarantine(id, found.err)
+    elseif not found[1] and redis.call('EXISTS', record) == 1 then
+      quarantine(id, 'the record has no state')
     elseif found[1] == 'SCHEDULED' then
       local lane = found[2] or 'retry'
       redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now)
