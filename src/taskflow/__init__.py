@@ -16,7 +16,8 @@ from taskflow._declare.registry import Registry, task
 from taskflow._declare.retry_policy import RetryPolicy, RetryRule
 from taskflow._declare.task import Call, Task, TaskHandle
 from taskflow._protocol.dead_letters import DeadLetterGroup
-from taskflow._protocol.inspect import Page, QueueStatus, WorkerStatus
+from taskflow._protocol.inspect import Page
+from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import (
     AttemptEntry,
     DeadLetterRecord,

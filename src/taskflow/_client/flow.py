@@ -67,10 +67,10 @@ class TaskFlow:
         >>> @registry.task(name="add")
         ... def add(x: int, y: int) -> int:
         ...     return x + y
-        >>> with taskflow.TaskFlow("memory://", registry=registry) as flow:
-        ...     handle = flow.enqueue(add.call(2, 3))
-        ...     handle.info().state
+        >>> flow = TaskFlow("memory://", registry=registry)
+        >>> str(flow.enqueue(add.call(2, 3)).info().state)
         'PENDING'
+        >>> flow.close()
     """
 
     def __init__(

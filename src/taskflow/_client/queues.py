@@ -4,8 +4,8 @@ from typing import Literal
 
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan, one
-from taskflow._protocol import control, inspect
-from taskflow._protocol.inspect import QueueStatus
+from taskflow._protocol import control, overview
+from taskflow._protocol.overview import QueueStatus
 
 Lane = Literal["primary", "retry"]
 
@@ -19,7 +19,9 @@ class Queues:
     def _status(self) -> Plan[QueueStatus]:
         connection = self._connection
         return one(
-            inspect.status(connection.keys, connection.share, now_ms=connection.clock())
+            overview.status(
+                connection.keys, connection.share, now_ms=connection.clock()
+            )
         )
 
     def _pause(self, lane: Lane, *, paused: bool) -> Plan[None]:

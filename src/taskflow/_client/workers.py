@@ -4,8 +4,8 @@ import builtins
 
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan, one
-from taskflow._protocol import control, inspect
-from taskflow._protocol.inspect import WorkerStatus
+from taskflow._protocol import control, overview
+from taskflow._protocol.overview import WorkerStatus
 
 
 class Workers:
@@ -16,7 +16,7 @@ class Workers:
 
     def _list(self) -> Plan[builtins.list[WorkerStatus]]:
         connection = self._connection
-        return one(inspect.workers(connection.keys, now_ms=connection.clock()))
+        return one(overview.workers(connection.keys, now_ms=connection.clock()))
 
     def _drain(self, worker_id: str) -> Plan[bool]:
         connection = self._connection

@@ -91,6 +91,20 @@ class Registry:
     def _decorate(
         self, function: Callable[..., Any] | None = None, /, **options: Any
     ) -> Any:
+        """Declare a function as a task; bare, or with options.
+
+        Declaring touches nothing; the function can still be called in place.
+
+        Args:
+            function: The body, plain or a coroutine function.
+            **options: *name* (left out: ``module.function``); *retry*, a
+                `RetryPolicy`; *timeout* and *soft_timeout*, the hard and the
+                soft limit in seconds; *dead_letter*, False for a task that is
+                FAILED when it has failed for good.
+
+        Returns:
+            The task, or a decorator that makes it.
+        """
         if function is None:
             return partial(self._declare, **options)
         return self._declare(function)

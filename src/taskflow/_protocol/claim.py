@@ -1,5 +1,6 @@
 """Hand waiting tasks to a worker."""
 
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -88,29 +89,6 @@ def claim(
     if not 1 <= slots <= MOST_PER_CALL:
         message = f"slots must be 1..{MOST_PER_CALL}, got {slots}"
         raise ValueError(message)
-    own = f":{worker}:{nonce}"
-
-    def decode(reply: list[Any]) -> ClaimReply:
-        now = int(reply[0])
-        claims = [
-            Claim(
-                reply[at].decode(),
-                reply[at + 1].decode(),
-                int(reply[at + 2]),
-                f"{int(reply[at + 2])}{own}",
-                reply[at + 3],
-                reply[at + 4],
-                int(reply[at + 5]),
-                int(reply[at + 6]),
-                int(reply[at + 7]),
-                int(reply[at + 8]),
-                reply[at + 9],
-                now,
-            )
-            for at in range(2, len(reply), _FIELDS)
-        ]
-        return ClaimReply(now, int(float(reply[1])), claims)
-
     return Operation(
         scripts.load("claim"),
         (
@@ -137,5 +115,27 @@ def claim(
             share.critical,
             share.max_age_ms,
         ),
-        decode,
+        partial(_decode, own=f":{worker}:{nonce}"),
     )
+
+
+def _decode(reply: list[Any], *, own: str) -> ClaimReply:
+    now = int(reply[0])
+    claims = [
+        Claim(
+            reply[at].decode(),
+            reply[at + 1].decode(),
+            int(reply[at + 2]),
+            f"{int(reply[at + 2])}{own}",
+            reply[at + 3],
+            reply[at + 4],
+            int(reply[at + 5]),
+            int(reply[at + 6]),
+            int(reply[at + 7]),
+            int(reply[at + 8]),
+            reply[at + 9],
+            now,
+        )
+        for at in range(2, len(reply), _FIELDS)
+    ]
+    return ClaimReply(now, int(float(reply[1])), claims)

@@ -1,0 +1,176 @@
+"""Read how the whole stands: counts of every home, the lanes, the workers."""
+
+from datetime import datetime
+from typing import Any
+
+from attrs import frozen
+
+from taskflow._codec import from_json
+from taskflow._protocol import scripts
+from taskflow._protocol.claim import LaneShare
+from taskflow._protocol.inspect import moment
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.states import TaskState
+
+
+@frozen
+class QueueStatus:
+    """Counts of every home, and what the lanes do.
+
+    Attributes:
+        now: The server's time.
+        primary: Tasks waiting in the primary lane.
+        retry: Tasks waiting in the retry lane, suspects included.
+        suspects: Tasks among *retry* that crashed workers twice.
+        scheduled: Tasks that wait for their time.
+        dlq: Dead letters.
+        states: Tasks by state; a task is counted once.
+        oldest_primary_age: Seconds since the head of the lane came, or None.
+        oldest_retry_age: Seconds since the head of the lane came, or None.
+        retry_ratio: Share of the retry lane in force now, 0.0..1.0.
+        served_primary: Claims from the primary lane in the last minute.
+        served_retry: Claims from the retry lane in the last minute.
+        paused: Lanes that are held back.
+    """
+
+    now: datetime
+    primary: int
+    retry: int
+    suspects: int
+    scheduled: int
+    dlq: int
+    states: dict[TaskState, int]
+    oldest_primary_age: float | None
+    oldest_retry_age: float | None
+    retry_ratio: float
+    served_primary: int
+    served_retry: int
+    paused: tuple[str, ...]
+
+    @property
+    def served_ratio(self) -> float | None:
+        """Share of the retry lane among the last minute's claims, if any."""
+        served = self.served_primary + self.served_retry
+        return self.served_retry / served if served else None
+
+
+def status(keys: Keys, share: LaneShare, *, now_ms: int = 0) -> Operation[QueueStatus]:
+    """Describe counting every home.
+
+    Returns:
+        An operation whose reply is the counts.
+
+    Source:
+        ``_protocol/lua/status.lua``; O(1).
+    """
+
+    def decode(reply: list[Any]) -> QueueStatus:
+        numbers = [int(value) for value in reply[:12]]
+        now, primary, retry, suspects, active, scheduled = numbers[:6]
+        completed, dlq, failed, cancelled, primary_age, retry_age = numbers[6:]
+        lanes = zip(("primary", "retry"), reply[15:17], strict=True)
+        return QueueStatus(
+            now=moment(now),
+            primary=primary,
+            retry=retry + suspects,
+            suspects=suspects,
+            scheduled=scheduled,
+            dlq=dlq,
+            states={
+                TaskState.PENDING: primary + retry + suspects,
+                TaskState.ACTIVE: active,
+                TaskState.SCHEDULED: scheduled,
+                TaskState.COMPLETED: completed,
+                TaskState.FAILED: failed,
+                TaskState.DLQ: dlq,
+                TaskState.CANCELLED: cancelled,
+            },
+            oldest_primary_age=primary_age / 1000 if primary_age >= 0 else None,
+            oldest_retry_age=retry_age / 1000 if retry_age >= 0 else None,
+            retry_ratio=float(reply[12]),
+            served_primary=int(reply[13]),
+            served_retry=int(reply[14]),
+            paused=tuple(lane for lane, flag in lanes if flag),
+        )
+
+    return Operation(
+        scripts.load("status"),
+        (
+            keys.primary,
+            keys.retry,
+            keys.suspects,
+            keys.active,
+            keys.scheduled,
+            keys.completed,
+            keys.dlq,
+            keys.failed,
+            keys.cancelled,
+            keys.lanes,
+        ),
+        (
+            now_ms,
+            keys.prefix,
+            share.ratio,
+            share.warning,
+            share.critical,
+            share.max_age_ms,
+        ),
+        decode,
+    )
+
+
+@frozen
+class WorkerStatus:
+    """A worker that beat lately.
+
+    Attributes:
+        id: Of the worker.
+        alive: Whether its heartbeat is fresh.
+        last_beat_at: By the server's clock.
+        draining: Whether it was asked to finish and stop.
+        info: What it says of itself: host, pid, concurrency, running, tasks
+            and more.
+    """
+
+    id: str
+    alive: bool
+    last_beat_at: datetime
+    draining: bool
+    info: dict[str, Any]
+
+
+_WORKER_FIELDS = 5
+
+
+def workers(
+    keys: Keys, *, limit: int = 1000, now_ms: int = 0
+) -> Operation[list[WorkerStatus]]:
+    """Describe listing workers, the latest beat first.
+
+    Returns:
+        An operation whose reply is a list of workers.
+
+    Source:
+        ``_protocol/lua/workers.lua``; O(log w + limit).
+    """
+
+    def decode(reply: list[Any]) -> list[WorkerStatus]:
+        rows = [
+            reply[at : at + _WORKER_FIELDS]
+            for at in range(1, len(reply), _WORKER_FIELDS)
+        ]
+        return [
+            WorkerStatus(
+                id=row[0].decode(),
+                alive=bool(int(row[4])),
+                last_beat_at=moment(row[1]),
+                draining=bool(int(row[3])),
+                info=from_json(row[2]) if row[2] else {},
+            )
+            for row in rows
+        ]
+
+    return Operation(
+        scripts.load("workers"), (keys.workers,), (now_ms, keys.prefix, limit), decode
+    )
