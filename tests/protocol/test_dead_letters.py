@@ -1,0 +1,221 @@
+"""requeue, discard, edit, groups: what people decide about dead letters."""
+
+import pytest
+
+from keyspace import NOW, WHY, Expiring, record
+from taskflow._protocol.control import cancel
+from taskflow._protocol.dead_letters import discard, edit, groups, requeue
+from taskflow._protocol.inspect import moment
+from taskflow._protocol.settle import complete, dead_letter, settle
+from taskflow.errors import IllegalMoveError, TaskNotFoundError
+
+PRINT = "f" * 12
+
+
+def bury(stage, *task_ids, now_ms=NOW, **options):
+    """Enqueue, claim and dead-letter tasks of these ids; then tidy up."""
+    stage.enqueue(*task_ids, **options)
+    held = stage.claim(len(task_ids)).claims
+    outcomes = [
+        dead_letter(each, WHY, cause="permanent", counts=True, entry={})
+        for each in held
+    ]
+    stage.send(settle(stage.keys, outcomes, now_ms=now_ms))
+    stage.client.delete("tasks:marker", "tasks:lanes", "worker:w", "tasks:events")
+    return held
+
+
+def bring_back(stage, *task_ids, nonce="n", **changes):
+    """Requeue."""
+    return stage.send(
+        requeue(stage.keys, task_ids, nonce=nonce, now_ms=NOW + 1, **changes)
+    )
+
+
+def drop(stage, *task_ids):
+    """Discard."""
+    return stage.send(discard(stage.keys, task_ids, now_ms=NOW + 1))
+
+
+def test_a_dead_letter_brought_back_leaves_no_ghost(stage):
+    """Letter, group and groups go; counts begin anew; the retry lane has it."""
+    (held,) = bury(stage, "t1")
+
+    assert ["OK"] == bring_back(stage, "t1")
+    found = stage.dump()
+    error, history = (found["task:t1"].pop(name) for name in ("error", "history"))
+    assert (True, True) == (error == WHY.to_json(), "dead" in history)
+    times = {"started_ms": NOW, "since_ms": NOW + 1, "fresh_ms": NOW + 1}
+    assert {
+        "task:t1": record("PENDING", "retry", token=held.token, requeued="n", **times),
+        "tasks:pending:retry": ["t1"],
+        "tasks:marker": {"work": 0},
+        "tasks:events": [
+            {"event": "requeued", "id": "t1", "from": "DLQ", "at_ms": str(NOW + 1)}
+        ],
+    } == found
+
+
+def test_a_neighbour_in_the_group_stays(stage):
+    """The group goes with its last letter only."""
+    bury(stage, "t1", "t2")
+    bring_back(stage, "t1")
+
+    assert {"t2": NOW} == stage.dump()[f"dlq:group:{PRINT}"]
+    assert {PRINT: NOW} == stage.dump()["dlq:groups"]
+
+
+def test_a_requeue_sent_again_answers_the_same(stage):
+    """Nothing moves twice, and a run that began meanwhile is left alone."""
+    bury(stage, "t1")
+    bring_back(stage, "t1")
+    stage.claim()
+    before = stage.dump()
+
+    assert ["OK"] == bring_back(stage, "t1")
+    assert before == stage.dump()
+
+
+def test_a_task_named_twice_is_brought_back_once(stage):
+    """One id twice in a call is queued once."""
+    bury(stage, "t1")
+
+    assert ["OK", "OK"] == bring_back(stage, "t1", "t1")
+    assert ["t1"] == stage.dump()["tasks:pending:retry"]
+
+
+def test_a_task_brought_back_can_die_again(stage):
+    """The settle of the new run counts from the start; a replay of the old is stale."""
+    (old,) = bury(stage, "t1")
+    bring_back(stage, "t1")
+    (new,) = stage.claim().claims
+    late = settle(stage.keys, [complete(old, b"1")], now_ms=NOW)
+
+    assert (0, 2) == (new.attempts, new.delivery)
+    assert ["STALE"] == stage.send(late)
+
+
+def test_each_task_gets_its_word(stage):
+    """Missing, running, completed and waiting tasks are not moved."""
+    bury(stage, "dead")
+    running, done = stage.claimed("run", "done")
+    stage.send(settle(stage.keys, [complete(done, b"1")], now_ms=NOW))
+    stage.enqueue("wait")
+    before = stage.dump()
+
+    assert ["GONE", "ACTIVE", "COMPLETED", "PENDING"] == bring_back(
+        stage, "no", running.id, "done", "wait"
+    )
+    assert ["DLQ"] == bring_back(stage, "dead", only="FAILED")
+    assert before == stage.dump()
+
+
+def test_a_scheduled_task_runs_now(stage):
+    """Its lane is kept, and it leaves the schedule."""
+    stage.enqueue("t1", delay_ms=5)
+
+    assert ["OK"] == bring_back(stage, "t1")
+    assert ["t1"] == stage.dump()["tasks:pending:primary"]
+    assert "tasks:scheduled" not in stage.dump()
+
+
+def test_a_cancelled_schedule_is_brought_back_to_the_retry_lane(stage):
+    """It stands in no list, so it is queued."""
+    stage.enqueue("t1", delay_ms=5)
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+
+    assert ["OK"] == bring_back(stage, "t1")
+    assert ["t1"] == stage.dump()["tasks:pending:retry"]
+    assert "tasks:cancelled" not in stage.dump()
+
+
+def test_a_key_is_held_again_while_the_task_is_back(stage):
+    """The time to live is taken off the key."""
+    bury(stage, "t1", key="f:k", key_ttl_ms=60_000, digest="d")
+    drop(stage, "t1")
+    expiring = stage.dump()["tasks:key:f:k"]
+    bring_back(stage, "t1")
+
+    assert (Expiring("t1 d"), "t1 d") == (expiring, stage.dump()["tasks:key:f:k"])
+
+
+def test_a_discarded_letter_is_failed(stage):
+    """The record stays until it is pruned; a repeat discards nothing."""
+    bury(stage, "t1", "t2")
+
+    assert (2, 0) == (drop(stage, "t1", "t2", "no"), drop(stage, "t1", "t2"))
+    found = stage.dump()
+    assert {"t1": NOW + 1, "t2": NOW + 1} == found["tasks:failed"]
+    assert ["task:t1", "task:t2", "tasks:events", "tasks:failed"] == list(found)
+    assert [{"event": "discarded", "count": "2", "at_ms": str(NOW + 1)}] == found[
+        "tasks:events"
+    ]
+
+
+def test_a_corrupt_letter_can_be_discarded(stage):
+    """A record beyond reading leaves the dead letters."""
+    stage.fill({"task:bad": "a string", "tasks:pending:primary": ["bad"]})
+    stage.claim()
+
+    assert 1 == drop(stage, "bad")
+    assert [] == [key for key in stage.dump() if key.startswith("dlq")]
+
+
+@pytest.mark.parametrize("count", [0, 101])
+@pytest.mark.parametrize("verb", [requeue, discard])
+def test_a_batch_is_bounded(keys, verb, count):
+    """A call names 1 to 100 ids."""
+    more = {"nonce": "n"} if verb is requeue else {}
+    with pytest.raises(ValueError, match=f"got {count}"):
+        verb(keys, ["t"] * count, **more)
+
+
+def test_the_arguments_of_a_dead_letter_can_be_replaced(stage):
+    """Only the payload changes."""
+    bury(stage, "t1")
+    before = stage.dump()
+    stage.send(edit(stage.keys, "t1", b'{"n":2}', now_ms=NOW))
+
+    before["task:t1"]["payload"] = '{"n":2}'
+    before["tasks:events"] = [{"event": "edited", "id": "t1", "at_ms": str(NOW)}]
+    assert before == stage.dump()
+
+
+def test_the_arguments_of_other_tasks_cannot_be_replaced(stage):
+    """A waiting and a missing task are refused; nothing is written."""
+    stage.enqueue("t1")
+    before = stage.dump()
+
+    with pytest.raises(IllegalMoveError, match="PENDING"):
+        stage.send(edit(stage.keys, "t1", b"{}", now_ms=NOW))
+    with pytest.raises(TaskNotFoundError):
+        stage.send(edit(stage.keys, "no", b"{}", now_ms=NOW))
+    assert before == stage.dump()
+
+
+def test_dead_letters_are_grouped_by_kind(stage):
+    """Count, first and last death, the newest letter; nothing is written."""
+    bury(stage, "t1")
+    bury(stage, "t2", now_ms=NOW + 9)
+    before = stage.dump()
+    (group,) = stage.send(groups(stage.keys, skip=0, limit=10, now_ms=NOW))
+
+    assert (PRINT, 2, "t2", "f", "permanent", "ValueError", "no") == (
+        group.fingerprint,
+        group.count,
+        group.newest_id,
+        group.task_name,
+        group.cause,
+        group.error_type,
+        group.error_message,
+    )
+    assert (moment(NOW), moment(NOW + 9)) == (group.first_died_at, group.last_died_at)
+    assert before == stage.dump()
+
+
+def test_groups_come_in_pages(stage):
+    """Skip and limit bound the answer; an empty queue has no groups."""
+    empty = stage.send(groups(stage.keys, skip=0, limit=10, now_ms=NOW))
+    bury(stage, "t1")
+
+    assert [] == empty == stage.send(groups(stage.keys, skip=1, limit=10, now_ms=NOW))
