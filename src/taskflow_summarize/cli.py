@@ -1,0 +1,307 @@
+"""``taskflow demo`` and ``taskflow summarize``: the whole thing, with no server.
+
+Both start an embedded server in a folder of their own and a real worker process
+beside it, and remove both at the end.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Generator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import click
+
+from taskflow import QueueStatus, TaskFlow, TaskHandle, TaskState
+from taskflow.errors import ResultError
+from taskflow_summarize import _demo
+from taskflow_summarize._tasks import summarize_text
+
+STEADY = 150
+FLAKY = 60
+DEMO_PATIENCE = 120.0
+"""Seconds after which a demo that has not finished is a failure."""
+
+_LOG_TAIL = 20
+_STOP_PATIENCE = 15.0
+
+
+@contextlib.contextmanager
+def _stage(*arguments: str, concurrency: int = 10) -> Generator[TaskFlow]:
+    """Keep a server and a worker process while the context lasts."""
+    folder = Path(tempfile.mkdtemp(prefix="taskflow-demo-"))
+    url = f"embedded://{folder / 'data'}"
+    log = folder / "worker.log"
+    command = [sys.executable, "-m", "taskflow", "worker", "--url", url, *arguments]
+    try:
+        with TaskFlow(url) as flow, log.open("wb") as lines:
+            flow.queues.status()  # the server runs from here on
+            worker = subprocess.Popen(  # noqa: S603 - our own command
+                [*command, "--concurrency", str(concurrency), "--log-level", "INFO"],
+                stderr=lines,
+                stdout=lines,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+            try:
+                yield flow
+            except _WorkerGoneError:
+                tail = log.read_text(encoding="utf-8", errors="replace").splitlines()
+                click.echo("\n".join(tail[-_LOG_TAIL:]), err=True)
+                raise
+            finally:
+                _end(worker)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _WorkerGoneError(click.ClickException):
+    """The worker process did not do its work."""
+
+
+def _end(worker: "subprocess.Popen[bytes]") -> None:
+    worker.send_signal(signal.SIGTERM)
+    try:
+        worker.wait(_STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def _samples() -> list[tuple[str, str]]:
+    """Return names and texts of what ships with the package, by name."""
+    folder = resources.files("taskflow_summarize") / "samples"
+    texts = [each for each in folder.iterdir() if each.name.endswith(".txt")]
+    return sorted((each.name, each.read_text(encoding="utf-8")) for each in texts)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Run the work once, print it, and end.")
+@click.option(
+    "--max-words",
+    default=60,
+    show_default=True,
+    type=click.IntRange(10, 2000),
+    help="Length of each summary.",
+)
+def demo(once: bool, max_words: int) -> None:  # noqa: FBT001 - click passes it by name
+    """Summarise real texts, retry what fails, and keep what dies.
+
+    Needs no server, no key and no network: starts an embedded Valkey and a
+    worker process, and removes both. Without --once, new work keeps coming
+    until Ctrl-C.
+    """
+    click.echo("starting an embedded server and a worker process ...")
+    with _stage("--app", "taskflow_summarize._demo:registry") as flow:
+        summaries = _enqueue_demo(flow, max_words)
+        _wait_for(flow, len(summaries) + STEADY + FLAKY + 1)
+        _print_summaries(flow, summaries)
+        _print_outcome(flow)
+        if not once:
+            _go_on(flow)
+
+
+def _enqueue_demo(flow: TaskFlow, max_words: int) -> list[tuple[str, TaskHandle[str]]]:
+    calls = [_demo.flaky.call(number=number) for number in range(FLAKY)]
+    flow.enqueue_many(calls)
+    flow.enqueue(_demo.doomed.call(invoice=4711))
+    summaries = [
+        (name, flow.enqueue(summarize_text.call(text, max_words=max_words)))
+        for name, text in _samples()
+    ]
+    flow.enqueue_many([_demo.steady.call(number) for number in range(STEADY)])
+    return summaries
+
+
+def _ended(status: QueueStatus) -> int:
+    return sum(count for state, count in status.states.items() if state.is_final)
+
+
+def _wait_for(flow: TaskFlow, wanted: int) -> None:
+    """Show live how the work goes, until *wanted* tasks have ended."""
+    deadline = time.monotonic() + DEMO_PATIENCE
+    with _display() as show:
+        while True:
+            status = flow.queues.status()
+            show(status)
+            if _ended(status) >= wanted:
+                return
+            if time.monotonic() > deadline:
+                message = f"only {_ended(status)} of {wanted} tasks ended"
+                raise _WorkerGoneError(message)
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _display() -> Generator[Any]:
+    """Show a status: a live table where the terminal can, else lines."""
+    try:
+        from rich.live import Live
+    except ImportError:
+        live = None
+    else:
+        live = Live(refresh_per_second=10) if sys.stdout.isatty() else None
+    if live is None:
+        yield _LineDisplay().show
+        return
+    with live:
+        yield lambda status: live.update(_table(status))
+
+
+class _LineDisplay:
+    """One line whenever the counts have changed, at most twice a second."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._shown_at = 0.0
+
+    def show(self, status: QueueStatus) -> None:
+        line = (
+            f"  waiting {status.primary} new + {status.retry} retries"
+            f", running {status.states[TaskState.ACTIVE]}"
+            f", scheduled {status.scheduled}"
+            f", completed {status.states[TaskState.COMPLETED]}"
+            f", dead {status.dlq}"
+        )
+        if line != self._last and time.monotonic() - self._shown_at > 0.5:
+            click.echo(line)
+            self._last, self._shown_at = line, time.monotonic()
+
+
+def _table(status: QueueStatus) -> Any:
+    from rich.table import Table
+
+    table = Table(title="taskflow demo", min_width=48)
+    table.add_column("state")
+    table.add_column("tasks", justify="right")
+    table.add_row("waiting: new", str(status.primary))
+    table.add_row("waiting: retries", str(status.retry))
+    for state in (
+        TaskState.ACTIVE,
+        TaskState.SCHEDULED,
+        TaskState.COMPLETED,
+        TaskState.DLQ,
+    ):
+        table.add_row(state.value.lower(), str(status.states[state]))
+    table.add_section()
+    served = f"{status.served_primary} new + {status.served_retry} retries"
+    table.add_row("served in the last minute", served)
+    return table
+
+
+def _print_summaries(
+    flow: TaskFlow, summaries: Sequence[tuple[str, TaskHandle[str]]]
+) -> None:
+    for name, handle in summaries:
+        facts = flow.tasks.get(handle.id).annotations
+        told = ", ".join(
+            f"{label} {facts[label]}"
+            for label in ("language", "method", "model")
+            if facts.get(label)
+        )
+        click.echo()
+        click.secho(f"{name}{f'  ({told})' if told else ''}", bold=True)
+        try:
+            summary = handle.result(timeout=5)
+        except ResultError as error:
+            click.echo(f"  {error}", err=True)
+            continue
+        click.echo(_wrapped(summary))
+
+
+def _wrapped(text: str) -> str:
+    width = min(100, shutil.get_terminal_size().columns)
+    return textwrap.fill(
+        text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=True
+    )
+
+
+def _print_outcome(flow: TaskFlow) -> None:
+    status = flow.queues.status()
+    click.echo()
+    click.secho("lanes", bold=True)
+    ratio = status.served_ratio
+    click.echo(
+        f"  claims served: {status.served_primary} new, {status.served_retry} retries"
+        + ("" if ratio is None else f" ({ratio:.0%} retries)")
+        + f"; while both lanes wait, retries get {status.retry_ratio:.0%}"
+    )
+    click.secho("states", bold=True)
+    counts = [f"{state} {count}" for state, count in status.states.items() if count]
+    click.echo(f"  {', '.join(counts)}")
+    click.secho("dead letters", bold=True)
+    for group in flow.dlq.groups():
+        click.echo(
+            f"  {group.count} x {group.task_name}: {group.error_type}: "
+            f"{group.error_message} (cause {group.cause})"
+        )
+
+
+def _go_on(flow: TaskFlow) -> None:
+    """Keep new work coming until Ctrl-C."""
+    click.echo("\nnew work keeps coming; Ctrl-C ends it")
+    number = STEADY
+    with contextlib.suppress(KeyboardInterrupt), _display() as show:
+        while True:
+            flow.enqueue_many(
+                [
+                    *(_demo.steady.call(number + each) for each in range(8)),
+                    *(_demo.flaky.call(number=number + each) for each in range(2)),
+                ]
+            )
+            number += 8
+            for _ in range(5):
+                show(flow.queues.status())
+                time.sleep(0.1)
+
+
+@click.command()
+@click.argument(
+    "files", nargs=-1, required=True, metavar="FILE...", type=click.File("rb")
+)
+@click.option(
+    "--max-words",
+    default=120,
+    show_default=True,
+    type=click.IntRange(10, 2000),
+    help="Length of each summary.",
+)
+def summarize(files: tuple[Any, ...], max_words: int) -> None:
+    """Summarise text files; - reads standard input.
+
+    Offline unless OPENROUTER_API_KEY is set. Needs no server: starts an
+    embedded one and a worker process, and removes both.
+    """
+    calls = [
+        (each.name, summarize_text.call(_text(each), max_words=max_words))
+        for each in files
+    ]
+    with _stage(concurrency=4) as flow:
+        handles = [(name, flow.enqueue(call)) for name, call in calls]
+        failed = False
+        for name, handle in handles:
+            if len(handles) > 1:
+                click.secho(name, bold=True)
+            try:
+                click.echo(_wrapped(handle.result(timeout=600)))
+            except ResultError as error:
+                click.echo(f"{name}: {error}", err=True)
+                failed = True
+    if failed:
+        sys.exit(1)
+
+
+def _text(file: Any) -> str:
+    try:
+        text: str = file.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{file.name}: not UTF-8 text: {error}"
+        raise click.ClickException(message) from error
+    return text

@@ -1,0 +1,116 @@
+"""The commands as a person types them, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def run(
+    *arguments: str, cwd: Path, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m taskflow`` with *arguments*, its texts decoded."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OPENROUTER", "TASKFLOW", "REDIS", "SUMMARIZE"))
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "taskflow", *arguments],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        timeout=100,
+        check=False,
+        env={**kept, "PYTHONUTF8": "1", **environment},
+    )
+    return subprocess.CompletedProcess(
+        ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode()
+    )
+
+
+def test_the_demo_summarises_retries_and_keeps_what_dies(tmp_path: Path) -> None:
+    """One command, no server, no key: real summaries, lanes, states, exit code 0."""
+    ended = run("demo", "--once", cwd=tmp_path)
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert "tides.en.txt  (language en, method extractive)" in ended.stdout
+    assert "salt.de.txt  (language de, method extractive)" in ended.stdout
+    assert "COMPLETED 221, DLQ 1" in ended.stdout
+    assert "1 x demo.doomed: LookupError: invoice 4711" in ended.stdout
+    assert "claims served: 222 new, 121 retries" in ended.stdout
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_summarize_prints_the_summary_of_each_file(tmp_path: Path) -> None:
+    """The user's own files, each under its name, and standard input too."""
+    text = "The bridge carries the road. The river runs below it. " * 30
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+
+    ended = run(
+        "summarize",
+        "a.txt",
+        "-",
+        "--max-words",
+        "12",
+        cwd=tmp_path,
+        stdin=text.encode(),
+    )
+
+    assert 0 == ended.returncode
+    assert ended.stdout.startswith("a.txt\n  The bridge carries the road.")
+    assert 2 == ended.stdout.count("The bridge carries the road.")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"\xff\xfe\x00binary", "not UTF-8 text"), (b"   \n", "it is empty")],
+    ids=["binary", "blank"],
+)
+def test_summarize_says_what_is_wrong_with_a_file(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    """One sentence and a code that scripts can see; no traceback."""
+    (tmp_path / "a.txt").write_bytes(content)
+
+    ended = run("summarize", "a.txt", cwd=tmp_path)
+
+    assert 1 == ended.returncode
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_mistyped_command_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    """A person who mistypes is helped, not lectured."""
+    ended = run("wroker", cwd=tmp_path)
+
+    assert 2 == ended.returncode
+    assert "Did you mean 'worker'?" in ended.stderr
+
+
+def test_the_help_lists_the_plugins_commands(tmp_path: Path) -> None:
+    """What a plugin brings stands beside our own."""
+    ended = run("--help", cwd=tmp_path)
+
+    listed = [line.split()[0] for line in ended.stdout.splitlines() if "  " in line]
+    assert {"demo", "summarize", "worker"} <= set(listed)
+
+
+def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
+    """A start that cannot work lists all mistakes, each with value and bound."""
+    ended = run(
+        "worker",
+        cwd=tmp_path,
+        MAX_RETRIES="many",
+        RESULT_TTL="-1",
+        REDIS_URL="http://x",
+    )
+
+    assert 1 == ended.returncode
+    assert "MAX_RETRIES='many'" in ended.stderr
+    assert "RESULT_TTL='-1'" in ended.stderr
+    assert "Traceback" not in ended.stderr
