@@ -21,7 +21,7 @@ def _encoded(argument: Argument) -> bytes:
         return argument.encode()
     if isinstance(argument, int):
         return b"%d" % argument
-    return repr(argument).encode()
+    return float.__repr__(argument).encode()
 
 
 def pack_plainly(arguments: tuple[Argument, ...]) -> bytes:
@@ -45,18 +45,28 @@ def pack_plainly(arguments: tuple[Argument, ...]) -> bytes:
     return b"*%d\r\n%b" % (len(arguments), body)
 
 
-def _packer() -> Callable[[tuple[Argument, ...]], bytes]:
+def _in_c() -> Callable[[tuple[Argument, ...]], bytes] | None:
     try:
         # Not by a statement: hiredis types its argument as a tuple of one.
         hiredis: Any = import_module("hiredis")
     except ImportError:
-        return pack_plainly
+        return None
     packer: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command
     return packer
 
 
-pack = _packer()
-"""Write one command."""
+_pack_in_c = _in_c()
+
+
+def pack(arguments: tuple[Argument, ...]) -> bytes:
+    """Write one command, by C where it is there; see `pack_plainly`."""
+    if _pack_in_c is not None:
+        try:
+            return _pack_in_c(arguments)
+        except TypeError:
+            # It knows str and int, but not what is derived of them.
+            pass
+    return pack_plainly(arguments)
 
 
 def evalsha(operation: Operation[Any]) -> bytes:

@@ -1,0 +1,133 @@
+"""What redis-py raises, and which of our errors stands for it."""
+
+import inspect
+
+import pytest
+from redis import exceptions as foreign
+
+from taskflow._servers.replies import FOREIGN, KINDS, is_broken, translate
+from taskflow.errors import (
+    ScriptError,
+    ServerFullError,
+    ServerRefusedError,
+    ServerUnavailableError,
+)
+
+CLASSES = sorted(
+    {
+        each.__name__: each
+        for _, each in inspect.getmembers(foreign, inspect.isclass)
+        if issubclass(each, Exception)
+    }.items()
+)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in CLASSES])
+def test_every_class_of_the_client_has_its_row(name):
+    """A release of redis-py that adds a class asks for a decision here."""
+    assert name in KINDS
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for _, kind in CLASSES if issubclass(kind, foreign.RedisError)]
+)
+def test_everything_the_client_raises_is_caught_at_the_door(kind):
+    """The runners catch `FOREIGN`; nothing of redis-py gets past them."""
+    assert issubclass(kind, FOREIGN)
+
+
+UNAVAILABLE = [
+    foreign.ConnectionError("Error 111 connecting to localhost:6379."),
+    foreign.TimeoutError("Timeout reading from localhost:6379"),
+    foreign.BusyLoadingError("Redis is loading the dataset in memory"),
+    foreign.ReadOnlyError("You can't write against a read only replica."),
+    foreign.MasterDownError("Link with MASTER is down"),
+    foreign.ClusterDownError("The cluster is down"),
+    foreign.TryAgainError("Multiple keys request during rehashing of slot"),
+    foreign.MaxConnectionsError("Too many connections"),
+    foreign.ConnectionError("max number of clients reached"),
+    foreign.InvalidResponse("Protocol error"),
+    foreign.NoScriptError("No matching script. Please use EVAL."),
+    foreign.ResponseError("MISCONF Errors writing to the AOF file: No space left"),
+    foreign.ResponseError("NOREPLICAS Not enough good replicas to write."),
+    foreign.ResponseError("BUSY Redis is busy running a script."),
+    foreign.ResponseError(
+        "Error running script (call to f_x): @user_script:4: @user_script: 4: "
+        "-MISCONF Errors writing to the AOF file"
+    ),
+    ConnectionResetError(104, "Connection reset by peer"),
+    TimeoutError(),
+    OSError(24, "Too many open files"),
+]
+FULL = [
+    foreign.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    foreign.ResponseError(
+        "Error running script (call to f_x): @user_script:4: @user_script: 4: "
+        "-OOM command not allowed when used memory > 'maxmemory'."
+    ),
+]
+REFUSED = [
+    foreign.AuthenticationError("invalid username-password pair"),
+    foreign.AuthenticationError("Authentication required."),
+    foreign.NoPermissionError("User x has no permissions to run the 'evalsha' command"),
+    foreign.ResponseError("unknown command 'EVALSHA', with args beginning with: "),
+    foreign.ResponseError("Unknown Redis command called from script script: x"),
+    foreign.ResponseError(
+        "The user executing the script can't run this command or subcommand script"
+    ),
+    foreign.ResponseError("DB index is out of range"),
+    foreign.ResponseError("DENIED Redis is running in protected mode"),
+    foreign.MovedError("3999 127.0.0.1:6381"),
+    foreign.ConnectionError(
+        "Error 1 connecting to h:1. [SSL: CERTIFICATE_VERIFY_FAILED] self-signed"
+    ),
+]
+SCRIPT = [
+    foreign.ResponseError("WRONGTYPE Operation against a key holding the wrong kind"),
+    foreign.ResponseError("Error compiling script (new function): user_script:1: x"),
+    foreign.ResponseError("BUSYKEY Target key name already exists."),
+    foreign.DataError("Invalid input of type: 'NoneType'."),
+]
+ROWS = [
+    *((error, ServerUnavailableError) for error in UNAVAILABLE),
+    *((error, ServerFullError) for error in FULL),
+    *((error, ServerRefusedError) for error in REFUSED),
+    *((error, ScriptError) for error in SCRIPT),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), ROWS, ids=lambda each: str(each)[:40])
+def test_an_error_becomes_the_kind_that_says_what_to_do(error, kind):
+    """Wait, make room, mend the setting, or read the script."""
+    ours = translate(error, "claim")
+
+    assert kind is type(ours)
+    assert error is ours.__cause__
+
+
+def test_an_error_of_ours_stays_as_it_is():
+    """Starting the embedded server may fail where a reply is expected."""
+    ours = ServerUnavailableError("no")
+
+    assert ours is translate(ours, "claim")
+
+
+def test_an_error_without_a_text_is_shown_by_its_class():
+    """A message that ends in a colon helps nobody."""
+    told = str(translate(TimeoutError(), "claim"))
+
+    assert "the server gave no answer: TimeoutError" == told
+
+
+def test_a_late_reply_does_not_blame_the_connection():
+    """A new connection is tried at once after a broken one, not after a slow one."""
+    errors = [
+        foreign.ConnectionError("closed"),
+        OSError("reset"),
+        foreign.TimeoutError("late"),
+        TimeoutError(),
+        foreign.AuthenticationError("no"),
+        foreign.ResponseError("WRONGTYPE"),
+    ]
+
+    assert [True, True, False, False, False, False] == list(map(is_broken, errors))
