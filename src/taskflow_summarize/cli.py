@@ -32,6 +32,7 @@ DEMO_PATIENCE = 120.0
 
 _LOG_TAIL = 20
 _STOP_PATIENCE = 15.0
+_LINE_EVERY = 0.5
 
 
 @contextlib.contextmanager
@@ -170,7 +171,7 @@ class _LineDisplay:
             f", completed {status.states[TaskState.COMPLETED]}"
             f", dead {status.dlq}"
         )
-        if line != self._last and time.monotonic() - self._shown_at > 0.5:
+        if line != self._last and time.monotonic() - self._shown_at > _LINE_EVERY:
             click.echo(line)
             self._last, self._shown_at = line, time.monotonic()
 

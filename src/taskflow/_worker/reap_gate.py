@@ -39,7 +39,9 @@ class ReapGate:
     def is_open(self) -> bool:
         """Whether to reap now; a long gap since the last look closes it."""
         now = time.monotonic()
-        if self._looked_at is not None and now - self._looked_at > max(self._beat, _LONG_GAP):
+        if self._looked_at is not None and now - self._looked_at > max(
+            self._beat, _LONG_GAP
+        ):
             self.hold()
         self._looked_at = now
         return now >= self._open_at
