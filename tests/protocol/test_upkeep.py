@@ -3,7 +3,7 @@
 import pytest
 
 from keyspace import NOW, Expiring, record
-from taskflow._protocol.inspect import workers
+from taskflow._protocol.overview import workers
 from taskflow._protocol.settle import complete, settle
 from taskflow._protocol.upkeep import BeatReply, adopt, beat, prune, roll, survey
 

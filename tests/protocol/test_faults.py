@@ -1,0 +1,87 @@
+"""A full server and a server that forgot the scripts: the queue still drains."""
+
+import pytest
+
+from keyspace import LEASE, NOW, WHY, submission
+from taskflow._protocol.control import cancel
+from taskflow._protocol.settle import complete, extend, retry, settle
+from taskflow._protocol.submit import enqueue
+from taskflow._protocol.upkeep import beat, promote, prune, reap
+from taskflow.errors import ServerFullError
+
+
+def fill_up(stage):
+    """Leave no memory for another write."""
+    stage.client.config_set("maxmemory-policy", "noeviction")
+    stage.client.config_set("maxmemory", 1)
+
+
+def test_a_full_server_refuses_an_enqueue_whole(real_stage):
+    """Nothing of the batch is stored, with or without options."""
+    keyed = {"key": "f:k", "key_ttl_ms": 5, "digest": "d"}
+    fill_up(real_stage)
+    try:
+        for options in ({}, {"delay_ms": 5}, keyed):
+            with pytest.raises(ServerFullError):
+                real_stage.enqueue("n1", "n2", **options)
+    finally:
+        real_stage.client.config_set("maxmemory", 0)
+
+    assert {} == real_stage.dump()
+
+
+def test_a_full_server_still_drains(real_stage):
+    """Claim, settle, extend, promote, reap, cancel, prune and beat pass."""
+    stage, keys = real_stage, real_stage.keys
+    done, again, held, _ = stage.claimed("done", "again", "held", "lost")
+    stage.enqueue("wait", "cancel")
+    stage.enqueue("due", delay_ms=1)
+    fill_up(stage)
+    try:
+        outcomes = [
+            complete(done, b"1"),
+            retry(again, WHY, delay=0, counts=True, entry={}),
+        ]
+        assert ["OK", "OK"] == stage.send(settle(keys, outcomes, now_ms=NOW))
+        lease = [(held.id, held.token)]
+        renew = extend(keys, lease, lease_ms=2 * LEASE, now_ms=NOW)
+        assert ["OK"] == stage.send(renew)
+        assert 2 == stage.send(promote(keys, now_ms=NOW + 1)).moved
+        late = reap(keys, max_crashes=3, now_ms=NOW + LEASE)
+        assert ["lost"] == [each.id for each in stage.send(late)]
+        assert stage.send(cancel(keys, "cancel", now_ms=NOW)) is True
+        assert {"wait", "due", "again", "lost"} == {
+            each.id for each in stage.claim(10, now_ms=NOW + 9).claims
+        }
+        forget = prune(keys, keys.completed, keep_ms=0, now_ms=NOW)
+        assert 1 == stage.send(forget)
+        hello = beat(keys, worker="w", info=b"{}", ttl_ms=9000, now_ms=NOW)
+        assert stage.send(hello).drain is False
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+    assert [] == [key for key in stage.dump() if "scratch" in key]
+
+
+def test_forgotten_scripts_are_loaded_again(stage):
+    """A flush of the scripts is no error for the caller."""
+    stage.enqueue("t1")
+    stage.client.script_flush()
+    stage.enqueue("t2")
+
+    assert ["t1", "t2"] == stage.dump()["tasks:pending:primary"]
+
+
+def test_forgotten_scripts_are_loaded_again_within_a_round_trip(stage):
+    """Operations sent together arrive once each, whatever was forgotten."""
+    stage.enqueue("t0")
+    stage.client.script_flush()
+    operations = [
+        enqueue(stage.keys, [submission("t1")], now_ms=NOW),
+        promote(stage.keys, now_ms=NOW),
+        enqueue(stage.keys, [submission("t2")], now_ms=NOW),
+    ]
+    first, moved, second = stage.runner.send_all(operations)
+
+    assert ("t1", 0, "t2") == (first[0].id, moved.moved, second[0].id)
+    assert ["t0", "t1", "t2"] == stage.dump()["tasks:pending:primary"]
