@@ -13,7 +13,7 @@ from taskflow._protocol.keys import Keys
 from taskflow._servers.opening import open_server
 from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.server import Server
-from taskflow._settings import Settings, load_settings
+from taskflow._settings import Settings, load_settings, mask_url
 
 T = TypeVar("T")
 
@@ -111,6 +111,13 @@ class Connection:
     async def arun(self, plan: Plan[T]) -> T:
         """Carry out *plan* on the running event loop."""
         return await plans.arun(plan, self.async_runner)
+
+    @property
+    def display(self) -> str:
+        """Where tasks are kept, the password masked; opens nothing."""
+        if self._server is not None:
+            return self._server.display
+        return mask_url(self._url) if self._url else "from settings"
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop."""

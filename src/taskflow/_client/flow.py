@@ -278,7 +278,7 @@ class TaskFlow:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<TaskFlow {self._connection!r}>"
+        return f"<TaskFlow {self._connection.display}>"
 
 
 def _submission(call: Call[Any]) -> Submission:

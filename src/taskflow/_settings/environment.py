@@ -30,6 +30,12 @@ from taskflow.errors import ConfigurationError
 
 _OVERRIDE: Final = "TASKFLOW_"
 
+_FOR_PROCESS_POOLS: Final = (
+    "WORKER_PREFETCH_MULTIPLIER",
+    "WORKER_MAX_TASKS_PER_CHILD",
+    "WORKER_MAX_MEMORY_PER_CHILD",
+)
+
 _CheckedT = TypeVar("_CheckedT", bound=Checked)
 
 
@@ -71,6 +77,30 @@ def load_settings(
     if problems:
         raise ConfigurationError(problems)
     return settings
+
+
+def ignored_settings(
+    environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
+) -> tuple[str, ...]:
+    """Name the variables that are set and mean nothing to the asyncio executor.
+
+    They bound the child processes of a pool; the asyncio executor has none.
+
+    Args:
+        environ: Variables to look at; None for those of the process.
+        dotenv: A ``.env`` file to look at as well, or None.
+
+    Returns:
+        Names, in the order of the documentation.
+
+    Example:
+        >>> ignored_settings({"WORKER_PREFETCH_MULTIPLIER": "2"})
+        ('WORKER_PREFETCH_MULTIPLIER',)
+    """
+    sources: list[Mapping[str, str]] = [os.environ if environ is None else environ]
+    if dotenv is not None:
+        sources.append(_read_dotenv(dotenv, []))
+    return tuple(name for name in _FOR_PROCESS_POOLS if _find((name,), sources))
 
 
 def _load(

@@ -12,7 +12,13 @@ from typing import Any
 import click
 from attrs import evolve
 
-from taskflow._settings import LogSettings, Settings, load_settings, mask_url
+from taskflow._settings import (
+    LogSettings,
+    Settings,
+    ignored_settings,
+    load_settings,
+    mask_url,
+)
 from taskflow._worker.supervisor import (
     Crew,
     Supervisor,
@@ -85,7 +91,7 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
     loaded = load_app(
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
-    return _work(loaded, settings)
+    return _work(loaded, settings, ignored_settings(dotenv=env_file))
 
 
 def _settings(
@@ -137,7 +143,7 @@ def _without_processes(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _work(app: App, settings: Settings) -> int:
+def _work(app: App, settings: Settings, ignored: tuple[str, ...]) -> int:
     flow = app.flow
     server = flow.connection.server
     if not server.shared:
@@ -147,7 +153,7 @@ def _work(app: App, settings: Settings) -> int:
         )
         raise ConfigurationError(problem)
     worker = Worker(flow, registry=app.registry, settings=settings.worker)
-    click.echo(banner(app, worker, settings), err=True)
+    click.echo(banner(app, worker, settings, ignored), err=True)
     log_events(worker.events)
     watch_lifeline(worker.stop)
     try:
@@ -185,13 +191,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def banner(app: App, worker: Worker, settings: Settings) -> str:
+def banner(
+    app: App, worker: Worker, settings: Settings, ignored: tuple[str, ...] = ()
+) -> str:
     """Say what the worker is about to do, for people.
 
     Args:
         app: What it serves, and where.
         worker: The worker.
         settings: Those in force.
+        ignored: Variables that are set and mean nothing to this executor.
 
     Returns:
         A few lines.
@@ -212,6 +221,8 @@ def banner(app: App, worker: Worker, settings: Settings) -> str:
         f"hard {_seconds(known.time_limit)}, {queue.max_retries} retries, "
         f"lease {known.lease:g} s, grace {known.stop_grace_period:g} s",
     }
+    if ignored:
+        lines["ignored"] = f"{', '.join(ignored)}: the asyncio executor has no children"
     return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())
 
 
