@@ -1,0 +1,426 @@
+"""No sequence of operations loses a task, doubles it, or leaves half of it."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from attrs import define
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from keyspace import LEASE, NOW, SHARE, WHY, dump, submission
+from taskflow._protocol import settle as verbs
+from taskflow._protocol.claim import claim
+from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.dead_letters import discard, requeue
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.overview import status
+from taskflow._protocol.record import Claim
+from taskflow._protocol.settle import extend, settle
+from taskflow._protocol.submit import enqueue
+from taskflow._protocol.upkeep import promote, prune, reap
+from taskflow.errors import IllegalMoveError, TaskNotFoundError
+
+HOUR = 3_600_000
+KEYS = Keys()
+HOMES = {
+    "tasks:active": "ACTIVE",
+    "tasks:scheduled": "SCHEDULED",
+    "tasks:completed": "COMPLETED",
+    "tasks:failed": "FAILED",
+    "tasks:cancelled": "CANCELLED",
+    "dlq:tasks": "DLQ",
+}
+LISTS = {
+    "primary": "tasks:pending:primary",
+    "retry": "tasks:pending:retry",
+    "suspects": "tasks:suspects",
+}
+ENTRY = {"attempt": 1}
+MOVES = {
+    "complete": ("COMPLETED", lambda held: verbs.complete(held, b"1")),
+    "retry": (
+        "SCHEDULED",
+        lambda held: verbs.retry(held, WHY, delay=2, counts=True, entry=ENTRY),
+    ),
+    "dead": (
+        "DLQ",
+        lambda held: verbs.dead_letter(
+            held, WHY, cause="permanent", counts=True, entry=ENTRY
+        ),
+    ),
+    "fail": (
+        "FAILED",
+        lambda held: verbs.fail(held, WHY, counts=True, entry=ENTRY),
+    ),
+    "cancel": ("CANCELLED", lambda held: verbs.cancel(held, WHY, entry=ENTRY)),
+    "snooze": ("SCHEDULED", lambda held: verbs.snooze(held, delay=2, entry=ENTRY)),
+    "release": ("PENDING", verbs.release),
+}
+COUNTED = {"retry", "dead", "fail"}
+
+
+@define
+class Expected:
+    """What the model knows of one task."""
+
+    state: str
+    due: int = 0
+    lease: int = 0
+    expires: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    deliveries: int = 0
+    flagged: bool = False
+    suspect: bool = False
+    held: Claim | None = None
+    settled_as: str = ""
+
+
+class Tasks(RuleBasedStateMachine):
+    """A model in a dictionary beside a server."""
+
+    server: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = self.server.sync_client()
+        self.client.flushall()
+        self.runner = self.server.runner()
+        self.now = NOW
+        self.number = 0
+        self.tasks: dict[str, Expected] = {}
+        self.holders: dict[str, str] = {}
+        self.old: list[Claim] = []
+        self.last: Any = None
+
+    def teardown(self) -> None:
+        """Close what was opened."""
+        self.runner.close()
+        self.client.close()
+
+    def send(self, operation: Any) -> Any:
+        """Send *operation*, and remember it for a replay."""
+        self.last = operation
+        return self.runner.send(operation)
+
+    def of(self, *states: str) -> list[str]:
+        """Give the ids of the tasks in *states*."""
+        return [each for each, task in self.tasks.items() if task.state in states]
+
+    def pick(self, data: Any, ids: list[str]) -> str:
+        """Choose one of *ids*."""
+        return data.draw(st.sampled_from(ids))
+
+    @rule(
+        delay=st.sampled_from([0, 0, 1000]),
+        expires=st.sampled_from([0, 0, 5000]),
+        key=st.sampled_from(["", "", "f:a", "f:b"]),
+        count=st.integers(1, 3),
+    )
+    def enqueue(self, delay, expires, key, count):
+        """Store tasks; a held key answers with its holder."""
+        ids = [f"t{self.number + each}" for each in range(count)]
+        self.number += count
+        options = {"delay_ms": delay, "expires_ms": expires}
+        if key:
+            options |= {"key": key, "key_ttl_ms": HOUR, "digest": "d"}
+        batch = [submission(each, **options) for each in ids]
+        replies = self.send(enqueue(KEYS, batch, now_ms=self.now))
+        for task_id, reply in zip(ids, replies, strict=True):
+            holder = self.holders.get(key) if key else None
+            assert (holder or task_id, holder is None) == (reply.id, reply.created)
+            if holder is None:
+                self.tasks[task_id] = Expected(
+                    "SCHEDULED" if delay else "PENDING",
+                    due=self.now + delay,
+                    expires=self.now + expires if expires else 0,
+                )
+                if key:
+                    self.holders[key] = task_id
+
+    def promoted(self) -> None:
+        """Let what is due wait for a worker."""
+        for task in self.tasks.values():
+            if task.state == "SCHEDULED" and task.due <= self.now:
+                task.state = "PENDING"
+
+    @rule(slots=st.sampled_from([1, 2, 100]), worker=st.sampled_from("vw"))
+    def claim(self, slots, worker):
+        """Hand tasks out: all that wait, if there are slots for them."""
+        self.number += 1
+        operation = claim(
+            KEYS,
+            worker=worker,
+            nonce=f"1-{self.number}",
+            slots=slots,
+            lease_ms=LEASE,
+            share=SHARE,
+            suspect=True,
+            now_ms=self.now,
+        )
+        reply = self.send(operation)
+        self.promoted()
+        suspects = 0
+        for held in reply.claims:
+            task = self.tasks[held.id]
+            assert "PENDING" == task.state
+            assert not task.expires or task.expires > self.now
+            suspects += task.suspect
+            task.state, task.held, task.lease = "ACTIVE", held, self.now + LEASE
+            task.deliveries += 1
+            expected = (task.deliveries, task.attempts, task.crashes)
+            assert expected == (held.delivery, held.attempts, held.crashes)
+            self.old.append(held)
+        assert suspects <= 1
+        for task_id in self.of("PENDING"):
+            task = self.tasks[task_id]
+            if task.expires and task.expires <= self.now:
+                state = self.client.hget(f"task:{task_id}", "state")
+                if state == b"FAILED":
+                    task.state = "FAILED"
+        if slots == 100:
+            left = [each for each in self.of("PENDING") if not self.tasks[each].suspect]
+            assert [] == left
+
+    @precondition(lambda self: self.of("ACTIVE"))
+    @rule(data=st.data(), verb=st.sampled_from(sorted(MOVES)))
+    def settle(self, data, verb):
+        """Give a running task its move."""
+        task = self.tasks[self.pick(data, self.of("ACTIVE"))]
+        state, move = MOVES[verb]
+        assert ["OK"] == self.send(settle(KEYS, [move(task.held)], now_ms=self.now))
+        task.state = state
+        task.attempts += verb in COUNTED
+        task.due = self.now + 2000
+
+    @precondition(lambda self: self.old)
+    @rule(data=st.data(), verb=st.sampled_from(sorted(MOVES)))
+    def settle_late(self, data, verb):
+        """A claim that is over settles nothing."""
+        held = data.draw(st.sampled_from(self.old))
+        task = self.tasks.get(held.id)
+        if task and task.state == "ACTIVE" and task.held == held:
+            return
+        before = dump(self.client)
+        outcome = MOVES[verb][1](held)
+        (word,) = self.runner.send(settle(KEYS, [outcome], now_ms=self.now))
+        assert word in ({"OK", "STALE"} if task else {"GONE"})
+        assert before == dump(self.client)
+
+    @rule(seconds=st.sampled_from([1, 3, 16]))
+    def advance(self, seconds):
+        """Let time pass; renewals that do not come are dead workers."""
+        self.now += seconds * 1000
+
+    @precondition(lambda self: self.of("ACTIVE"))
+    @rule(data=st.data())
+    def extend(self, data):
+        """Renew a lease."""
+        task = self.tasks[self.pick(data, self.of("ACTIVE"))]
+        lease = [(task.held.id, task.held.token)]
+        (word,) = self.send(extend(KEYS, lease, lease_ms=LEASE, now_ms=self.now))
+        assert ("CANCEL" if task.flagged else "OK") == word
+        task.lease = self.now + LEASE
+
+    @rule()
+    def reap(self):
+        """Take back exactly the leases that have ended."""
+        ended = {
+            each for each in self.of("ACTIVE") if self.tasks[each].lease <= self.now
+        }
+        reply = self.send(reap(KEYS, max_crashes=3, now_ms=self.now))
+        assert ended == {each.id for each in reply}
+        for task_id, where, _ in reply:
+            task = self.tasks[task_id]
+            task.crashes += 1
+            task.suspect = where == "suspects"
+            if task.flagged:
+                expected, task.state = "cancelled", "CANCELLED"
+            elif task.crashes >= 3:
+                expected, task.state = "poison", "DLQ"
+            else:
+                expected = "suspects" if task.crashes == 2 else "retry"
+                task.state = "PENDING"
+            assert expected == where
+
+    @rule()
+    def promote(self):
+        """Bring all that is due to the lanes."""
+        self.send(promote(KEYS, now_ms=self.now))
+        self.promoted()
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def cancel(self, data):
+        """Stop a task, whatever it does."""
+        task_id = self.pick(data, sorted(self.tasks))
+        task = self.tasks[task_id]
+        operation = cancel(KEYS, task_id, now_ms=self.now)
+        if task.state in {"COMPLETED", "FAILED", "DLQ"}:
+            with pytest.raises(IllegalMoveError):
+                self.send(operation)
+            return
+        assert (task.state != "ACTIVE") is self.send(operation)
+        if task.state == "ACTIVE":
+            task.flagged = True
+        else:
+            task.state = "CANCELLED"
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def requeue(self, data):
+        """Bring tasks back, where that is allowed."""
+        ids = data.draw(
+            st.lists(st.sampled_from(sorted(self.tasks)), max_size=3, min_size=1)
+        )
+        self.number += 1
+        operation = requeue(KEYS, ids, nonce=f"n{self.number}", now_ms=self.now)
+        moved: set[str] = set()
+        for task_id, word in zip(ids, self.send(operation), strict=True):
+            task = self.tasks[task_id]
+            if task.state in {"DLQ", "FAILED", "CANCELLED"}:
+                task.attempts = task.crashes = task.expires = 0
+                task.flagged = False
+                task.suspect = (
+                    task.suspect and task.state == "CANCELLED" and self.lists(task_id)
+                )
+            if task_id in moved or task.state in {
+                "DLQ",
+                "FAILED",
+                "CANCELLED",
+                "SCHEDULED",
+            }:
+                assert "OK" == word
+                moved.add(task_id)
+                task.state = "PENDING"
+            else:
+                assert task.state == word
+
+    def lists(self, task_id: str) -> bool:
+        """Tell whether the task stands among the suspects."""
+        return task_id.encode() in self.client.lrange("tasks:suspects", 0, -1)
+
+    @precondition(lambda self: self.of("DLQ"))
+    @rule(data=st.data())
+    def discard(self, data):
+        """Drop a dead letter."""
+        task_id = self.pick(data, self.of("DLQ"))
+        assert 1 == self.send(discard(KEYS, [task_id], now_ms=self.now))
+        self.tasks[task_id].state = "FAILED"
+
+    def forget(self, task_id: str) -> None:
+        """Take a task out of the model; its key is free."""
+        del self.tasks[task_id]
+        self.holders = {
+            key: holder for key, holder in self.holders.items() if holder != task_id
+        }
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), force=st.booleans())
+    def delete(self, data, force):
+        """Remove a task; a running one by force only."""
+        task_id = self.pick(data, sorted(self.tasks))
+        operation = delete(KEYS, task_id, force=force, now_ms=self.now)
+        if self.tasks[task_id].state == "ACTIVE" and not force:
+            with pytest.raises(IllegalMoveError):
+                self.send(operation)
+            return
+        assert self.send(operation) is True
+        self.forget(task_id)
+
+    @rule(home=st.sampled_from(["completed", "failed", "cancelled"]))
+    def prune(self, home):
+        """Forget all that has ended in one way."""
+        ended = self.of(home.upper())
+        operation = prune(KEYS, getattr(KEYS, home), keep_ms=0, now_ms=self.now)
+        assert len(ended) == self.send(operation)
+        for task_id in ended:
+            self.forget(task_id)
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def replay(self):
+        """The last call, sent again, writes nothing."""
+        before = self.still()
+        with contextlib.suppress(IllegalMoveError, TaskNotFoundError):
+            self.runner.send(self.last)
+        assert before == self.still()
+        self.last = None
+
+    def still(self) -> dict[str, Any]:
+        """Read the keyspace without the marker, which any call may set again."""
+        found = dump(self.client)
+        found.pop("tasks:marker", None)
+        return found
+
+    @invariant()
+    def every_task_has_one_home_and_agrees_with_the_model(self):
+        """State, home, counts and tokens are those of the model."""
+        found = dump(self.client)
+        homes: dict[str, list[str]] = {}
+        for key, state in HOMES.items():
+            for task_id in found.get(key, {}):
+                homes.setdefault(task_id, []).append(state)
+        for lane, key in LISTS.items():
+            buried = found.get(f"tasks:tombstones:{lane}", set())
+            listed = found.get(key, [])
+            assert len(listed) == len(set(listed))
+            assert buried <= set(listed)
+            for task_id in set(listed) - buried:
+                homes.setdefault(task_id, []).append("PENDING")
+        expected = {each: [task.state] for each, task in self.tasks.items()}
+        assert expected == homes
+        records = {
+            key.removeprefix("task:"): value
+            for key, value in found.items()
+            if key.startswith("task:")
+        }
+        assert expected == {each: [it["state"]] for each, it in records.items()}
+        for task_id, task in self.tasks.items():
+            record = records[task_id]
+            delivery, _, owner = record.get("token", "0").partition(":")
+            counts = (task.attempts, task.crashes, task.deliveries)
+            stored = (record.get("attempts", 0), record.get("crashes", 0), delivery)
+            assert counts == tuple(map(int, stored))
+            if task.state == "ACTIVE":
+                assert task.held.token == f"{delivery}:{owner}"
+        letters = {
+            key.removeprefix("dlq:task:")
+            for key in found
+            if key.startswith("dlq:task:")
+        }
+        groups = [key for key in found if key.startswith("dlq:group:")]
+        grouped = [each for key in groups for each in found[key]]
+        assert sorted(letters) == sorted(grouped) == sorted(found.get("dlq:tasks", {}))
+        assert {key.removeprefix("dlq:group:") for key in groups} == set(
+            found.get("dlq:groups", {})
+        )
+
+    @invariant()
+    def counts_equal_the_model(self):
+        """The status counts each task once."""
+        found = self.runner.send(status(KEYS, SHARE, now_ms=self.now))
+        assert {state: len(self.of(state)) for state in found.states} == dict(
+            found.states
+        )
+
+
+@pytest.mark.timeout(120)
+def test_no_sequence_loses_or_doubles_a_task(server):
+    """The model and the server agree after every step of any sequence."""
+    bounded = settings(
+        max_examples=25,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    machine = type("TasksOnServer", (Tasks,), {"server": server})
+    run_state_machine_as_test(machine, settings=bounded)
