@@ -100,6 +100,7 @@ class Tasks(RuleBasedStateMachine):
         self.holders: dict[str, str] = {}
         self.old: list[Claim] = []
         self.last: Any = None
+        self.enqueue(delay=0, expires=0, key="", count=3)
 
     def teardown(self) -> None:
         """Close what was opened."""
@@ -152,6 +153,7 @@ class Tasks(RuleBasedStateMachine):
             if task.state == "SCHEDULED" and task.due <= self.now:
                 task.state = "PENDING"
 
+    @precondition(lambda self: self.of("PENDING", "SCHEDULED"))
     @rule(slots=st.sampled_from([1, 2, 100]), worker=st.sampled_from("vw"))
     def claim(self, slots, worker):
         """Hand tasks out: all that wait, if there are slots for them."""
@@ -190,8 +192,6 @@ class Tasks(RuleBasedStateMachine):
             left = [each for each in self.of("PENDING") if not self.tasks[each].suspect]
             assert [] == left
 
-    @precondition(lambda self: self.of("ACTIVE"))
-    @rule(data=st.data(), verb=st.sampled_from(sorted(MOVES)))
     def settle(self, data, verb):
         """Give a running task its move."""
         task = self.tasks[self.pick(data, self.of("ACTIVE"))]
@@ -200,6 +200,31 @@ class Tasks(RuleBasedStateMachine):
         task.state = state
         task.attempts += verb in COUNTED
         task.due = self.now + 2000
+
+    @precondition(lambda self: self.of("ACTIVE"))
+    @rule(data=st.data(), verb=st.sampled_from(["complete", "fail", "cancel"]))
+    def end(self, data, verb):
+        """A run ends for good."""
+        self.settle(data, verb)
+
+    @precondition(lambda self: self.of("ACTIVE"))
+    @rule(data=st.data(), verb=st.sampled_from(["retry", "snooze", "release"]))
+    def go_on_later(self, data, verb):
+        """A run ends and another is to follow."""
+        self.settle(data, verb)
+
+    @precondition(lambda self: self.of("ACTIVE"))
+    @rule(data=st.data())
+    def die(self, data):
+        """A run ends in the dead letters."""
+        self.settle(data, "dead")
+
+    @precondition(lambda self: self.of("ACTIVE"))
+    @rule()
+    def kill_workers(self):
+        """Nobody renews any more, and the leases end."""
+        self.now += LEASE + 1000
+        self.reap()
 
     @precondition(lambda self: self.old)
     @rule(data=st.data(), verb=st.sampled_from(sorted(MOVES)))
@@ -230,6 +255,7 @@ class Tasks(RuleBasedStateMachine):
         assert ("CANCEL" if task.flagged else "OK") == word
         task.lease = self.now + LEASE
 
+    @precondition(lambda self: self.of("ACTIVE"))
     @rule()
     def reap(self):
         """Take back exactly the leases that have ended."""
@@ -251,6 +277,7 @@ class Tasks(RuleBasedStateMachine):
                 task.state = "PENDING"
             assert expected == where
 
+    @precondition(lambda self: self.of("SCHEDULED"))
     @rule()
     def promote(self):
         """Bring all that is due to the lanes."""
@@ -274,7 +301,7 @@ class Tasks(RuleBasedStateMachine):
         else:
             task.state = "CANCELLED"
 
-    @precondition(lambda self: self.tasks)
+    @precondition(lambda self: self.of("DLQ", "FAILED", "CANCELLED", "SCHEDULED"))
     @rule(data=st.data())
     def requeue(self, data):
         """Bring tasks back, where that is allowed."""
@@ -323,7 +350,7 @@ class Tasks(RuleBasedStateMachine):
             key: holder for key, holder in self.holders.items() if holder != task_id
         }
 
-    @precondition(lambda self: self.tasks)
+    @precondition(lambda self: len(self.tasks) > 3)
     @rule(data=st.data(), force=st.booleans())
     def delete(self, data, force):
         """Remove a task; a running one by force only."""
@@ -336,6 +363,7 @@ class Tasks(RuleBasedStateMachine):
         assert self.send(operation) is True
         self.forget(task_id)
 
+    @precondition(lambda self: self.of("COMPLETED", "FAILED", "CANCELLED"))
     @rule(home=st.sampled_from(["completed", "failed", "cancelled"]))
     def prune(self, home):
         """Forget all that has ended in one way."""
@@ -417,8 +445,8 @@ class Tasks(RuleBasedStateMachine):
 def test_no_sequence_loses_or_doubles_a_task(server):
     """The model and the server agree after every step of any sequence."""
     bounded = settings(
-        max_examples=25,
-        stateful_step_count=30,
+        max_examples=80,
+        stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
