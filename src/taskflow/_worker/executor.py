@@ -54,6 +54,10 @@ class Host(Protocol):
         """Take the outcome of *claim*; called once for each, on the loop."""
         ...
 
+    def give_back(self, claims: list[Claim]) -> None:
+        """Hand back claims that have waited too long for a free slot."""
+        ...
+
     async def note(self, claim: Claim, report: Note) -> SettleWord:
         """Store what a body reports; waits until the server has it."""
         ...

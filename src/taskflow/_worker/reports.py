@@ -7,6 +7,7 @@ settled.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -30,6 +31,7 @@ class Reports:
         self._claim = claim
         self._send = send
         self._loop = loop
+        self._loop_thread = threading.get_ident()
         self._guard = threading.Lock()
         self._one_at_a_time = asyncio.Lock()
         self._number = 0
@@ -82,9 +84,13 @@ class Reports:
     async def _flush_soon(self) -> None:
         try:
             await asyncio.sleep(FLUSH_EVERY)
-            await self.flush()
+            # A lost lease shows when the task is settled.
+            with contextlib.suppress(LeaseLostError):
+                await self.flush()
         finally:
             self._flusher = None
+        if self._asked:
+            self._begin()
 
     def _take(self, checkpoint: bytes) -> Note | None:
         with self._guard:
@@ -128,6 +134,13 @@ class Reports:
             raise LeaseLostError(self._claim.id)
 
     def save(self, checkpoint: bytes) -> None:
-        """Store *checkpoint* from a thread; returns when the server has it."""
+        """Store *checkpoint* from a thread; returns when the server has it.
+
+        Raises:
+            RuntimeError: Called on the event loop, which it would block for ever.
+        """
+        if threading.get_ident() == self._loop_thread:
+            message = "a coroutine saves with: await ctx.asave(...)"
+            raise RuntimeError(message)
         future = asyncio.run_coroutine_threadsafe(self.flush(checkpoint), self._loop)
         future.result()

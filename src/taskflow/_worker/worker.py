@@ -111,6 +111,7 @@ class Worker:
             soft_time_limit=known.soft_time_limit,
             max_result_bytes=queue.max_payload_bytes,
         )
+        self._version = version("asynctaskflow")
         self._leases = Leases()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
@@ -129,15 +130,14 @@ class Worker:
         """Work until `stop`, then settle or hand back all that is held; see `run`."""
         async with self._assembled():
             heartbeat = self._heartbeat()
-            await asyncio.to_thread(heartbeat.meet)
-            heartbeat.start()
-            self.events.emit(WorkerStarted(self.id, self.facts()))
             try:
+                await asyncio.to_thread(heartbeat.meet)
+                heartbeat.start()
+                self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with asyncio.TaskGroup() as loops:
                     self._start_loops(loops)
-                    await self._stop_asked.wait()
-                    await self._drain()
-                    self._loops_over(loops)
+                    await self._until_stopped()
+                    self._loops_over()
             finally:
                 await asyncio.to_thread(heartbeat.stop)
                 self.events.emit(WorkerStopped(self.id, self._pump.released))
@@ -167,7 +167,7 @@ class Worker:
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "version": version("asynctaskflow"),
+            "version": self._version,
             "python": python_version(),
             "executor": "asyncio",
             "server": self._connection.server.display,
@@ -241,8 +241,17 @@ class Worker:
             loops.create_task(self._feel_blocks()),
         ]
 
-    def _loops_over(self, loops: asyncio.TaskGroup) -> None:
-        del loops
+    async def _until_stopped(self) -> None:
+        """Wait for the wish to stop, then drain; cancelled, hand back at once."""
+        try:
+            await self._stop_asked.wait()
+        except asyncio.CancelledError:
+            self._stop_now.set()
+            await self._drain()
+            raise
+        await self._drain()
+
+    def _loops_over(self) -> None:
         for loop in self._endless:
             loop.cancel()
 
@@ -291,6 +300,10 @@ class Worker:
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Take the outcome of *claim*."""
         self._pump.done(claim, outcome)
+
+    def give_back(self, claims: list[Claim]) -> None:
+        """Hand back claims that have waited too long for a free slot."""
+        self._pump.release(claims, started=False)
 
     async def note(self, claim: Claim, report: Note) -> SettleWord:
         """Store what a body reports."""
