@@ -110,10 +110,7 @@ class AsyncRedisRunner:
     async def aclose(self) -> None:
         """Close every connection that is not in use, and the others after use."""
         self._closed = True
-        await self._drop_idle()
-        # Nothing may hold on to the loop: this object is often kept under it.
-        self._loop = None
-        self._slots = asyncio.Semaphore(self._source.most_links)
+        await self._leave_loop()
 
     async def _make(self, trip: Trip, timeout: float) -> list[Any]:  # noqa: ASYNC109
         loop = asyncio.get_running_loop()
@@ -156,8 +153,14 @@ class AsyncRedisRunner:
         try:
             yield
         finally:
-            await self.aclose()
             self._last_act = None
+            await self._leave_loop()
+
+    async def _leave_loop(self) -> None:
+        await self._drop_idle()
+        # Nothing may hold on to the loop: this object is often kept under it.
+        self._loop = None
+        self._slots = asyncio.Semaphore(self._source.most_links)
 
     async def _take(self) -> AsyncLink | None:
         while self._idle:

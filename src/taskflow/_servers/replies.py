@@ -113,14 +113,6 @@ def _kind(error: BaseException, text: str) -> _Kind:
     return kind
 
 
-def is_broken(error: BaseException) -> bool:
-    """Whether the connection is to blame, and neither the login nor the command."""
-    # A reply that took too long: a new connection would not be faster.
-    if isinstance(error, (foreign.TimeoutError, TimeoutError)):
-        return False
-    return _kind(error, str(error)) is ServerUnavailableError
-
-
 def translate(error: BaseException, doing: str) -> ServerError:
     """Return our error for *error*, which came of sending *doing*.
 
@@ -135,6 +127,10 @@ def translate(error: BaseException, doing: str) -> ServerError:
     """
     if isinstance(error, ServerError):
         return error
+    wrapped = error.args[0] if error.args else None
+    if isinstance(wrapped, Exception):
+        # What went wrong after connecting to a unix socket, such as the login.
+        return translate(wrapped, doing)
     text = str(error) or type(error).__name__
     kind = _kind(error, text)
     ours: ServerError
@@ -150,3 +146,11 @@ def translate(error: BaseException, doing: str) -> ServerError:
         ours = ScriptError(doing, text)
     ours.__cause__ = error
     return ours
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether the connection is to blame, and neither the login nor the command."""
+    # A reply that took too long: a new connection would not be faster.
+    if isinstance(error, (foreign.TimeoutError, TimeoutError)):
+        return False
+    return isinstance(translate(error, ""), ServerUnavailableError)
