@@ -193,3 +193,25 @@ def test_the_page_of_errors_shows_the_tree_of_the_module() -> None:
 def test_a_figure_in_a_guide_is_the_one_in_the_code(page: str, sentence: str) -> None:
     """Changing the constant without the page fails here."""
     assert sentence in (DOCS / page).read_text("utf-8")
+
+
+PAGES = sorted(
+    path.relative_to(DOCS).as_posix()
+    for path in DOCS.rglob("*.md")
+    if "```python" in path.read_text("utf-8") and "_build" not in path.parts
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_prints_what_it_shows(
+    page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text below a snippet is what the snippet prints."""
+    text = (DOCS / page).read_text("utf-8")
+    names: dict[str, object] = {"__name__": "page"}
+    for code, shown in re.findall(
+        r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", text, re.DOTALL
+    ):
+        exec(compile(code, page, "exec"), names)  # noqa: S102
+
+        assert shown == capsys.readouterr().out
