@@ -30,11 +30,13 @@ class StubServer:
         url: Its address.
         commands: What it was asked, the names of the commands.
         connections: How many were opened.
+        told: What its clients said of themselves.
     """
 
     def __init__(self, answer: Answer, context: ssl.SSLContext | None = None) -> None:
         self.commands: list[str] = []
         self.connections = 0
+        self.told: list[list[bytes]] = []
         self._answer = answer
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -72,6 +74,7 @@ class StubServer:
 
     def _reply(self, command: list[bytes]) -> bytes | None:
         if command[0] == b"CLIENT":
+            self.told.append(command[1:])
             return OK
         self.commands.append(command[0].decode())
         return self._answer(command)
