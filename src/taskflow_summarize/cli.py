@@ -13,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def _wait_for(flow: TaskFlow, wanted: int) -> None:
 
 
 @contextlib.contextmanager
-def _display() -> Generator[Any]:
+def _display() -> Generator[Callable[[QueueStatus], None]]:
     """Show a status: a live table where the terminal can, else lines."""
     try:
         from rich.live import Live
@@ -152,8 +152,12 @@ def _display() -> Generator[Any]:
     if live is None:
         yield _LineDisplay().show
         return
+
+    def show(status: QueueStatus) -> None:
+        live.update(_table(status))
+
     with live:
-        yield lambda status: live.update(_table(status))
+        yield show
 
 
 class _LineDisplay:

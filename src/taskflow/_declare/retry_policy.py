@@ -118,6 +118,10 @@ def _matches(on: Match, error: BaseException, status: int | None) -> bool:
     return any(_matches(each, error, status) for each in on)
 
 
+def _as_tuple(rules: Sequence[RetryRule]) -> tuple[RetryRule, ...]:
+    return tuple(rules)
+
+
 @frozen
 class RetryPolicy:
     """When a failed attempt is followed by another, and how soon.
@@ -142,7 +146,7 @@ class RetryPolicy:
 
     max_retries: int | None = None
     wait: Schedule = field(default=None, converter=_check_wait)
-    rules: tuple[RetryRule, ...] = field(default=(), converter=tuple)
+    rules: tuple[RetryRule, ...] = field(default=(), converter=_as_tuple)
     max_age: float | None = field(default=None, converter=_optional_seconds)
 
     def __attrs_post_init__(self) -> None:
