@@ -1,6 +1,6 @@
 """A server in this process's memory: fakeredis, which runs the same scripts."""
 
-from importlib.util import find_spec
+from importlib import import_module
 from threading import Lock
 from typing import Any
 
@@ -29,15 +29,16 @@ class MemoryServer(ClientServer):
     shared = False
 
     def __init__(self, url: str) -> None:
-        # Without lupa, fakeredis knows no scripts.
-        if not (find_spec("fakeredis") and find_spec("lupa")):
+        try:
+            import fakeredis
+
+            import_module("lupa")  # without it, fakeredis knows no scripts
+        except ImportError as error:
             problem = (
                 f"{url!r} needs fakeredis with Lua: pip install "
                 "'asynctaskflow[embedded]', or name a server: redis://HOST"
             )
-            raise ConfigurationError(problem)
-        import fakeredis
-
+            raise ConfigurationError(problem) from error
         self.display = url
         name = url.removeprefix("memory://")
         with _guard:
