@@ -41,8 +41,7 @@ assert_type(clean(), None)
 
 async def use(flow: TaskFlow) -> None:
     assert_type(await fetch.aenqueue(url="a"), TaskHandle[bytes])
-    started = fetch("a")
-    assert_type(started, Coroutine[Any, Any, bytes])
+    started: Coroutine[Any, Any, bytes] = fetch("a")
     assert_type(await started, bytes)
     handle = await flow.aenqueue(report.call([1, 2]))
     assert_type(handle, TaskHandle[str])
