@@ -1,0 +1,1 @@
+"""Who summarises: one module for each provider."""

@@ -1,0 +1,135 @@
+"""What can go wrong with a summary.
+
+.. code-block:: text
+
+    SummarizeError
+    ├── ContentError
+    ├── OptionError
+    └── ProviderError
+        ├── RequestRefusedError
+        │   └── ContentRefusedError
+        ├── AccountError
+        ├── RateLimitedError
+        ├── UnavailableError
+        │   └── ProviderTimeoutError
+        └── BadAnswerError
+
+Whether another attempt can help is a property of the class, and so is whether the
+failure counts against the service (its circuit breaker): a caller's mistake says
+nothing about the health of the other side. No message and no attribute holds a
+piece of the text, of the answer or of the key.
+"""
+
+from typing import ClassVar
+
+from taskflow import TaskflowError
+
+
+class SummarizeError(TaskflowError):
+    """Base of every error of this package.
+
+    Attributes:
+        is_retryable: Whether the same call may succeed later.
+        counts_against_upstream: Whether it speaks against the service's health.
+    """
+
+    is_retryable: ClassVar[bool] = False
+    counts_against_upstream: ClassVar[bool] = False
+
+
+class ContentError(SummarizeError):
+    """Permanent: there is nothing in the content that could be summarised.
+
+    Attributes:
+        reason: Which part of it is wrong, without showing it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the content cannot be summarised: {reason}")
+
+
+class OptionError(SummarizeError):
+    """Permanent: an argument of the task is out of its bounds.
+
+    Attributes:
+        name: Of the argument.
+        bound: What it must be.
+    """
+
+    def __init__(self, name: str, bound: str, value: object) -> None:
+        self.name = name
+        self.bound = bound
+        super().__init__(f"{name} must be {bound}, got {value!r}")
+
+
+class ProviderError(SummarizeError):
+    """The provider did not give a summary.
+
+    Attributes:
+        provider: Its name.
+        reason: What happened, in fixed words.
+        status_code: The HTTP status it goes by, or None where there was no answer.
+        retry_after: Seconds that the provider asked to wait, or None.
+        code: The provider's own word for it, or None.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        reason: str,
+        *,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        code: str | None = None,
+    ) -> None:
+        self.provider = provider
+        self.reason = reason
+        self.status_code = status_code
+        self.retry_after = retry_after
+        self.code = code
+        facts = [
+            f"status {status_code}" if status_code is not None else "",
+            f"code {code}" if code is not None else "",
+            f"wait {retry_after:g} s" if retry_after is not None else "",
+        ]
+        stated = ", ".join(fact for fact in facts if fact)
+        super().__init__(f"{provider}: {reason}" + (f" ({stated})" if stated else ""))
+
+
+class RequestRefusedError(ProviderError):
+    """Permanent: the request itself is wrong: no such model, too long, malformed."""
+
+
+class ContentRefusedError(RequestRefusedError):
+    """Permanent: the provider will not work on this text."""
+
+
+class AccountError(ProviderError):
+    """Retryable once a person has acted: the key is rejected, or credit is spent."""
+
+    is_retryable = True
+
+
+class RateLimitedError(ProviderError):
+    """Retryable: too many requests; says nothing against the service."""
+
+    is_retryable = True
+
+
+class UnavailableError(ProviderError):
+    """Retryable: the service failed, or could not be reached."""
+
+    is_retryable = True
+    counts_against_upstream = True
+
+
+class ProviderTimeoutError(UnavailableError, TimeoutError):
+    """Retryable: no answer in time. The provider may bill for it all the same."""
+
+
+class BadAnswerError(ProviderError):
+    """Retryable: an answer came, and there is no summary in it."""
+
+    is_retryable = True
+    counts_against_upstream = True
