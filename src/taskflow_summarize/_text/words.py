@@ -86,7 +86,7 @@ def count_words(text: str) -> int:
 
 # A dash or another mark that stands alone between spaces is no word; there are few.
 _MARK: Final = re.compile(rf"(?<!\S)[{_PUNCTUATION}]")
-_FREE_MARK: Final = re.compile(rf"(?<!\S)[{_PUNCTUATION}]+(?!\S)")
+_FREE_MARK: Final = re.compile(rf"(?<!\S)(?:(?!\s)[{_PUNCTUATION}])+(?!\S)")
 _LONGEST_WORD: Final = 30  # characters
 
 
