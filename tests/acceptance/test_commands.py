@@ -86,7 +86,7 @@ def test_summarize_says_what_is_wrong_with_a_file(
 
 def test_a_mistyped_command_is_answered_with_the_right_one(tmp_path: Path) -> None:
     """A person who mistypes is helped, not lectured."""
-    ended = run("worke", cwd=tmp_path)
+    ended = run("workers", cwd=tmp_path)
 
     assert 2 == ended.returncode
     assert "Did you mean 'worker'?" in ended.stderr
