@@ -73,7 +73,9 @@ class ConfigurationError(TaskflowError):
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
         if len(self.problems) == 1:
             super().__init__(self.problems[0])
         else:
@@ -114,7 +116,7 @@ class UnknownTaskError(RegistryError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         self.name = name
-        self.known = tuple(sorted(known))
+        self.known: tuple[str, ...] = tuple(sorted(known))
         there = ", ".join(repr(each) for each in self.known[:_SHOWN]) or "none"
         more = f" and {len(self.known) - _SHOWN} more" if self.known[_SHOWN:] else ""
         super().__init__(f"unknown task {name!r}; registered here: {there}{more}")
@@ -138,6 +140,7 @@ class PayloadError(TaskflowError):
     """Arguments or a result cannot be stored, or not be restored as they were.
 
     Attributes:
+        message: What is wrong, without the place.
         path: Where in the value, ``$`` being the whole.
         task: Name of the task, or None.
     """
@@ -145,16 +148,21 @@ class PayloadError(TaskflowError):
     def __init__(
         self, message: str, *, path: str = "$", task: str | None = None
     ) -> None:
+        self.message = message
         self.path = path
         self.task = task
-        self._message = message
         whose = "" if task is None else f"task {task!r}: "
         super().__init__(f"{whose}{message} - at {path}")
 
     def of_task(self, name: str, part: str = "") -> "PayloadError":
         """Return the same error, with the task's name in front."""
-        message = f"{part}: {self._message}" if part else self._message
+        message = f"{part}: {self.message}" if part else self.message
         return PayloadError(message, path=self.path, task=name)
+
+    def below(self, path: str) -> "PayloadError":
+        """Return the same error of a value that stands at *path* in a whole."""
+        inside = self.path.replace("$", path, 1)
+        return PayloadError(self.message, path=inside, task=self.task)
 
 
 class KeyConflictError(TaskflowError):
@@ -346,7 +354,7 @@ class Retry(TaskSignal):
     def __init__(
         self, delay: float | timedelta | None = None, reason: str = ""
     ) -> None:
-        self.delay = None if delay is None else _seconds("delay", delay)
+        self.delay: float | None = None if delay is None else _seconds("delay", delay)
         self.reason = reason
         super().__init__(reason or "the task asked to be retried")
 
@@ -367,7 +375,7 @@ class Snooze(TaskSignal):
     """
 
     def __init__(self, seconds: float | timedelta, reason: str = "") -> None:
-        self.seconds = _seconds("seconds", seconds)
+        self.seconds: float = _seconds("seconds", seconds)
         self.reason = reason
         super().__init__(reason or "the task asked to be run later")
 

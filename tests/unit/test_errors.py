@@ -67,12 +67,12 @@ MADE: list[tuple[Exception, str, dict[str, object]]] = [
     (
         PayloadError("Expected int, got str", path="$.x"),
         "Expected int, got str - at $.x",
-        {"path": "$.x", "task": None},
+        {"message": "Expected int, got str", "path": "$.x", "task": None},
     ),
     (
         PayloadError("Expected int, got str", path="$.x", task="add"),
         "task 'add': Expected int, got str - at $.x",
-        {"path": "$.x", "task": "add"},
+        {"message": "Expected int, got str", "path": "$.x", "task": "add"},
     ),
     (
         KeyConflictError("order-7", "0190"),
@@ -187,6 +187,13 @@ def test_a_payload_error_takes_on_the_name_of_its_task() -> None:
 
     assert "task 'add': result: Expected int, got str - at $.x" == str(error)
     assert ("$.x", "add") == (error.path, error.task)
+
+
+def test_a_payload_error_is_moved_below_the_place_of_its_value() -> None:
+    """A part that was checked alone is reported where it stands in the whole."""
+    error = PayloadError("Expected int, got str", path="$[0].x").below("$.rows")
+
+    assert "$.rows[0].x" == error.path
 
 
 def test_a_result_that_is_late_is_a_timeout_error_too() -> None:

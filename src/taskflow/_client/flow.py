@@ -82,12 +82,12 @@ class TaskFlow:
         settings: Settings | None = None,
         clock: Clock = server_clock,
     ) -> None:
-        self.registry = default_registry if registry is None else registry
+        self.registry: Registry = default_registry if registry is None else registry
         self._connection = Connection(url, prefix, settings, clock)
-        self.queues = Queues(self._connection)
-        self.tasks = Tasks(self._connection)
-        self.dlq = DeadLetters(self._connection, self.registry)
-        self.workers = Workers(self._connection)
+        self.queues: Queues = Queues(self._connection)
+        self.tasks: Tasks = Tasks(self._connection)
+        self.dlq: DeadLetters = DeadLetters(self._connection, self.registry)
+        self.workers: Workers = Workers(self._connection)
         self._batchers: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, _Batcher
         ] = weakref.WeakKeyDictionary()

@@ -260,9 +260,9 @@ class TaskHandle(Generic[ResT_co]):
         *,
         created: bool,
     ) -> None:
-        self.id = task_id
-        self.name = task.name
-        self.created = created
+        self.id: str = task_id
+        self.name: str = task.name
+        self.created: bool = created
         self._client = client
         self._task = task
 

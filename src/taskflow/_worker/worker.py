@@ -96,15 +96,15 @@ class Worker:
         if concurrency is not None:
             known = evolve(known, concurrency=concurrency)
         self._settings = known
-        self.id = worker_id or new_worker_id()
+        self.id: str = worker_id or new_worker_id()
         if not WORKER_PATTERN.fullmatch(self.id):
             problem = f"worker id {self.id!r} may hold letters, digits, '_', '.', '-'"
             raise ConfigurationError(problem)
-        self.registry = flow.registry if registry is None else registry
-        self.slots = known.concurrency
-        self.events = events or Events()
+        self.registry: Registry = flow.registry if registry is None else registry
+        self.slots: int = known.concurrency
+        self.events: Events = events or Events()
         queue = self._connection.settings.queue
-        self.limits = Limits(
+        self.limits: Limits = Limits(
             max_retries=queue.max_retries,
             max_age=queue.max_task_age,
             time_limit=known.time_limit,
@@ -205,7 +205,7 @@ class Worker:
         try:
             yield
         finally:
-            self.all_stopped = await self._executor.aclose()
+            self.all_stopped: bool = await self._executor.aclose()
             await self._runner.aclose()
 
     def _heartbeat(self) -> Heartbeat:
