@@ -242,20 +242,18 @@ class EmbeddedServer(ClientServer):
         from taskflow._servers import keeper
 
         with (data / "keeper.lock").open("a") as watching:
-            if keeper.try_lock(watching):
-                return None
-
-        def listens() -> bool:
-            return keeper.answers(keeper.facts(data).get("socket", ""))
-
-        if not _within(deadline, listens):
-            message = (
-                f"{self.display!r}: its server does not answer; it may still load its "
-                "data, or belong to another container"
-            )
-            raise ServerUnavailableError(message)
-        socket: str = keeper.facts(data)["socket"]
-        return socket
+            while not keeper.try_lock(watching):
+                socket: str = keeper.facts(data).get("socket", "")
+                if keeper.answers(socket):
+                    return socket
+                if time.monotonic() > deadline:
+                    message = (
+                        f"{self.display!r}: its server does not answer; it may still "
+                        "load its data, or belong to another container"
+                    )
+                    raise ServerUnavailableError(message)
+                time.sleep(_PAUSE)
+        return None
 
     def _started(self, data: Path, deadline: float) -> str:
         from taskflow._servers import keeper
