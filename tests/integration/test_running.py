@@ -1,0 +1,761 @@
+"""What becomes of bodies: results, retries, limits, signals, reports, refusals."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from taskflow import (
+    Cancel,
+    Context,
+    DeadLetter,
+    Registry,
+    Retry,
+    RetryPolicy,
+    RetryRule,
+    Snooze,
+    TaskFlow,
+    TaskRecord,
+    TaskState,
+    Worker,
+)
+from taskflow.errors import TaskFailedError
+from taskflow.testing import ManualClock, arun_until_idle
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Give the time that every script uses."""
+    return ManualClock()
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Give an empty registry."""
+    return Registry()
+
+
+@pytest.fixture
+def flow(server_url: str, clock: ManualClock, registry: Registry) -> Iterator[TaskFlow]:
+    """Give a flow on each kind of server."""
+    with TaskFlow(server_url, registry=registry, clock=clock) as made:
+        yield made
+
+
+async def run(flow: TaskFlow, task: Any, **arguments: Any) -> TaskRecord:
+    """Enqueue one call, run until nothing is due, and give the record."""
+    handle = await flow.aenqueue(task.call(**arguments))
+    await arun_until_idle(flow)
+    record = await flow.tasks.aget(handle.id)
+    await flow.aclose()
+    return record
+
+
+class TestResults:
+    """What a body returns is what the caller gets."""
+
+    async def test_coroutines_and_functions_give_their_results(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """Both kinds of body, side by side."""
+
+        @registry.task(name="plain")
+        def plain(x: int) -> int:
+            return x + 1
+
+        @registry.task(name="coroutine")
+        async def coroutine(x: int) -> list[int]:
+            return [x]
+
+        first = await flow.aenqueue(plain.call(1))
+        second = await flow.aenqueue(coroutine.call(2))
+        await arun_until_idle(flow)
+
+        assert (2, [2]) == (await first.aresult(5), await second.aresult(5))
+        await flow.aclose()
+
+    async def test_functions_run_in_threads(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """Ten functions that wait for each other can only end together."""
+        together = threading.Barrier(10)
+
+        @registry.task(name="meet")
+        def meet() -> int:
+            return together.wait(timeout=10)
+
+        handles = await flow.aenqueue_many([meet.call() for _ in range(10)])
+        await arun_until_idle(flow, concurrency=10)
+
+        assert list(range(10)) == sorted([await each.aresult(5) for each in handles])
+        await flow.aclose()
+
+    @pytest.mark.parametrize(
+        ("value", "told"),
+        [
+            (object(), "object"),
+            (float("nan"), "nan"),
+            ("\ud800", "surrogate"),
+            ((1, 2), "tuple"),
+            ("x" * 2_000_000, "bytes of JSON"),
+        ],
+        ids=["object", "nan", "surrogate", "tuple", "too-large"],
+    )
+    async def test_a_result_that_cannot_be_stored_is_a_dead_letter(
+        self, flow: TaskFlow, registry: Registry, value: object, told: str
+    ) -> None:
+        """Running it again would not help, so nobody does."""
+
+        @registry.task(name="odd")
+        async def odd() -> Any:
+            return value
+
+        record = await run(flow, odd)
+
+        assert (TaskState.DLQ, 1) == (record.state, record.attempts)
+        assert record.dead_letter is not None
+        assert "payload" == record.dead_letter.cause
+        assert told in record.error_message
+
+    async def test_a_result_of_another_type_than_annotated_is_a_dead_letter(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """The caller was promised an int."""
+
+        @registry.task(name="liar")
+        async def liar() -> int:
+            return "one"  # type: ignore[return-value]
+
+        record = await run(flow, liar)
+
+        assert TaskState.DLQ is record.state
+        assert "result: Expected int, got str" in record.error_message
+
+
+class QuietError(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        message = "no text"
+        raise RuntimeError(message)
+
+
+def deep() -> None:
+    """Call itself for ever."""
+    deep()
+
+
+def error_of(error: BaseException) -> Callable[[], None]:
+    """Make a body that raises *error*."""
+
+    def body() -> None:
+        raise error
+
+    return body
+
+
+class TestFailures:
+    """However a body ends, its end is recorded and the worker lives."""
+
+    @pytest.mark.parametrize(
+        ("body", "kind"),
+        [
+            (error_of(ValueError("no")), "ValueError"),
+            (error_of(QuietError()), "QuietError"),
+            (error_of(ValueError("x" * 10_000_000)), "ValueError"),
+            (error_of(ValueError("\ud800")), "ValueError"),
+            (error_of(SystemExit(3)), "SystemExit"),
+            (error_of(KeyboardInterrupt()), "KeyboardInterrupt"),
+            (error_of(asyncio.CancelledError()), "CancelledError"),
+            (error_of(GeneratorExit()), "GeneratorExit"),
+            (error_of(StopIteration()), "StopIteration"),
+            (error_of(ExceptionGroup("many", [ValueError("a")])), "ExceptionGroup"),
+            (deep, "RecursionError"),
+        ],
+        ids=[
+            *("plain", "no-text", "huge", "surrogate", "exit", "interrupt"),
+            *("cancelled", "generator-exit", "stop-iteration", "group", "recursion"),
+        ],
+    )
+    @pytest.mark.parametrize("is_async", [True, False], ids=["coroutine", "function"])
+    async def test_every_exception_is_an_outcome(
+        self,
+        flow: TaskFlow,
+        registry: Registry,
+        body: Callable[[], None],
+        kind: str,
+        is_async: bool,
+    ) -> None:
+        """Bounded, in text, and with a fingerprint."""
+
+        @registry.task(name="plain", retry=RetryPolicy(max_retries=0))
+        def plain() -> None:
+            body()
+
+        @registry.task(name="coroutine", retry=RetryPolicy(max_retries=0))
+        async def coroutine() -> None:
+            body()
+
+        record = await run(flow, coroutine if is_async else plain)
+
+        if kind == "StopIteration" and is_async:
+            kind = "RuntimeError"  # PEP 479
+        assert (TaskState.DLQ, kind, 1) == (
+            record.state,
+            record.error_type,
+            record.attempts,
+        )
+        assert len(record.error_message.encode()) <= 8192
+        assert record.dead_letter is not None
+        assert ("exhausted", 12) == (
+            record.dead_letter.cause,
+            len(record.dead_letter.fingerprint),
+        )
+        assert len(record.dead_letter.traceback.encode()) <= 8192
+
+    async def test_max_retries_and_delays_are_kept(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """Two retries, after one and after five seconds, and not before."""
+        runs: list[int] = []
+
+        @registry.task(name="fails", retry=RetryPolicy(max_retries=2, wait=[1, 5]))
+        async def fails(ctx: Context) -> None:
+            runs.append(ctx.attempt)
+            message = "no"
+            raise ValueError(message)
+
+        handle = await flow.aenqueue(fails.call())
+        for seconds in (0.0, 0.9, 0.2, 4.8, 0.3, 1000.0):
+            clock.advance(seconds)
+            await arun_until_idle(flow)
+            runs.append(0)
+        record = await flow.tasks.aget(handle.id)
+        await flow.aclose()
+
+        assert [1, 0, 0, 2, 0, 0, 3, 0, 0] == runs
+        assert (TaskState.DLQ, 3) == (record.state, record.attempts)
+        assert ["retry", "retry", "dead"] == [each.outcome for each in record.history]
+
+    async def test_max_age_ends_what_would_be_retried(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """Too old for another attempt; waiting alone does not kill it."""
+
+        @registry.task(name="old", retry=RetryPolicy(max_retries=9, max_age=60))
+        async def old() -> None:
+            message = "no"
+            raise ValueError(message)
+
+        handle = await flow.aenqueue(old.call())
+        clock.advance(61)
+        await arun_until_idle(flow)
+        record = await flow.tasks.aget(handle.id)
+        await flow.aclose()
+
+        assert record.dead_letter is not None
+        assert "max_age" == record.dead_letter.cause
+
+    async def test_a_task_may_want_no_dead_letter(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """It is FAILED instead."""
+
+        @registry.task(
+            name="minor", retry=RetryPolicy(max_retries=0), dead_letter=False
+        )
+        async def minor() -> None:
+            message = "no"
+            raise ValueError(message)
+
+        assert TaskState.FAILED is (await run(flow, minor)).state
+
+    async def test_rules_decide_by_class_and_by_status(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """One is hopeless, one does not count."""
+
+        class HttpError(Exception):
+            def __init__(self, status_code: int) -> None:
+                super().__init__(str(status_code))
+                self.status_code = status_code
+
+        policy = RetryPolicy(
+            max_retries=0,
+            rules=(
+                RetryRule(on=range(400, 429), dead_letter=True),
+                RetryRule(on=429, wait=30, counts=False),
+            ),
+        )
+
+        @registry.task(name="calls", retry=policy)
+        async def calls(status: int) -> None:
+            raise HttpError(status)
+
+        hopeless = await flow.aenqueue(calls.call(404))
+        busy = await flow.aenqueue(calls.call(429))
+        await arun_until_idle(flow)
+        first, second = (
+            await flow.tasks.aget(hopeless.id),
+            await flow.tasks.aget(busy.id),
+        )
+        await flow.aclose()
+
+        assert first.dead_letter is not None
+        assert "permanent" == first.dead_letter.cause
+        assert (TaskState.SCHEDULED, 0) == (second.state, second.attempts)
+
+    @pytest.mark.parametrize("form", ["seconds", "date"])
+    async def test_a_retry_after_wins_over_the_schedule(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock, form: str
+    ) -> None:
+        """In both forms that RFC 9110 has."""
+        sent = datetime(2026, 1, 1, tzinfo=UTC)
+        until = format_datetime(sent + timedelta(seconds=120), usegmt=True)
+
+        class Response:
+            status_code = 503
+            headers = {  # noqa: RUF012
+                "Retry-After": "120" if form == "seconds" else until,
+                "Date": format_datetime(sent, usegmt=True),
+            }
+
+        class HttpError(Exception):
+            response = Response()
+
+        @registry.task(name="calls", retry=RetryPolicy(max_retries=1, wait=[1]))
+        async def calls() -> None:
+            raise HttpError
+
+        record = await run(flow, calls)
+
+        assert record.due_at is not None
+        assert 120.0 == record.due_at.timestamp() - clock() / 1000
+
+
+class TestSignals:
+    """A body steers by raising."""
+
+    async def test_retry_says_when(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """After its own delay, and the attempt counts."""
+
+        @registry.task(name="again")
+        async def again() -> None:
+            raise Retry(delay=7)
+
+        record = await run(flow, again)
+
+        assert record.due_at is not None
+        assert (1, 7.0) == (record.attempts, record.due_at.timestamp() - clock() / 1000)
+
+    async def test_snooze_uses_no_attempt(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """And keeps the lane."""
+
+        @registry.task(name="later", retry=RetryPolicy(max_retries=0))
+        async def later() -> None:
+            raise Snooze(3, reason="not yet")
+
+        record = await run(flow, later)
+
+        assert (TaskState.SCHEDULED, 0, "primary") == (
+            record.state,
+            record.attempts,
+            record.lane,
+        )
+        assert "not yet" == record.history[0].facts["reason"]
+
+    async def test_dead_letter_ends_it_for_a_person_to_see(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """At once, whatever the policy says."""
+
+        @registry.task(name="hopeless", retry=RetryPolicy(max_retries=9))
+        def hopeless() -> None:
+            reason = "the account is closed"
+            raise DeadLetter(reason)
+
+        record = await run(flow, hopeless)
+
+        assert record.dead_letter is not None
+        assert ("requested", "the account is closed") == (
+            record.dead_letter.cause,
+            record.error_message,
+        )
+
+    async def test_cancel_ends_it_as_cancelled(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """Nothing failed, and nothing is owed."""
+
+        @registry.task(name="moot")
+        async def moot() -> None:
+            reason = "the order was withdrawn"
+            raise Cancel(reason)
+
+        record = await run(flow, moot)
+
+        assert (TaskState.CANCELLED, "the order was withdrawn") == (
+            record.state,
+            record.error_message,
+        )
+
+
+class TestContext:
+    """What a body says of itself is kept."""
+
+    async def test_reports_are_stored_and_usage_is_summed_over_attempts(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """Progress, usage, notes, and a checkpoint that the next attempt finds."""
+        found: list[Any] = []
+
+        @registry.task(name="works", retry=RetryPolicy(max_retries=1, wait=[1]))
+        async def works(ctx: Context, n: int) -> str:
+            found.append(ctx.checkpoint)
+            ctx.progress(n, 10, "half")
+            ctx.usage(tokens=5, cost=0.5)
+            ctx.annotate(model="m", parts=[1, 2])
+            await ctx.asave({"at": ctx.attempt})
+            if ctx.attempt == 1:
+                message = "no"
+                raise ValueError(message)
+            return f"{ctx.deliveries} {ctx.max_retries}"
+
+        handle = await flow.aenqueue(works.call(n=5))
+        await arun_until_idle(flow)
+        clock.advance(2)
+        await arun_until_idle(flow)
+        record = await flow.tasks.aget(handle.id)
+        await flow.aclose()
+
+        assert [None, {"at": 1}] == found
+        assert b'"2 1"' == record.result
+        assert {"done": 5, "total": 10, "message": "half"} == record.progress
+        assert {"tokens": 10, "cost": 1.0} == record.usage
+        assert {"model": "m", "parts": [1, 2]} == record.annotations
+
+    async def test_a_function_saves_from_its_thread(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """And a coroutine that tries it that way is told how."""
+
+        @registry.task(name="thread")
+        def thread(ctx: Context) -> int:
+            ctx.save([1])
+            ctx.emit("a chunk")
+            return len(ctx.checkpoint)
+
+        @registry.task(name="loop", retry=RetryPolicy(max_retries=0))
+        async def loop(ctx: Context) -> None:
+            ctx.save([1])
+
+        good = await flow.aenqueue(thread.call())
+        bad = await flow.aenqueue(loop.call())
+        await arun_until_idle(flow)
+
+        assert 1 == await good.aresult(5)
+        with pytest.raises(TaskFailedError, match=r"await ctx\.asave"):
+            await bad.aresult(5)
+        await flow.aclose()
+
+
+class TestRefusals:
+    """What this worker cannot run is not lost."""
+
+    async def test_an_unknown_task_waits_for_a_deploy_and_is_then_a_dead_letter(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """Ten snoozes at doubling waits, no attempt used."""
+        elsewhere = Registry()
+
+        @elsewhere.task(name="new")
+        async def new() -> None: ...
+
+        handle = await flow.aenqueue(new.call())
+        states: list[TaskState] = []
+        for misses in range(11):
+            await arun_until_idle(flow)
+            record = await flow.tasks.aget(handle.id)
+            states.append(record.state)
+            clock.advance(2.0**misses)
+        await flow.aclose()
+
+        assert [TaskState.SCHEDULED] * 10 + [TaskState.DLQ] == states
+        assert record.dead_letter is not None
+        assert ("unknown_task", 0) == (record.dead_letter.cause, record.attempts)
+
+    async def test_a_task_that_becomes_known_runs(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """The deploy has arrived."""
+        elsewhere = Registry()
+
+        @elsewhere.task(name="new")
+        async def new() -> int:
+            return 1
+
+        handle = await flow.aenqueue(new.call())
+        await arun_until_idle(flow)
+        clock.advance(2)
+        await arun_until_idle(flow, registry=elsewhere)
+
+        assert 1 == await handle.aresult(5)
+        await flow.aclose()
+
+    async def test_arguments_that_no_longer_fit_are_a_dead_letter(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """The signature changed while the call waited."""
+        before = Registry()
+
+        @before.task(name="changed")
+        async def old(x: int) -> None: ...
+
+        @registry.task(name="changed")
+        async def changed(x: str) -> None: ...
+
+        record = await run(flow, old, x=1)
+
+        assert record.dead_letter is not None
+        assert "payload" == record.dead_letter.cause
+        assert "Expected str, got int - at $.x" in record.error_message
+
+    async def test_a_spec_beyond_reading_is_a_dead_letter(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """One bad record; its neighbours are served."""
+
+        @registry.task(name="fine")
+        async def fine() -> int:
+            return 1
+
+        bad = await flow.aenqueue(fine.call())
+        good = await flow.aenqueue(fine.call())
+        client = flow.connection.server.sync_client()  # type: ignore[attr-defined]
+        client.hset(f"task:{bad.id}", "spec", b"\xff[")
+        client.close()
+        await arun_until_idle(flow)
+        record = await flow.tasks.aget(bad.id)
+
+        assert 1 == await good.aresult(5)
+        assert record.dead_letter is not None
+        assert "corrupt" == record.dead_letter.cause
+        await flow.aclose()
+
+
+class TestLimits:
+    """A body has its time, and not more."""
+
+    @pytest.mark.parametrize("which", ["soft", "hard"])
+    async def test_a_coroutine_is_cancelled_at_its_limit(
+        self, flow: TaskFlow, registry: Registry, which: str
+    ) -> None:
+        """It can clean up, and its attempt has failed."""
+        cleaned: list[str] = []
+        limits = (
+            {"soft_timeout": 0.1, "timeout": 30.0}
+            if which == "soft"
+            else {"timeout": 0.1}
+        )
+
+        @registry.task(name="long", retry=RetryPolicy(max_retries=0), **limits)
+        async def long() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cleaned.append("up")
+
+        started = time.monotonic()
+        record = await run(flow, long)
+
+        assert time.monotonic() - started < 10
+        assert (["up"], "TimeoutError") == (cleaned, record.error_type)
+        assert f"ran longer than its {which} limit of 0.1 s" == record.error_message
+
+    async def test_a_function_out_of_time_is_settled_and_its_result_dropped(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """A thread cannot be killed; its attempt can be ended."""
+        free = threading.Event()
+
+        @registry.task(name="stuck", retry=RetryPolicy(max_retries=0), timeout=0.1)
+        def stuck(ctx: Context) -> int:
+            free.wait(20)
+            return 1
+
+        handle = await flow.aenqueue(stuck.call())
+        await arun_until_idle(flow)
+        record = await flow.tasks.aget(handle.id)
+        free.set()
+        await flow.aclose()
+
+        assert (TaskState.DLQ, "TimeoutError", None) == (
+            record.state,
+            record.error_type,
+            record.result,
+        )
+
+    async def test_a_function_sees_that_its_soft_limit_is_over(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """And may end well."""
+
+        @registry.task(name="polite", soft_timeout=0.1, timeout=20.0)
+        def polite(ctx: Context) -> str:
+            while not ctx.cancelled:
+                time.sleep(0.01)
+            return "stopped"
+
+        assert b'"stopped"' == (await run(flow, polite)).result
+
+
+class TestWorkers:
+    """A worker as it really runs: loops, leases, shutdown."""
+
+    @staticmethod
+    async def until(condition: Callable[[], Any], patience: float = 15.0) -> None:
+        """Wait until *condition* holds."""
+        deadline = time.monotonic() + patience
+        while not await condition():
+            assert time.monotonic() < deadline, "it does not come to be"
+            await asyncio.sleep(0.01)
+
+    async def test_never_more_bodies_than_slots_nor_more_than_a_fifth_ahead(
+        self, redis_url: str, registry: Registry
+    ) -> None:
+        """With 1,000 queued, on a real server."""
+        running = peak = most_active = 0
+
+        @registry.task(name="short")
+        async def short() -> None:
+            nonlocal running, peak
+            running += 1
+            peak = max(peak, running)
+            await asyncio.sleep(0.005)
+            running -= 1
+
+        async with TaskFlow(redis_url, prefix="slots:", registry=registry) as flow:
+            await flow.aenqueue_many([short.call() for _ in range(1000)])
+            worker = Worker(flow, concurrency=10)
+            working = asyncio.create_task(worker.arun())
+
+            async def all_done() -> bool:
+                nonlocal most_active
+                states = (await flow.queues.astatus()).states
+                most_active = max(most_active, states[TaskState.ACTIVE])
+                return states[TaskState.COMPLETED] == 1000
+
+            await self.until(all_done)
+            worker.stop()
+            await working
+
+        assert (10, True) == (peak, most_active <= 12)
+
+    async def test_a_running_coroutine_is_cancelled_on_request(
+        self, redis_url: str, registry: Registry
+    ) -> None:
+        """Within one renewal."""
+        began = asyncio.Event()
+
+        @registry.task(name="long")
+        async def long() -> None:
+            began.set()
+            await asyncio.sleep(60)
+
+        prefix = f"cancel-{time.monotonic_ns()}:"
+        async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
+            settings = flow.connection.settings.worker
+            from attrs import evolve
+
+            worker = Worker(flow, settings=evolve(settings, lease=0.6))
+            working = asyncio.create_task(worker.arun())
+            handle = await flow.aenqueue(long.call())
+            await asyncio.wait_for(began.wait(), 10)
+
+            assert not await handle.acancel()
+            with pytest.raises(TaskFailedError, match="CANCELLED"):
+                await handle.aresult(timeout=10)
+            worker.stop()
+            await working
+
+    async def test_a_worker_that_stops_hands_back_what_it_cannot_finish(
+        self, redis_url: str, registry: Registry
+    ) -> None:
+        """No attempt and no crash counted; and what is paused stays put."""
+        began = asyncio.Event()
+
+        @registry.task(name="long")
+        async def long() -> None:
+            began.set()
+            await asyncio.sleep(60)
+
+        prefix = f"stop-{time.monotonic_ns()}:"
+        async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
+            worker = Worker(flow, concurrency=1)
+            working = asyncio.create_task(worker.arun())
+            handle = await flow.aenqueue(long.call())
+            await asyncio.wait_for(began.wait(), 10)
+            worker.stop(now=True)
+            await asyncio.wait_for(working, 10)
+            record = await flow.tasks.aget(handle.id)
+
+        assert (TaskState.PENDING, 0, 0, 1) == (
+            record.state,
+            record.attempts,
+            record.crashes,
+            record.deliveries,
+        )
+
+    async def test_a_worker_asked_to_drain_ends_by_itself(
+        self, redis_url: str, registry: Registry
+    ) -> None:
+        """Another process asks; the worker hears it with its next beat."""
+        prefix = f"drain-{time.monotonic_ns()}:"
+        async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
+            from attrs import evolve
+
+            settings = evolve(flow.connection.settings.worker, lease=0.6)
+            worker = Worker(flow, settings=settings)
+            working = asyncio.create_task(worker.arun())
+
+            async def is_seen() -> bool:
+                return [worker.id] == [each.id for each in await flow.workers.alist()]
+
+            await self.until(is_seen)
+
+            assert await flow.workers.adrain(worker.id)
+            await asyncio.wait_for(working, 10)
+            assert [] == await flow.workers.alist()
+            assert not await flow.workers.adrain(worker.id)
+
+    async def test_a_paused_lane_is_not_served_until_it_goes_on(
+        self, redis_url: str, registry: Registry
+    ) -> None:
+        """New tasks are stored all the same."""
+
+        @registry.task(name="one")
+        async def one() -> int:
+            return 1
+
+        prefix = f"pause-{time.monotonic_ns()}:"
+        async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
+            await flow.queues.apause("primary")
+            handle = await flow.aenqueue(one.call())
+            await arun_until_idle(flow)
+            status = await flow.queues.astatus()
+
+            assert (1, ("primary",)) == (status.primary, status.paused)
+
+            await flow.queues.aresume("primary")
+            await arun_until_idle(flow)
+            assert 1 == await handle.aresult(5)
