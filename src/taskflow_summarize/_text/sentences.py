@@ -21,7 +21,7 @@ _BOUNDARY: Final = re.compile(
     # Ends a sentence wherever it stands, unless the quotation goes on.
     r"(?P<dense>[。！？｡][。！？｡…]*(?P<quoted>[」』）】〉》”’]*))(?P<gap>\s*)"
     # Ends one when a space follows.
-    r"|(?P<mark>[.!?…؟۔।॥។៕።։]+)(?P<closed>[\"'”’»›)\]]*)(?:\[\d{1,3}\])*\s+"
+    r"|(?P<mark>[.!?…؟۔।॥។៕።։]+)(?P<closed>(?:[\"'”’›)\]]|\s?»)*)(?:\[\d{1,3}\])*\s+"
 )
 _GOES_ON: Final = re.compile("[とっ、をがはにのもで]")
 

@@ -1,0 +1,54 @@
+"""What the tests of the plugin share."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from taskflow_summarize import _tasks
+from taskflow_summarize._settings import current_settings
+
+sys.path.append(str(Path(__file__).parent))
+
+from fake_openrouter import KEY, FakeOpenRouter
+
+VARIABLES = (
+    "OPENROUTER_API_KEY",
+    "OPENROUTER_BASE_URL",
+    "OPENROUTER_DATA_COLLECTION",
+    "OPENROUTER_MAX_INPUT_TOKENS",
+    "OPENROUTER_MODEL",
+    "OPENROUTER_TIMEOUT",
+    "SUMMARIZE_MAX_CONTENT_BYTES",
+    "SUMMARIZE_PROVIDER",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no key, no proxy and no remembered setting of the machine join in."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"TASKFLOW_{name}", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    current_settings.cache_clear()
+    _tasks._provider.cache_clear()
+
+
+@pytest_asyncio.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeOpenRouter]:
+    """Run a misbehaving OpenRouter and have the settings name it."""
+    async with FakeOpenRouter() as fake:
+        monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+        monkeypatch.setenv("OPENROUTER_BASE_URL", fake.url)
+        monkeypatch.setenv("OPENROUTER_MODEL", "maker/model-7b")
+        yield fake
