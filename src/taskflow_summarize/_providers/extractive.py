@@ -4,7 +4,7 @@ The text is stripped of markup (`to_plain`), unwrapped (`find_paragraphs`), spli
 (`find_sentences`) and ranked (`rank`, after LexRank, on TF-IDF vectors); the best
 sentences that fit the budget (`choose`, after MMR) are given in the order of the
 text. Each of these says where it comes from. The time is linear in the length of
-the text: about 5 ms for a thousand words, 5 s for 10 MB.
+the text: about 5 ms for a thousand words, 6 s for 10 MB.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ _HAN_PER_WORD: Final = 2
 _BRAHMIC_PER_WORD: Final = 5
 
 # A crude stem that needs no dictionary and no language: "govern" + "ment",
-# "regier" + "ung". Lengths 5 to 9 were compared; 7 was the best by ROUGE-1.
+# "regieru" + "ng". On the samples' abstracts, lengths 5 to 9 differ by 0.5 points.
 _STEM_CHARACTERS: Final = 7
 
 
