@@ -157,7 +157,7 @@ class TestUrls:
         server = RedisServer("redis://h?retry_on_timeout=true")
         links = [server.link(), server.async_link()]
 
-        assert [0, 0] == [link.retry.get_retries() for link in links]
+        assert [0, 0] == [link.retry._retries for link in links]
 
 
 class TestRedis:

@@ -1,6 +1,5 @@
 """A Redis or Valkey server at an address: TCP, TLS or a unix socket."""
 
-import math
 import socket
 from typing import Any, cast
 
@@ -27,13 +26,17 @@ SCHEMES = ("redis", "rediss", "unix")
 _CONNECT_TIMEOUT = 2.0
 _CLIENT_NAME = "taskflow"
 
-_FIXED = {"protocol": 2, "decode_responses": False}
-"""What no URL may change: the scripts' replies need nothing newer than RESP2,
-and on RESP3 redis-py 8 takes a connection with unread data for a good one."""
-
-_OF_THE_RUNNERS = ("max_connections", "timeout", "retry_on_timeout")
-"""Options of a URL that redis-py's pools would read; the runners lend by
-themselves, and re-send by rules of their own."""
+_NOT_HEARD = {
+    # The scripts' replies need nothing newer than RESP2, and on RESP3 redis-py 8
+    # takes a connection with unread data for a good one.
+    "protocol",
+    "decode_responses",
+    # The runners lend connections and send again by rules of their own.
+    "timeout",
+    "retry_on_timeout",
+    "retry_on_error",
+}
+"""Options of redis-py that a URL cannot change."""
 
 
 class RedisServer(ClientServer):
@@ -53,7 +56,7 @@ class RedisServer(ClientServer):
 
     def __init__(self, url: str) -> None:
         self.display = mask_url(url)
-        self._url = url
+        self._url = _without(_NOT_HEARD, url)
         retry, async_retry = Retry(NoBackoff(), 0), AsyncRetry(NoBackoff(), 0)
         try:
             self._pool: Any = self._read(ConnectionPool, retry)
@@ -69,17 +72,15 @@ class RedisServer(ClientServer):
 
     def _read(self, kind: Any, retry: Any) -> Any:
         pool = kind.from_url(self._url, retry=retry, **self._options())
-        given = pool.connection_kwargs
-        given.update(_FIXED)
-        for name in _OF_THE_RUNNERS:
-            given.pop(name, None)
-        self.reply_timeout = _positive("socket_timeout", given["socket_timeout"])
-        self.most_links = math.ceil(_positive("max_connections", pool.max_connections))
+        given = pool.connection_kwargs["socket_timeout"]
+        self.reply_timeout = _positive("socket_timeout", given)
+        self.most_links = pool.max_connections
         return pool
 
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {
-            **_FIXED,
+            "protocol": 2,
+            "decode_responses": False,
             "max_connections": MOST_LINKS,
             "socket_timeout": REPLY_TIMEOUT,
             "socket_connect_timeout": _CONNECT_TIMEOUT,
@@ -131,6 +132,13 @@ class RedisServer(ClientServer):
 
     def close(self) -> None:
         """Nothing to leave: the connections belong to the runners."""
+
+
+def _without(names: set[str], url: str) -> str:
+    """Take the options called *names* out of the query of *url*."""
+    address, mark, query = url.partition("?")
+    kept = [each for each in query.split("&") if each.partition("=")[0] not in names]
+    return address + mark + "&".join(kept)
 
 
 def _positive(name: str, value: Any) -> float:

@@ -74,7 +74,7 @@ _AWAY = re.compile(
 )
 _FULL = re.compile(r"(?:^|[\s-])OOM\s")
 _REFUSED = re.compile(
-    r"(?:^|[\s-])(?:NOAUTH|WRONGPASS|NOPERM|DENIED)\s"
+    r"(?:^|[\s-])(?:NOAUTH|WRONGPASS|NOPERM|DENIED|MOVED|ASK|CROSSSLOT)\s"
     r"|[Uu]nknown (?:Redis |Valkey )?command"
     r"|user executing the script can't"
     r"|DB index is out of range"
