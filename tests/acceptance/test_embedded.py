@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -272,22 +271,17 @@ def test_a_temporary_folder_with_a_long_name_is_not_used(folder, tmp_path):
 
 def test_bare_embedded_leaves_nothing_behind():
     """Also when its only user is killed."""
-    before = leftovers()
     with users("embedded://", 1) as (only,):
         number, url = only.ready()
         data = Path(url.removeprefix("embedded://"))
+        runtime = Path(facts(data)["socket"]).parent
 
         assert 1 == number
         assert 1 == len(servers_of(data))
         only.kill()
         assert within(SHORT, lambda: not servers_of(data))
     assert within(SHORT, lambda: not data.exists())
-    assert within(SHORT, lambda: leftovers() <= before)
-
-
-def leftovers():
-    """Give the names of our folders among the temporary ones."""
-    return {each.name for each in Path(tempfile.gettempdir()).glob("taskflow-*")}
+    assert within(SHORT, lambda: not runtime.exists())
 
 
 def test_bare_embedded_is_nobody_elses():
