@@ -1,0 +1,27 @@
+"""Arguments and results to JSON and back, checked against annotations.
+
+Nothing passes silently: a value is encoded, decoded back under the strict
+types of the annotations, and compared with what was given. So what a body will
+see is what the caller had, or the caller gets a `PayloadError` that says where
+it differs, and nothing is stored.
+
+The only door to msgspec.
+"""
+
+from taskflow._codec.annotation import unwrap
+from taskflow._codec.signature import ArgumentsCodec, ResultCodec
+from taskflow._codec.spec import Spec, decode_spec, encode_spec
+from taskflow._codec.text import check_size, from_json, to_exact_json, to_json
+
+__all__ = [
+    "ArgumentsCodec",
+    "ResultCodec",
+    "Spec",
+    "check_size",
+    "decode_spec",
+    "encode_spec",
+    "from_json",
+    "to_exact_json",
+    "to_json",
+    "unwrap",
+]
