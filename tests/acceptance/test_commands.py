@@ -84,6 +84,29 @@ def test_summarize_says_what_is_wrong_with_a_file(
     assert "Traceback" not in ended.stderr
 
 
+def test_summarize_takes_a_file_as_large_as_the_summariser_does(
+    tmp_path: Path,
+) -> None:
+    """Larger than what a task's arguments may be elsewhere."""
+    text = "The bridge carries the road over the river. " * 30_000
+    (tmp_path / "large.txt").write_text(text, encoding="utf-8")
+
+    ended = run("summarize", "large.txt", "--max-words", "12", cwd=tmp_path)
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert "The bridge carries the road over the river." in ended.stdout
+
+
+def test_what_stands_in_a_dotenv_file_reaches_the_plugins(tmp_path: Path) -> None:
+    """The commands read it, and so its mistakes are found at the start."""
+    (tmp_path / ".env").write_text("SUMMARIZE_PROVIDER=nobody\n", encoding="utf-8")
+
+    ended = run("worker", "--url", "redis://127.0.0.1:1", cwd=tmp_path)
+
+    assert 1 == ended.returncode
+    assert "SUMMARIZE_PROVIDER='nobody'" in ended.stderr
+
+
 def test_a_mistyped_command_is_answered_with_the_right_one(tmp_path: Path) -> None:
     """A person who mistypes is helped, not lectured."""
     ended = run("workers", cwd=tmp_path)

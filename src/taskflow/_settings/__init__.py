@@ -1,6 +1,10 @@
 """Settings: defaults, bounds and units, and the only reader of the environment."""
 
-from taskflow._settings.environment import ignored_settings, load_settings
+from taskflow._settings.environment import (
+    export_dotenv,
+    ignored_settings,
+    load_settings,
+)
 from taskflow._settings.kinds import mask_url, read_duration
 from taskflow._settings.settings import (
     LogSettings,
@@ -16,6 +20,7 @@ __all__ = [
     "RedisSettings",
     "Settings",
     "WorkerSettings",
+    "export_dotenv",
     "ignored_settings",
     "load_settings",
     "mask_url",

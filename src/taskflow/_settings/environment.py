@@ -103,6 +103,19 @@ def ignored_settings(
     return tuple(name for name in _FOR_PROCESS_POOLS if _find((name,), sources))
 
 
+def export_dotenv(path: Path) -> None:
+    """Put what a ``.env`` file says into this process's environment.
+
+    For the commands alone, so that plugins read their settings where they
+    always do. A variable that is set already stays as it is.
+
+    Args:
+        path: The file; one that is not there is no mistake.
+    """
+    for name, text in _read_dotenv(path, []).items():
+        os.environ.setdefault(name, text)
+
+
 def _load(
     cls: type[_CheckedT], sources: Sequence[Mapping[str, str]], problems: list[str]
 ) -> _CheckedT:

@@ -15,6 +15,7 @@ from attrs import evolve
 from taskflow._settings import (
     LogSettings,
     Settings,
+    export_dotenv,
     ignored_settings,
     load_settings,
     mask_url,
@@ -88,6 +89,7 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
     logs.configure(settings.log)
     if settings.worker.processes > 1:
         return _supervise(settings)
+    export_dotenv(env_file)
     loaded = load_app(
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
