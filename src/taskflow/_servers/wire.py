@@ -2,7 +2,7 @@
 
 redis-py packs an asynchronous command argument by argument in Python, which
 costs 1.6 ms for the 2,000 arguments of a full batch; this costs 0.44 ms, and
-0.25 ms where hiredis is installed (``tests/benchmarks``).
+0.25 ms where hiredis is installed (``tests/benchmarks/runners.py``).
 """
 
 from collections.abc import Callable, Iterable
