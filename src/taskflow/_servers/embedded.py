@@ -267,19 +267,17 @@ class EmbeddedServer(ClientServer):
                 "linger": keeper.LINGER,
                 "report": writing,
             }
-            try:
+            with os.fdopen(writing, "wb"), (data / keeper.LOG).open("ab") as log:
                 subprocess.run(  # noqa: S603 - our own script
                     [_python(), "-I", "-S", keeper.__file__, json.dumps(order)],
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                     pass_fds=[writing],
                     start_new_session=True,
                     cwd="/",
                     check=True,
                 )
-            finally:
-                os.close(writing)
             told = _read(reading, deadline)
         except (OSError, subprocess.SubprocessError) as error:
             message = f"{self.display!r}: the keeper did not start: {error}"
@@ -289,7 +287,7 @@ class EmbeddedServer(ClientServer):
         if told != "ok":
             message = f"{self.display!r}: {told}"
             raise ServerUnavailableError(message)
-        socket: str = keeper.facts(data)["socket"]
+        socket: str = keeper.facts(data).get("socket", "")
         return socket
 
     def _command(self, data: Path) -> list[str]:
@@ -328,7 +326,7 @@ def _read(descriptor: int, deadline: float) -> str:
     if not select.select([descriptor], [], [], left)[0]:
         return "the server does not listen yet; it may still load its data"
     told = os.read(descriptor, 4096).decode(errors="replace")
-    return told or "the keeper died before the server listened"
+    return told or "the keeper died before the server listened; see server.log"
 
 
 def _python() -> str:
