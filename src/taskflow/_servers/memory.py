@@ -6,7 +6,6 @@ from threading import Lock
 from typing import Any
 
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
 from taskflow._servers.client_server import REPLY_TIMEOUT, ClientServer, new_link
 from taskflow._servers.link import AsyncLink, Link
@@ -55,15 +54,6 @@ class MemoryServer(ClientServer):
 
         del socket_timeout
         return fakeredis.FakeRedis(server=self._keyspace, protocol=2)
-
-    def async_client(
-        self, *, socket_timeout: float | None = REPLY_TIMEOUT
-    ) -> AsyncRedis:
-        """Make a client for the running event loop."""
-        import fakeredis
-
-        del socket_timeout
-        return fakeredis.FakeAsyncRedis(server=self._keyspace, protocol=2)
 
     def link(self) -> Link:
         """Make a connection that is not connected yet."""

@@ -4,9 +4,7 @@ import socket
 from typing import Any, cast
 
 from redis import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio import BlockingConnectionPool as AsyncBlockingConnectionPool
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
-from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -109,16 +107,6 @@ class RedisServer(ClientServer):
             self._url, retry=Retry(NoBackoff(), 0), **options
         )
         return Redis.from_pool(pool)
-
-    def async_client(
-        self, *, socket_timeout: float | None = REPLY_TIMEOUT
-    ) -> AsyncRedis:
-        """Make a client for the running event loop."""
-        options = {**self._options(), "socket_timeout": socket_timeout}
-        pool = cast("Any", AsyncBlockingConnectionPool).from_url(
-            self._url, retry=AsyncRetry(NoBackoff(), 0), **options
-        )
-        return AsyncRedis.from_pool(pool)
 
     def link(self) -> Link:
         """Make a connection that is not connected yet."""
