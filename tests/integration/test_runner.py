@@ -230,7 +230,7 @@ class TestManyAtOnce:
 
     async def test_tasks_share_a_runner_and_hear_their_own_answers(self, runner):
         """Also when many of them are cancelled in mid-flight."""
-        rng = random.Random(7)  # noqa: S311
+        rng = random.Random(7)
 
         async def one(number):
             return await runner.send(echo(number))

@@ -126,7 +126,7 @@ def storm(stage, share: LaneShare) -> tuple[float, int]:
     """
     stage.client.flushall()
     queue(stage, "retry", 10_000)
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     waits, retried, arrivals, number = [], 0, 0, 0
     due = NOW + chance.expovariate(0.6 / SERVICE)
     while retried < 10_000 and number < 60_000:

@@ -223,7 +223,7 @@ def _seconds(text: str) -> float:
 @pytest.mark.timeout(120)
 def test_ten_megabytes_take_seconds() -> None:
     """The bound is generous; a calm machine needs about 5 s."""
-    rng = random.Random(7)  # noqa: S311
+    rng = random.Random(7)
     stock = [s for sample in SAMPLES for s in re.split(r"(?<=\.)\s", sample.text)]
     pieces: list[str] = []
     size = 0

@@ -135,7 +135,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the facts."""
+    """One JSON object a line: time, level, logger, event, and the facts beside."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as one line of JSON."""
@@ -144,7 +144,7 @@ class JsonFormatter(logging.Formatter):
             "time": _stamp(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "event": record.getMessage(),
             **facts,
         }
         if record.exc_info:

@@ -1,0 +1,197 @@
+"""The small parts of a worker: gate, outage, settler, supervisor, log lines."""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskflow._events import (
+    Events,
+    ServerBack,
+    ServerLost,
+    TaskCompleted,
+    TaskStarted,
+    WorkerStarted,
+)
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.record import Outcome
+from taskflow._worker.outage import Outage
+from taskflow._worker.reap_gate import LONGEST_TRIP_MS, ReapGate
+from taskflow._worker.settler import Settler
+from taskflow._worker.supervisor import Crew, Supervisor
+from taskflow.observers.logging import JsonFormatter, TextFormatter, log_events
+
+
+def test_the_gate_is_closed_for_two_beats_after_anything_odd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the start, after an outage, and after a pause of our own."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gate = ReapGate(beat=5.0)
+    seen: list[bool] = []
+    for step in (0.0, 4.0, 4.0, 2.5, 1.0, 30.0, 4.0, 4.0, 2.5):
+        now += step
+        seen.append(gate.is_open())
+    gate.hold()
+    seen.append(gate.is_open())
+
+    assert [False, False, False, True, True, False, False, False, True, False] == seen
+
+
+def test_a_reap_says_until_when_it_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the server's clock, once that is known."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gate = ReapGate(beat=5.0)
+    assert 0 == gate.latest_ms()
+
+    gate.heard(1_700_000_000_000)
+    now += 3.0
+
+    assert 1_700_000_003_000 + LONGEST_TRIP_MS == gate.latest_ms()
+
+
+def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
+    """Whichever loop meets it first."""
+    events, told = Events(), list[Any]()
+    events.subscribe(told.append)
+    outage = Outage(events)
+    for step in (outage.end, outage.end):
+        step()
+    for _ in range(3):
+        outage.begin("refused")
+    outage.end()
+    outage.end()
+
+    assert [ServerLost("refused"), ServerBack] == [told[0], type(told[1])]
+    assert 2 == len(told)
+
+
+def test_an_observer_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the next one hears the event."""
+    events, told = Events(), list[Any]()
+
+    def bad(event: Any) -> None:
+        message = "no"
+        raise RuntimeError(message)
+
+    events.subscribe(bad, ServerLost)
+    events.subscribe(told.append, ServerLost)
+    events.emit(ServerLost("x"))
+
+    assert [ServerLost("x")] == told
+    assert "an observer failed" in caplog.text
+    assert not events.wants(TaskStarted)
+
+
+def test_an_outcome_is_kept_until_it_is_confirmed() -> None:
+    """Put back, it goes first again."""
+    settler = Settler(Keys())
+    outcomes = [Outcome(str(n), "t", "release", b"") for n in range(150)]
+    for each in outcomes:
+        settler.add(each)
+
+    batch = settler.take()
+    settler.put_back(batch)
+    again = settler.take()
+
+    assert outcomes[:100] == batch == again
+    assert (50, 150) == (settler.waiting, settler.unconfirmed)
+    settler.confirm(again)
+    assert 50 == settler.unconfirmed
+
+
+def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
+    tmp_path: Path,
+) -> None:
+    """And its code says that not all went well."""
+    told: list[str] = []
+    body = (
+        "import signal, sys, time, pathlib\n"
+        f"mark = pathlib.Path({str(tmp_path)!r}, 'mark')\n"
+        "first = not mark.exists(); mark.touch()\n"
+        "sys.exit(3) if first else signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "time.sleep(60)\n"
+    )
+    crew = Crew(
+        command=[sys.executable, "-c", body], count=1, grace=0.5, environment={}
+    )
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        if len([each for each in told if "started" in each]) == 2:
+            time.sleep(0.5)  # until the child ignores the signal
+            supervisor.ask_stop()
+            supervisor.ask_stop()
+
+    supervisor = Supervisor(crew, tell)
+
+    assert 1 == supervisor.run()
+    assert any("ended with code 3" in each for each in told)
+    assert any("did not stop: killed" in each for each in told)
+
+
+def lines(formatter: logging.Formatter, *events: Any) -> list[str]:
+    """Log *events* and give the lines."""
+    logger = logging.Logger("test", logging.DEBUG)  # noqa: LOG001 - in no hierarchy
+    written: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(self.format(record))
+
+    handler = Keeper()
+    handler.setFormatter(formatter)
+    logger.addHandler(handler)
+    source = Events()
+    log_events(source, logger)
+    for event in events:
+        source.emit(event)
+    try:
+        int("no")
+    except ValueError:
+        logger.exception("it broke")
+    return written
+
+
+def test_a_text_line_names_every_fact_and_cannot_be_forged() -> None:
+    """Line breaks and direction marks in a name stay in their line."""
+    first, second, third = lines(
+        TextFormatter(),
+        TaskCompleted("1", "evil\nname\u202e", 1, 0.25),
+        WorkerStarted("w", {"concurrency": 3}),
+    )
+
+    assert first.endswith(
+        r'INFO    test task completed id=1 name="evil\nname\u202e" attempt=1 seconds=0.250'
+    )
+    assert second.endswith("worker started worker=w concurrency=3")
+    assert third.splitlines()[-1].startswith("ValueError: invalid literal")
+
+
+def test_a_json_line_is_one_object() -> None:
+    """With the facts beside the message."""
+    first, second = (
+        json.loads(line) for line in lines(JsonFormatter(), ServerLost("gone"))
+    )
+
+    assert ("server lost", "gone", "ERROR") == (
+        first["event"],
+        first["message"],
+        first["level"],
+    )
+    assert "Traceback" in second["traceback"]
+
+
+def test_an_event_that_would_not_be_written_is_not_even_built() -> None:
+    """The hot path asks before it builds."""
+    logger = logging.Logger("quiet", logging.ERROR)  # noqa: LOG001 - in no hierarchy
+    events = Events()
+    log_events(events, logger)
+
+    assert (False, True) == (events.wants(TaskCompleted), events.wants(ServerLost))
