@@ -147,8 +147,15 @@ def environment(marks: Path, url: str) -> dict[str, str]:
         "BENCH_MARKS": str(marks),
         "BENCH_URL": url,
         "LOG_LEVEL": "WARNING",
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
     }
+
+
+def busy() -> float:
+    """Return the seconds of CPU that the whole machine has used."""
+    spent = [int(part) for part in Path("/proc/stat").read_text().split()[1:9]]
+    user, nice, system, _idle, _iowait, *interrupts = spent
+    return (user + nice + system + sum(interrupts)) / _TICKS
 
 
 def describe() -> dict[str, str | int | float]:

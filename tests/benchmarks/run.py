@@ -48,7 +48,7 @@ def main() -> int:
             os.environ.update(machine.environment(marks, server.url))
             benches = {
                 name: workloads.Bench(
-                    adapters.load(name), server, marks, loop.run, sizes
+                    adapters.load(name), server, marks, loop.run, sizes, chosen.slots
                 )
                 for name in chosen.peers
             }
@@ -78,6 +78,7 @@ def _arguments() -> argparse.Namespace:
         help=f"workloads: {', '.join(workloads.WORKLOADS)}",
     )
     parser.add_argument("--rounds", type=int, help="of each workload and peer")
+    parser.add_argument("--slots", type=int, default=100, help="bodies at a time")
     parser.add_argument("--quick", action="store_true", help="small, one round")
     parser.add_argument("--full", action="store_true", help="the long backlog too")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"))

@@ -15,7 +15,6 @@ import machine
 from adapters import Adapter
 from attrs import frozen
 
-SLOTS = 100
 PAD = "x" * 200
 """An argument of 200 bytes; its task is what "bytes per queued task" weighs."""
 
@@ -58,6 +57,7 @@ class Bench:
         marks: The file that the bodies write.
         run: Runs a coroutine on the one loop of this process.
         sizes: How much to do.
+        slots: Bodies at a time in the worker.
     """
 
     peer: Adapter
@@ -65,6 +65,7 @@ class Bench:
     marks: Path
     run: Callable[[Coroutine[Any, Any, Any]], Any]
     sizes: Sizes
+    slots: int
 
     def clean(self) -> None:
         """Forget what was before."""
@@ -74,7 +75,7 @@ class Bench:
     @contextmanager
     def worker(self) -> Iterator[machine.WorkerProcess]:
         """Run the peer's worker while the context lasts."""
-        command = self.peer.worker(SLOTS)
+        command = self.peer.worker(self.slots)
         with machine.worker(command, self.marks, self.server.url) as process:
             yield process
 
@@ -117,19 +118,33 @@ def drain(bench: Bench) -> Figures:
     bench.run(bench.fill("noop", [PAD] * number))
     with bench.worker() as worker:
         bench.wait(number // 5)
-        before = (bodies.count(bench.marks), worker.cpu, bench.server.cpu)
+        before = _spent(bench, worker)
         bench.wait(number * 9 // 10)
-        after = (bodies.count(bench.marks), worker.cpu, bench.server.cpu)
+        after = _spent(bench, worker)
         bench.wait(number)
         memory = worker.memory
     marks = bodies.read(bench.marks)
-    tasks, cpu, server = (end - begin for begin, end in zip(before, after, strict=True))
+    wall, tasks, busy, own, cpu, server = (
+        end - begin for begin, end in zip(before, after, strict=True)
+    )
     return {
         "drain tasks/s": (number - 1) / (max(marks) - min(marks)) * 1e9,
         "worker CPU us/task": cpu / tasks * 1e6,
         "Redis CPU us/task": server / tasks * 1e6,
         "worker RSS MB": memory / 1e6,
+        "cores that others used": (busy - own - cpu - server) / wall,
     }
+
+
+def _spent(bench: Bench, worker: machine.WorkerProcess) -> tuple[float, ...]:
+    return (
+        time.perf_counter(),
+        bodies.count(bench.marks),
+        machine.busy(),
+        time.process_time(),
+        worker.cpu,
+        bench.server.cpu,
+    )
 
 
 def enqueue(bench: Bench) -> Figures:
@@ -201,7 +216,7 @@ def latency(bench: Bench) -> Figures:
 
 
 def naps(bench: Bench) -> Figures:
-    """Let bodies sleep 50 ms in 100 slots; beside it a bare loop of 100 tasks."""
+    """Let bodies sleep 50 ms; beside it a bare loop with as many coroutines as slots."""
     number = bench.sizes.naps
     bench.run(bench.fill("nap", [PAD] * number))
     with bench.worker():
@@ -218,7 +233,7 @@ def naps(bench: Bench) -> Figures:
                 await asyncio.sleep(bodies.SLEEP)
 
         begun = time.perf_counter()
-        await asyncio.gather(*(slot() for _ in range(SLOTS)))
+        await asyncio.gather(*(slot() for _ in range(bench.slots)))
         return time.perf_counter() - begun
 
     bared = bench.run(bare())
