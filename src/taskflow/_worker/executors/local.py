@@ -28,8 +28,8 @@ BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
 
 WATCH_EVERY = 0.05
-"""Seconds between two looks at the limits of all running bodies: a look costs
-less than a timer for each body (10 us against 3 us x every task)."""
+"""Seconds between two looks at the limits of all running bodies; one look for
+all spares a timer, made and cancelled, for each."""
 
 LONGEST_AHEAD = 0.5
 """Seconds that a claim may wait for a slot; then others shall have it."""
