@@ -50,7 +50,7 @@ def test_an_applications_tests_have_a_flow_a_clock_and_no_worker(
     pytester.makepyfile(APP)
     arguments = ["--taskflow-url", redis_url] if kind == "real" else []
 
-    result = pytester.runpytest(
+    result = pytester.runpytest_subprocess(
         *("-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"), *arguments
     )
 
