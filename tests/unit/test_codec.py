@@ -732,6 +732,26 @@ def test_two_contexts_are_one_too_many() -> None:
         codec_of(body).check()
 
 
+def test_calls_that_mean_the_same_have_one_canonical_text() -> None:
+    """However the keywords, a dict or a set happened to be ordered."""
+
+    def body(x: float, y: dict[str, int], z: set[str]) -> None:
+        """Do nothing."""
+
+    codec = codec_of(body)
+    payloads = [
+        codec.encode((1, {"a": 1, "b": 2}, {"p", "q"}), {}),
+        codec.encode((), {"z": {"q", "p"}, "y": {"b": 2, "a": 1}, "x": 1.0}),
+        b'{"z":["q","p"],"x":1,"y":{"b":2,"a":1}}',
+        b'{"z":["p","q"],"x":1,"y":{"b":2,"a":1}}',
+    ]
+    other = codec.encode((1, {"a": 1, "b": 2}, {"p"}), {})
+    canonical = {codec.canonical(payload) for payload in payloads}
+
+    assert {b'{"x":1.0,"y":{"a":1,"b":2},"z":["p","q"]}'} == canonical
+    assert codec.canonical(other) not in canonical
+
+
 # --- annotations -------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from taskflow._codec.comparison import ATOMS, compare, kind_of
 from taskflow._codec.text import (
     decode,
     encode,
+    encode_canonically,
     make_decoder,
     refuse_not_finite,
     to_exact_json,
@@ -230,6 +231,20 @@ class ArgumentsCodec:
             return self._decode(payload)
         except PayloadError as error:
             raise error.of_task(self._name) from error.__cause__
+
+    def canonical(self, payload: bytes) -> bytes:
+        """Return a text that is the same for all payloads that mean the same.
+
+        Neither the order of keyword arguments, nor that of a dict, nor that in
+        which a process happens to walk a set makes a difference.
+
+        Returns:
+            JSON; to compare payloads by, not to be stored.
+
+        Raises:
+            PayloadError: The function does not take these arguments.
+        """
+        return encode_canonically(self.decode(payload))
 
     def _decode(self, payload: bytes) -> dict[str, Any]:
         named = msgspec.structs.asdict(decode(self._decoder, payload))

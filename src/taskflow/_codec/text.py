@@ -76,6 +76,9 @@ def _decode_foreign(kind: Any, value: Any) -> Any:
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
+_canonical_encoder = msgspec.json.Encoder(
+    enc_hook=_encode_foreign, order="deterministic"
+)
 
 
 def encode(value: Any) -> bytes:
@@ -99,6 +102,17 @@ def encode(value: Any) -> bytes:
         # Whatever a property or a model's own method raised.
         message = error.message if isinstance(error, PayloadError) else str(error)
         raise PayloadError(message, path=_culprit(value)) from error
+
+
+def encode_canonically(value: Any) -> bytes:
+    """Encode so that equal values are equal texts, in every process.
+
+    Not how values are stored, because the order of a dict would be lost.
+
+    Returns:
+        JSON, the keys of dicts and the elements of sets sorted.
+    """
+    return _canonical_encoder.encode(value)
 
 
 def _culprit(value: Any) -> str:
