@@ -149,6 +149,8 @@ class TestStoring:
         second = flow.enqueue(keyed.call(1, 2))
 
         assert (first.id, True, False) == (second.id, first.created, second.created)
+        turned = flow.enqueue(keyed.call(y=2, x=1))
+        assert (first.id, False) == (turned.id, turned.created)
         with pytest.raises(KeyConflictError, match="'sum'") as caught:
             flow.enqueue_many([add.call(1), keyed.call(1, 3)])
         assert ["1 of 2 calls were stored"] == caught.value.__notes__

@@ -301,7 +301,11 @@ def _submission(call: Call[Any]) -> Submission:
             expires_ms=_to_ms(options.expires),
             key="" if options.key is None else f"{task.name}:{options.key}",
             key_ttl_ms=_to_ms(KEY_TTL if options.key_ttl is None else options.key_ttl),
-            digest=blake2b(call.payload, digest_size=12).hexdigest(),
+            # Of the meaning, not of the text: the order in which a caller named
+            # the arguments makes no other call.
+            digest=blake2b(
+                task.arguments.canonical(call.payload), digest_size=12
+            ).hexdigest(),
         ).pack()
     return Submission(str(uuid7()), call.payload, spec, packed)
 
