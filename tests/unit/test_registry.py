@@ -3,6 +3,8 @@
 import sys
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -123,6 +125,34 @@ async def async_generator() -> AsyncIterator[int]:
     yield 1
 
 
+def plain() -> None:
+    """Do nothing."""
+
+
+class Shop:
+    """Has methods, which are no tasks."""
+
+    def sell(self) -> None:
+        """Do nothing."""
+
+    @classmethod
+    def open(cls) -> None:
+        """Do nothing."""
+
+    @staticmethod
+    def close(day: int) -> int:
+        """Do next to nothing."""
+        return day
+
+
+def local() -> Callable[[], None]:
+    """Give a function that no other process could find."""
+
+    def inner() -> None: ...
+
+    return inner
+
+
 @pytest.mark.parametrize(
     ("declare", "told"),
     [
@@ -130,15 +160,49 @@ async def async_generator() -> AsyncIterator[int]:
         (lambda registry: registry.task(async_generator), "is a generator"),
         (lambda registry: registry.task(name="a b")(print), "'a b' may hold"),
         (lambda registry: registry.task(lambda: None), "<lambda>"),
-        (lambda registry: registry.task(name="x")(object()), "has no name"),
+        (lambda registry: registry.task(name="x")(object()), "is no function"),
         (
-            lambda registry: registry.task(timeout=0)(
-                test_the_same_function_again_replaces_as_after_a_reload
-            ),
-            "timeout must be",
+            lambda registry: registry.task(timeout=0)(plain),
+            "timeout must be seconds, above 0, at most 315360000, got 0",
+        ),
+        (
+            lambda registry: registry.task(soft_timeout=float("nan"))(plain),
+            "soft_timeout must be seconds, above 0, at most 315360000, got nan",
+        ),
+        (lambda registry: registry.task(name="")(plain), "task name '' may hold"),
+        (lambda registry: registry.task(retry=3)(plain), "retry must be a RetryPolicy"),
+        (
+            lambda registry: registry.task(partial(plain)),
+            "plain .* is a partial, and has no name",
+        ),
+        (
+            lambda registry: registry.task(Shop().sell),
+            "Shop.sell .* is a method of an object, and has no name",
+        ),
+        (
+            lambda registry: registry.task(Shop.sell),
+            "Shop.sell .* is a method, and a worker has no object to call it on",
+        ),
+        (
+            lambda registry: registry.task(name="sell")(vars(Shop)["open"]),
+            "is no function; declare one made with def",
+        ),
+        (lambda registry: registry.task(Shop), "is no function"),
+        (lambda registry: registry.task(registry.task(plain)), "is a task already"),
+        (
+            lambda registry: registry.task(name="x")(iter),
+            "builtins.iter does not say what it takes",
+        ),
+        (
+            lambda registry: registry.task(local()),
+            "is local or a lambda, and has no name that another process knows; give",
         ),
     ],
-    ids=["generator", "async-generator", "name", "lambda", "no-function", "limit"],
+    ids=[
+        *("generator", "async-generator", "name", "lambda", "no-function", "limit"),
+        *("soft-limit", "no-name", "no-policy", "partial", "bound-method", "method"),
+        *("class-method", "class", "task", "builtin", "local"),
+    ],
 )
 def test_what_cannot_be_a_task_is_refused(
     declare: Callable[[Registry], Any], told: str
@@ -146,6 +210,91 @@ def test_what_cannot_be_a_task_is_refused(
     """At the declaration, in words."""
     with pytest.raises(RegistryError, match=told):
         declare(Registry())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [partial(Shop.close, 1), lambda: 1, Shop().close, local(), Shop.close],
+    ids=["partial", "lambda", "of-an-object", "local", "static"],
+)
+def test_what_has_no_name_of_its_own_can_be_given_one(function: Any) -> None:
+    """Whoever names it sees to it that every process does."""
+    registry = Registry()
+    task = registry.task(name="given")(function)
+
+    assert (task, ("given",)) == (registry.get("given"), registry.names())
+
+
+def test_a_static_method_is_a_function_with_a_long_name() -> None:
+    """It needs no object."""
+    registry = Registry()
+
+    assert 3 == registry.task(Shop.close)(3)
+    assert (f"{__name__}.Shop.close",) == registry.names()
+
+
+def test_two_lambdas_on_two_lines_are_two_functions() -> None:
+    """They share a name, and still do not replace each other."""
+    registry = Registry()
+    registry.task(name="f")(lambda: 1)
+
+    with pytest.raises(TaskNameTakenError):
+        registry.task(name="f")(lambda: 2)
+
+
+def test_options_are_kept_when_the_function_comes_with_them() -> None:
+    """``task(function, name=...)`` works as a plain call, too."""
+    declare: Any = Registry().task
+
+    assert "given" == declare(plain, name="given").name
+
+
+def test_limits_may_be_timedeltas() -> None:
+    """They are kept as seconds."""
+    task = Registry().task(
+        timeout=timedelta(minutes=2), soft_timeout=timedelta(seconds=90)
+    )(plain)
+
+    assert (120.0, 90.0) == (task.timeout, task.soft_timeout)
+
+
+async def answer() -> int:
+    """Answer."""
+    return 42
+
+
+def test_a_decorated_coroutine_function_is_one() -> None:
+    """However many layers lie above it."""
+
+    @wraps(answer)
+    def logged(*args: Any) -> Any:
+        return answer(*args)
+
+    registry = Registry()
+
+    assert [True, True, True, False] == [
+        registry.task(name=f"t{number}")(each).is_async
+        for number, each in enumerate((answer, logged, partial(logged), plain))
+    ]
+
+
+def test_a_script_and_its_import_are_one_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``python job.py`` that imports ``job`` again declares nothing twice."""
+    registry = Registry()
+    names = []
+    for module in ("__main__", "__mp_main__", "job"):
+        made = types.ModuleType(module)
+        made.__file__ = "/srv/job.py"
+        monkeypatch.setitem(sys.modules, module, made)
+
+        def f() -> None: ...
+
+        f.__module__, f.__qualname__ = module, "f"
+        names.append(registry.task(f).name)
+
+    assert ["job.f"] * 3 == names
 
 
 def test_a_task_is_still_a_function() -> None:

@@ -1,6 +1,8 @@
 """When to try again, and when not to: every branch, replayable."""
 
+import email.message
 import random
+import urllib.error
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -181,10 +183,206 @@ def test_a_status_is_found_where_clients_keep_it() -> None:
         {"max_age": 0},
         {"wait": []},
         {"wait": [1, -1]},
+        {"max_retries": 2.5},
+        {"max_retries": True},
+        {"max_age": "1h"},
+        {"wait": "10"},
+        {"wait": [1, None]},
+        {"wait": float("nan")},
+        {"wait": timedelta(days=4000)},
+        {"rules": [ValueError]},
     ],
-    ids=["retries", "age", "empty", "negative"],
+    ids=[
+        *("retries", "age", "empty", "negative", "part-of-a-retry", "true", "text-age"),
+        *("text", "none", "nan", "eleven-years", "no-rule"),
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     """Where it is written, and not when it is needed."""
     with pytest.raises(ConfigurationError):
         RetryPolicy(**wrong)
+
+
+@pytest.mark.parametrize(
+    "on", ["ValueError", int, (), [ValueError, "x"], None, True, 1.5]
+)
+def test_a_rule_that_no_failure_can_match_is_refused(on: Any) -> None:
+    """A text, a class that is no exception, nothing at all."""
+    with pytest.raises(ConfigurationError, match="on must be an exception class"):
+        RetryRule(on=on)
+
+
+def test_every_mistake_of_a_policy_is_told_at_once() -> None:
+    """One start, one list."""
+    with pytest.raises(ConfigurationError) as caught:
+        RetryPolicy(max_retries=-1, max_age=0)
+
+    assert (
+        "max_retries must be a whole number, at least 0, got -1",
+        "max_age must be seconds, above 0, at most 315360000, got 0",
+    ) == caught.value.problems
+
+
+def test_durations_may_be_timedeltas_and_a_rule_may_stand_alone() -> None:
+    """They are kept as seconds, and in a tuple."""
+    rule = RetryRule(on=[ValueError], wait=[timedelta(seconds=2), 3])
+    policy = RetryPolicy(max_age=timedelta(hours=1), rules=rule)  # type: ignore[arg-type]
+
+    assert (3600.0, (rule,)) == (policy.max_age, policy.rules)
+    assert ((ValueError,), (2.0, 3.0)) == (rule.on, rule.wait)
+    assert hash(rule) == hash(RetryRule(on=(ValueError,), wait=(2, 3)))
+
+
+def test_a_failure_that_does_not_count_still_has_an_end_in_age() -> None:
+    """A service that answers 429 for ever does not keep a task for ever."""
+    policy = RetryPolicy(rules=[RetryRule(on=429, counts=False)])
+
+    assert GiveUp("max_age") == decided(policy, http(429), age=7201.0)
+
+
+def test_a_rule_without_a_wait_leaves_the_policys() -> None:
+    """It may only say whether the attempt counts."""
+    policy = RetryPolicy(wait=6, rules=[RetryRule(on=ValueError)])
+
+    assert RetryIn(6.0, counts=True) == decided(policy)
+
+
+def test_the_jitter_is_replayed_by_its_seed() -> None:
+    """The same chance, the same schedule."""
+    schedules = []
+    for _ in range(2):
+        rng = random.Random(5)
+        schedules.append(
+            [decided(RetryPolicy(), attempts=n, rng=rng) for n in (1, 2, 3)]
+        )
+
+    assert schedules[0] == schedules[1]
+    assert 3 == len(set(schedules[0]))
+
+
+def test_a_tenacity_wait_with_chance_of_its_own_stays_in_its_bounds() -> None:
+    """It draws from ``random``, as in tenacity."""
+    policy = RetryPolicy(wait=tenacity.wait_random(2, 4) + tenacity.wait_fixed(1))
+    delays = [decided(policy) for _ in range(50)]
+
+    assert all(isinstance(each, RetryIn) and 3 <= each.delay <= 5 for each in delays)
+
+
+def test_a_tenacity_wait_sees_what_tenacity_would_show_it() -> None:
+    """Attempt, exception and outcome of a real state."""
+    seen: list[Any] = []
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        assert state.outcome is not None
+        seen.append((state.attempt_number, state.outcome.failed))
+        seen.append(state.outcome.exception())
+        return 1.5
+
+    error = ValueError("no")
+
+    assert RetryIn(1.5, counts=True) == decided(
+        RetryPolicy(wait=wait), error, attempts=2
+    )
+    assert [(2, True), error] == seen
+
+
+def raises(state: object) -> float:
+    """Fail, as a wait may."""
+    message = "no wait"
+    raise RuntimeError(message)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [raises, lambda _: float("nan"), lambda _: float("inf"), lambda _: "soon"],
+    ids=["raises", "nan", "infinite", "text"],
+)
+def test_a_wait_that_fails_loses_no_task(
+    wait: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The default is used instead, and the log says so."""
+    expected = RetryIn(full_jitter_delay(1, rng=random.Random(1)), counts=True)
+
+    assert expected == decided(RetryPolicy(wait=wait))
+    assert ["taskflow.retry"] == [record.name for record in caplog.records]
+
+
+def test_a_wait_is_never_below_zero_nor_above_ten_years() -> None:
+    """The store could not keep it."""
+    below, above = RetryPolicy(wait=lambda _: -1.0), RetryPolicy(wait=lambda _: 1e12)
+
+    assert RetryIn(0.0, counts=True) == decided(below)
+    assert RetryIn(315_360_000.0, counts=True) == decided(above)
+
+
+class OddError(Exception):
+    """Has properties that raise, as those of some clients do."""
+
+    @property
+    def response(self) -> Any:
+        """Fail."""
+        message = "the request has not been sent"
+        raise RuntimeError(message)
+
+    status_code = retry_after = headers = response
+
+
+def test_an_exception_whose_properties_raise_is_a_failure_like_others() -> None:
+    """Looking at it does no harm."""
+    assert (None, None) == (status_of(OddError()), retry_after_of(OddError(), NOW))
+    assert RetryIn(2.0, counts=True) == decided(RetryPolicy(wait=2), OddError())
+
+
+def test_headers_are_read_wherever_clients_keep_them() -> None:
+    """On the error itself, and in a message as urllib has them."""
+    message = email.message.Message()
+    message["retry-AFTER"] = "11"
+    by_urllib = urllib.error.HTTPError("http://x", 503, "no", message, None)
+    by_aiohttp = ValueError()
+    by_aiohttp.headers = {"Retry-After": "12"}  # type: ignore[attr-defined]
+    by_aiohttp.status = 429  # type: ignore[attr-defined]
+
+    assert [(503, 11.0), (429, 12.0)] == [
+        (status_of(each), retry_after_of(each, NOW)) for each in (by_urllib, by_aiohttp)
+    ]
+    by_urllib.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "delay"),
+    [
+        ("9" * 400, 315_360_000.0),
+        ("²", None),
+        ("-5", None),
+        ("1.5", None),
+        ("Mon, 23 Nov 99999 12:01:00 GMT", None),
+        ("Mon, 23 Nov 2026 12:00:30 -0000", 30.0),
+        ("Mon, 23 Nov 2026 13:00:30 +0100", 30.0),
+    ],
+    ids=["huge", "superscript", "negative", "fraction", "year", "naive", "zone"],
+)
+def test_a_strange_retry_after_does_no_harm(text: str, delay: float | None) -> None:
+    """It is bounded, or taken for none."""
+    assert delay == retry_after_of(http(503, **{"Retry-After": text}), NOW)
+
+
+def test_a_date_that_cannot_be_read_leaves_our_own_time() -> None:
+    """The wait is counted from now."""
+    error = http(
+        503, **{"Retry-After": "Mon, 23 Nov 2026 12:00:30 GMT", "Date": "today"}
+    )
+
+    assert 30.0 == retry_after_of(error, NOW)
+
+
+def test_an_infinite_retry_after_is_bounded() -> None:
+    """So is one on the error itself."""
+    error = ValueError()
+    error.retry_after = float("inf")  # type: ignore[attr-defined]
+
+    assert 315_360_000.0 == retry_after_of(error, NOW)
+
+
+def test_the_time_of_a_failure_is_now_where_none_is_given() -> None:
+    """Aware, in UTC."""
+    assert UTC == Failure(ValueError()).now.tzinfo

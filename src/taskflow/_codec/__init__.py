@@ -8,7 +8,7 @@ it differs, and nothing is stored.
 The only door to msgspec.
 """
 
-from taskflow._codec.annotation import unwrap
+from taskflow._codec.annotation import layers, unwrap
 from taskflow._codec.signature import ArgumentsCodec, ResultCodec
 from taskflow._codec.spec import Spec, decode_spec, encode_spec
 from taskflow._codec.text import check_size, from_json, to_exact_json, to_json
@@ -21,6 +21,7 @@ __all__ = [
     "decode_spec",
     "encode_spec",
     "from_json",
+    "layers",
     "to_exact_json",
     "to_json",
     "unwrap",

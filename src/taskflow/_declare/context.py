@@ -1,11 +1,12 @@
 """What a running body knows of itself, and how it reports."""
 
 import logging
+import math
 from collections.abc import MutableMapping
 from datetime import datetime
 from typing import Any
 
-from taskflow._codec import from_json, to_json
+from taskflow._codec import from_json, to_exact_json
 from taskflow._declare.ports import ContextPort
 from taskflow.errors import PayloadError
 
@@ -118,12 +119,15 @@ class Context:
         Args:
             done: Units done.
             total: Units in all, or None when not known.
-            message: For people.
+            message: For people, at most 64 KB.
+
+        Raises:
+            PayloadError: It is larger, or cannot be encoded.
         """
         facts: dict[str, Any] = {"done": done, "message": message}
         if total is not None:
             facts["total"] = total
-        self._port.progress(_facts(facts))
+        self._port.progress(_encoded(facts, MOST_FACTS_BYTES))
 
     def emit(self, chunk: str) -> None:
         """Append to the task's output stream, which readers can resume.
@@ -136,7 +140,7 @@ class Context:
         Raises:
             PayloadError: It is larger, or cannot be encoded.
         """
-        _bounded(_facts(chunk), MOST_CHUNK_BYTES)
+        _encoded(chunk, MOST_CHUNK_BYTES)
         self._port.emit(chunk)
 
     def usage(self, **amounts: float) -> None:
@@ -145,9 +149,13 @@ class Context:
         Summed over all attempts.
 
         Args:
-            **amounts: By name.
+            **amounts: By name; finite numbers.
+
+        Raises:
+            PayloadError: One is not a finite number.
         """
-        self._port.usage({name: float(value) for name, value in amounts.items()})
+        _encoded(list(amounts), MOST_FACTS_BYTES)
+        self._port.usage({name: _finite(name, each) for name, each in amounts.items()})
 
     def annotate(self, **facts: Any) -> None:
         """Attach facts to the task; the last of a name stands.
@@ -156,11 +164,12 @@ class Context:
             **facts: What JSON has, at most 64 KB each.
 
         Raises:
-            PayloadError: One is larger, or cannot be encoded.
+            PayloadError: One is larger, or would not come back as it is.
         """
+        _encoded(list(facts), MOST_FACTS_BYTES)
         self._port.annotate(
             {
-                name: _bounded(_facts(value), MOST_FACTS_BYTES).decode()
+                name: _encoded(value, MOST_FACTS_BYTES, f"$.{name}").decode()
                 for name, value in facts.items()
             }
         )
@@ -173,29 +182,32 @@ class Context:
                 `checkpoint`.
 
         Raises:
-            PayloadError: It is larger, or cannot be encoded.
+            PayloadError: It is larger, or would not come back as it is.
             LeaseLostError: The task is another's now; stop.
         """
-        data = _bounded(_facts(value), MOST_CHECKPOINT_BYTES)
+        data = _encoded(value, MOST_CHECKPOINT_BYTES)
         self._port.save(data)
         self._checkpoint = from_json(data)
 
     async def asave(self, value: Any) -> None:
         """Save a checkpoint from a coroutine; see `save`."""
-        data = _bounded(_facts(value), MOST_CHECKPOINT_BYTES)
+        data = _encoded(value, MOST_CHECKPOINT_BYTES)
         await self._port.flush(data)
         self._checkpoint = from_json(data)
 
 
-def _facts(value: Any) -> bytes:
-    try:
-        return to_json(value)
-    except Exception as error:
-        raise PayloadError(str(error)) from error
-
-
-def _bounded(data: bytes, most: int) -> bytes:
+def _encoded(value: Any, most: int, path: str = "$") -> bytes:
+    data = to_exact_json(value, path)
     if len(data) > most:
         message = f"{len(data)} bytes of JSON, at most {most} are stored"
-        raise PayloadError(message)
+        raise PayloadError(message, path=path)
     return data
+
+
+def _finite(name: str, amount: object) -> float:
+    # What is not finite can be added to nothing: Redis would refuse it when the
+    # task is settled, long after the body has gone on.
+    if not isinstance(amount, int | float) or not math.isfinite(amount):
+        message = f"an amount must be a finite number, got {amount!r}"
+        raise PayloadError(message, path=f"$.{name}")
+    return float(amount)

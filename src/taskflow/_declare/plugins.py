@@ -18,7 +18,7 @@ class LoadedPlugin:
     Attributes:
         name: Of its entry point.
         version: Of its distribution; empty when not known.
-        tasks: Names it registered, sorted.
+        tasks: Names it registers, sorted; those it registered before too.
     """
 
     name: str
@@ -33,6 +33,8 @@ def load_plugins(
 
     An entry of the group ``taskflow.plugins`` is a callable
     ``register(registry)``. Loading is this call, never an import's side effect.
+    A plugin that fails half-way registers nothing; those that work are loaded
+    even when others fail.
 
     Args:
         registry: Where the tasks go.
@@ -42,46 +44,50 @@ def load_plugins(
         What was loaded, by name.
 
     Raises:
-        PluginError: One failed, by whatever exception; names it, and the
-            others that failed too.
+        PluginError: One failed, by whatever exception; says of each that did
+            which it is, why, and what to do.
     """
     loaded: list[LoadedPlugin] = []
     failures: list[PluginError] = []
     points = entry_points(group=GROUP) if found is None else found
     for point in sorted(points, key=lambda each: each.name):
-        before = set(registry.names())
         try:
-            _register(point, registry)
+            brought = _register(point)
+            registry.include(brought)
         except PluginError as failure:
             failures.append(failure)
-            continue
-        version = point.dist.version if point.dist else ""
-        new = tuple(sorted(set(registry.names()) - before))
-        loaded.append(LoadedPlugin(point.name, version, new))
+        except TaskflowError as error:
+            failures.append(_failure(point, error))
+        else:
+            version = point.dist.version if point.dist else ""
+            loaded.append(LoadedPlugin(point.name, version, brought.names()))
     if failures:
         first, *others = failures
-        for other in others:
-            first.add_note(str(other))
-        raise first
+        reason = "; ".join((first.reason, *(str(other) for other in others)))
+        raise PluginError(first.entry_point, reason) from first.__cause__
     return loaded
 
 
-def _register(point: EntryPoint, registry: Registry) -> None:
+def _register(point: EntryPoint) -> Registry:
+    # A registry of its own, so that half a plugin is no plugin.
+    brought = Registry()
     try:
         register: Callable[[Registry], object] = point.load()
-    except Exception as error:
-        whose = f" (of {point.dist.name})" if point.dist else ""
-        reason = (
-            f"{point.value}{whose}: {type(error).__name__}: {error}; "
-            "mend or uninstall the distribution that brings it"
-        )
-        raise PluginError(point.name, reason) from error
-    if not callable(register):
-        raise PluginError(point.name, f"{point.value} is not callable")
-    try:
-        register(registry)
-    except TaskflowError as error:
-        raise PluginError(point.name, str(error)) from error
-    except Exception as error:
-        reason = f"{point.value} raised {type(error).__name__}: {error}"
-        raise PluginError(point.name, reason) from error
+        register(brought)
+    except (Exception, SystemExit) as error:
+        raise _failure(point, error) from error
+    return brought
+
+
+def _failure(point: EntryPoint, error: BaseException) -> PluginError:
+    owner = point.dist.name if point.dist else None
+    whose = f" of {owner}" if owner else ""
+    remove = f"uninstall {owner}" if owner else "remove the entry point"
+    if isinstance(error, ModuleNotFoundError):
+        do = f"install what brings the module {error.name!r}, or {remove}"
+    else:
+        do = f"mend it, or {remove}"
+    reason = f"{point.value}{whose}: {type(error).__name__}: {error}; {do}"
+    made = PluginError(point.name, reason)
+    made.__cause__ = error
+    return made

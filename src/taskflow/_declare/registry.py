@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, final, overload
 
+from taskflow._codec import layers, unwrap
 from taskflow._declare.context import Context
+from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.task import Task
 from taskflow.errors import RegistryError, TaskNameTakenError, UnknownTaskError
@@ -22,9 +24,39 @@ R = TypeVar("R")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
+# How a task is inferred, first match first. A function whose first parameter is
+# a Context is a task without it; a coroutine function is one whose handle has
+# what the coroutine returns. But ``Any``, ``object`` and a parameter without
+# annotation fit a Context too, and ``-> Any`` fits a coroutine: so what fits
+# `_Untyped`, which nobody can name, is told apart before.
+
+
+@final
+class _Untyped:
+    """Fits only what fits everything."""
+
+
 class BareDecorator(Protocol):
     """Turns a function into a task, the options being given already."""
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], _Untyped], /
+    ) -> Task[..., Any, Any]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
+    ) -> Task[..., Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], R], /
+    ) -> Task[..., R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], _Untyped], /
+    ) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(self, function: Callable[P, _Untyped], /) -> Task[P, Any, Any]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
@@ -46,6 +78,24 @@ class TaskDecorator(Protocol):
 
     @overload
     def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], _Untyped], /
+    ) -> Task[..., Any, Any]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
+    ) -> Task[..., Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], R], /
+    ) -> Task[..., R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], _Untyped], /
+    ) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(self, function: Callable[P, _Untyped], /) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
     ) -> Task[P, Coroutine[Any, Any, R], R]: ...
     @overload
@@ -65,8 +115,8 @@ class TaskDecorator(Protocol):
         *,
         name: str | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        soft_timeout: float | None = None,
+        timeout: Seconds | None = None,
+        soft_timeout: Seconds | None = None,
         dead_letter: bool = True,
     ) -> BareDecorator: ...
 
@@ -99,15 +149,20 @@ class Registry:
             function: The body, plain or a coroutine function.
             **options: *name* (left out: ``module.function``); *retry*, a
                 `RetryPolicy`; *timeout* and *soft_timeout*, the hard and the
-                soft limit in seconds; *dead_letter*, False for a task that is
+                soft limit, seconds or a timedelta; *dead_letter*, False for a task that is
                 FAILED when it has failed for good.
 
         Returns:
             The task, or a decorator that makes it.
+
+        Raises:
+            RegistryError: It cannot be a task, has no name that another process
+                could find it by, or an option makes no sense.
+            TaskNameTakenError: Another function has the name.
         """
         if function is None:
             return partial(self._declare, **options)
-        return self._declare(function)
+        return self._declare(function, **options)
 
     def _declare(
         self,
@@ -115,16 +170,16 @@ class Registry:
         *,
         name: str | None = None,
         retry: RetryPolicy | None = None,
-        timeout: float | None = None,
-        soft_timeout: float | None = None,
+        timeout: Seconds | None = None,
+        soft_timeout: Seconds | None = None,
         dead_letter: bool = True,
     ) -> Task[..., Any, Any]:
         _check_function(function)
         made: Task[..., Any, Any] = Task(
             function=function,
-            name=_checked(name or default_name(function)),
-            is_async=inspect.iscoroutinefunction(inspect.unwrap(function)),
-            retry=retry,
+            name=_checked(default_name(function) if name is None else name),
+            is_async=any(map(inspect.iscoroutinefunction, layers(function))),
+            retry=_policy(retry),
             timeout=_limit("timeout", timeout),
             soft_timeout=_limit("soft_timeout", soft_timeout),
             dead_letter=dead_letter,
@@ -140,21 +195,26 @@ class Registry:
         Raises:
             TaskNameTakenError: Another function has the name.
         """
-        there = self._tasks.get(task.name)
-        if there is not None and _place(there.function) != _place(task.function):
-            raise TaskNameTakenError(
-                task.name, _describe(there.function), _describe(task.function)
-            )
+        self._refuse_clash(task)
         self._tasks[task.name] = task
 
     def include(self, other: "Registry") -> None:
-        """Register every task of *other* here too.
+        """Register every task of *other* here too, or none.
 
         Raises:
             TaskNameTakenError: Another function has one of the names.
         """
         for task in other:
-            self.add(task)
+            self._refuse_clash(task)
+        for task in other:
+            self._tasks[task.name] = task
+
+    def _refuse_clash(self, task: Task[..., Any, Any]) -> None:
+        there = self._tasks.get(task.name)
+        if there is not None and _home(there.function) != _home(task.function):
+            raise TaskNameTakenError(
+                task.name, _describe(there.function), _describe(task.function)
+            )
 
     def get(self, name: str) -> Task[..., Any, Any]:
         """Return the task called *name*.
@@ -182,17 +242,39 @@ class Registry:
 
 
 def default_name(function: Callable[..., Any]) -> str:
-    """Return ``module.function``; a script's module is the stem of its file."""
-    module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        file = getattr(main, "__file__", None)
-        spec = getattr(main, "__spec__", None)
-        if spec is not None and spec.name:
-            module = str(spec.name).removesuffix(".__main__")
-        elif file:
-            module = Path(file).stem
-    return f"{module}.{function.__qualname__}"
+    """Return ``module.function``; a script's module is the stem of its file.
+
+    Raises:
+        RegistryError: There is none that another process could find it by.
+    """
+    why = ""
+    if any(isinstance(layer, partial) for layer in layers(function)):
+        why = "is a partial"
+    elif any(map(inspect.ismethod, layers(function))):
+        why = "is a method of an object"
+    elif "<" in unwrap(function).__qualname__:
+        why = "is local or a lambda"
+    if why:
+        message = (
+            f"{_describe(function)} {why}, and has no name that another process "
+            "knows; give one: @task(name=...)"
+        )
+        raise RegistryError(message)
+    return f"{_module_of(function)}.{unwrap(function).__qualname__}"
+
+
+def _module_of(function: Callable[..., Any]) -> str:
+    """Name the module as whoever imports it does."""
+    module = unwrap(function).__module__
+    # What multiprocessing calls the script in a process that it has spawned.
+    if module not in {"__main__", "__mp_main__"}:
+        return module
+    main = sys.modules[module]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else module
 
 
 def _checked(name: str) -> str:
@@ -205,20 +287,28 @@ def _checked(name: str) -> str:
     return name
 
 
-def _limit(what: str, seconds: float | None) -> float | None:
-    if seconds is not None and not seconds > 0:
-        message = f"{what} must be seconds above 0, got {seconds!r}"
-        raise RegistryError(message)
+def _limit(what: str, limit: Seconds | None) -> float | None:
+    seconds = to_seconds(limit)
+    for problem in problem_of(what, seconds):
+        raise RegistryError(problem)
     return seconds
 
 
-def _check_function(function: Callable[..., Any]) -> None:
-    body = inspect.unwrap(function)
-    if not hasattr(function, "__qualname__"):
-        message = f"{function!r} has no name; declare a function made with def"
+def _policy(retry: Any) -> RetryPolicy | None:
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        message = f"retry must be a RetryPolicy, got {retry!r}"
         raise RegistryError(message)
+    return retry
+
+
+def _check_function(function: Any) -> None:
     if isinstance(function, Task):
-        message = f"{function.name!r} is a task already"
+        declared = cast("Task[..., Any, Any]", function)
+        message = f"{declared.name!r} is a task already"
+        raise RegistryError(message)
+    body = unwrap(function) if callable(function) else None
+    if body is None or not inspect.isroutine(body):
+        message = f"{function!r} is no function; declare one made with def"
         raise RegistryError(message)
     if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
         message = (
@@ -226,16 +316,34 @@ def _check_function(function: Callable[..., Any]) -> None:
             "a list, or report pieces with Context.emit"
         )
         raise RegistryError(message)
+    try:
+        parameters = list(inspect.signature(function).parameters)
+    except ValueError as error:
+        message = f"{_describe(function)} does not say what it takes; wrap it in a def"
+        raise RegistryError(message) from error
+    owner = body.__qualname__.rpartition("<locals>.")[2]
+    if "." in owner and parameters[:1] in (["self"], ["cls"]):
+        message = (
+            f"{_describe(function)} is a method, and a worker has no object to call it "
+            "on; declare a function outside of the class"
+        )
+        raise RegistryError(message)
 
 
-def _place(function: Callable[..., Any]) -> tuple[str, str]:
-    return function.__module__, function.__qualname__
+def _home(function: Callable[..., Any]) -> tuple[str, str, int]:
+    # The same after a reload, and as a script. What has no name of its own is
+    # told apart by its line.
+    body = unwrap(function)
+    name = body.__qualname__
+    line = body.__code__.co_firstlineno if "<" in name else 0
+    return _module_of(function), name, line
 
 
 def _describe(function: Callable[..., Any]) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    body = unwrap(function)
+    code = getattr(body, "__code__", None)
     where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-    return f"{function.__module__}.{function.__qualname__}{where}"
+    return f"{body.__module__}.{body.__qualname__}{where}"
 
 
 default_registry = Registry()

@@ -3,17 +3,22 @@
 Time and chance are arguments, so a schedule can be replayed.
 """
 
+import contextlib
+import logging
+import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 
+from taskflow._declare.duration import LONGEST, Seconds, problem_of, to_seconds
 from taskflow.errors import ConfigurationError
 
-Seconds: TypeAlias = float | timedelta
+_logger = logging.getLogger("taskflow.retry")
+
 Schedule: TypeAlias = tuple[float, ...] | Callable[[Any], float] | None
 """Seconds before each retry, or what tenacity's waits are; None = full jitter."""
 
@@ -69,20 +74,43 @@ def full_jitter_delay(
 def _check_wait(wait: Wait) -> Schedule:
     if wait is None or callable(wait):
         return wait
-    given = [wait] if isinstance(wait, int | float | timedelta) else list(wait)
-    schedule = tuple(_seconds(each) for each in given)
-    if not schedule or any(each < 0 for each in schedule):
-        problem = f"wait must be seconds, a schedule of seconds or a tenacity wait, got {wait!r}"
+    several = isinstance(wait, Sequence) and not isinstance(wait, str)
+    given = cast("Sequence[Seconds]", wait if several else [wait])
+    schedule = [to_seconds(each) for each in given]
+    if not schedule or any(
+        each is None or problem_of("wait", each, zero=True) for each in schedule
+    ):
+        problem = (
+            "wait must be seconds, a schedule of seconds or a tenacity wait, "
+            f"got {wait!r}"
+        )
         raise ConfigurationError(problem)
-    return schedule
+    return tuple(float(each) for each in schedule if each is not None)
 
 
-def _seconds(value: Seconds) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+def count_problem(name: str, count: int | None) -> tuple[str, ...]:
+    """Say what is wrong with a number of retries: one sentence, or none."""
+    if count is None or (type(count) is int and count >= 0):
+        return ()
+    return (f"{name} must be a whole number, at least 0, got {count!r}",)
 
 
-def _optional_seconds(value: Seconds | None) -> float | None:
-    return None if value is None else _seconds(value)
+def _check_match(on: Any) -> Match:
+    """Refuse what no failure can match; a list becomes a tuple."""
+    if isinstance(on, type):
+        kind = cast("type[Any]", on)
+        if issubclass(kind, BaseException):
+            return kind
+    if isinstance(on, range) or type(on) is int:
+        return on
+    if isinstance(on, list | tuple) and on:
+        several = cast("list[Any]", on)
+        return tuple(_check_match(each) for each in several)
+    problem = (
+        "on must be an exception class, an HTTP status, a range of statuses or "
+        f"several of these, got {on!r}"
+    )
+    raise ConfigurationError(problem)
 
 
 @frozen
@@ -98,7 +126,7 @@ class RetryRule:
             never uses the last one.
     """
 
-    on: Match
+    on: Match = field(converter=_check_match)
     wait: Schedule = field(default=None, converter=_check_wait)
     dead_letter: bool = False
     counts: bool = True
@@ -112,14 +140,19 @@ def _matches(on: Match, error: BaseException, status: int | None) -> bool:
     if isinstance(on, type):
         return isinstance(error, on)
     if isinstance(on, range):
-        return status in on
+        return status is not None and status in on
     if isinstance(on, int):
         return status == on
     return any(_matches(each, error, status) for each in on)
 
 
-def _as_tuple(rules: Sequence[RetryRule]) -> tuple[RetryRule, ...]:
-    return tuple(rules)
+def _check_rules(rules: Sequence[RetryRule]) -> tuple[RetryRule, ...]:
+    given = (rules,) if isinstance(rules, RetryRule) else tuple(rules)
+    for rule in given:
+        if not isinstance(rule, RetryRule):  # pyright: ignore[reportUnnecessaryIsInstance]
+            problem = f"rules must be RetryRule, got {rule!r}"
+            raise ConfigurationError(problem)
+    return given
 
 
 @frozen
@@ -146,15 +179,14 @@ class RetryPolicy:
 
     max_retries: int | None = None
     wait: Schedule = field(default=None, converter=_check_wait)
-    rules: tuple[RetryRule, ...] = field(default=(), converter=_as_tuple)
-    max_age: float | None = field(default=None, converter=_optional_seconds)
+    rules: tuple[RetryRule, ...] = field(default=(), converter=_check_rules)
+    max_age: float | None = field(default=None, converter=to_seconds)
 
     def __attrs_post_init__(self) -> None:
-        problems: list[str] = []
-        if self.max_retries is not None and self.max_retries < 0:
-            problems.append(f"max_retries must be at least 0, got {self.max_retries}")
-        if self.max_age is not None and not self.max_age > 0:
-            problems.append(f"max_age must be seconds above 0, got {self.max_age}")
+        problems = (
+            *count_problem("max_retries", self.max_retries),
+            *problem_of("max_age", self.max_age),
+        )
         if problems:
             raise ConfigurationError(problems)
 
@@ -242,9 +274,26 @@ def _delay(
 ) -> float:
     if wait is None:
         return full_jitter_delay(attempts, rng=rng)
-    if callable(wait):
-        return max(0.0, float(wait(_retry_state(error, attempts))))
-    return wait[min(attempts, len(wait)) - 1]
+    if not callable(wait):
+        return wait[min(attempts, len(wait)) - 1]
+    told = _ask(wait, error, attempts)
+    return full_jitter_delay(attempts, rng=rng) if told is None else told
+
+
+def _ask(
+    wait: Callable[[Any], float], error: BaseException, attempts: int
+) -> float | None:
+    # One that fails is a mistake in a declaration, met long after it was made:
+    # the task must not be lost for it.
+    try:
+        delay = float(wait(_retry_state(error, attempts)))
+    except Exception:
+        _logger.exception("the wait of a policy failed; the default one is used")
+        return None
+    if not math.isfinite(delay):
+        _logger.error("the wait of a policy gave %r; the default one is used", delay)
+        return None
+    return min(max(0.0, delay), LONGEST)
 
 
 def _retry_state(error: BaseException, attempts: int) -> Any:
@@ -263,57 +312,77 @@ def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that *error* carries, or None.
 
     Looks at ``status_code``, ``response.status_code`` and ``status``, as httpx,
-    requests, aiohttp and most API clients name it.
+    requests, aiohttp, urllib and most API clients name it.
     """
     for holder, name in (
         (error, "status_code"),
-        (getattr(error, "response", None), "status_code"),
+        (_look(error, "response"), "status_code"),
         (error, "status"),
     ):
-        status = getattr(holder, name, None)
+        status = _look(holder, name)
         if isinstance(status, int) and not isinstance(status, bool):
             return status
     return None
 
 
-def retry_after_of(  # noqa: PLR0911 - one way in after the other
-    error: BaseException, now: datetime
-) -> float | None:
+def retry_after_of(error: BaseException, now: datetime) -> float | None:
     """Return the seconds that *error* asks to wait, or None.
 
     ``retry_after`` in seconds (or a timedelta) comes first; else the header
-    Retry-After of ``response``, in seconds or as an HTTP date, which is
-    relative to the response's own Date where it has one.
+    Retry-After of ``response``, or of the error itself, in seconds or as an
+    HTTP date, which is relative to the response's own Date where it has one.
+
+    Args:
+        error: What the body raised.
+        now: The time, aware, where there is no Date.
+
+    Returns:
+        0 to ten years, in seconds.
 
     Source:
         RFC 9110, section 10.2.3.
     """
-    told = getattr(error, "retry_after", None)
-    if isinstance(told, timedelta):
-        return max(0.0, told.total_seconds())
+    told = to_seconds(_look(error, "retry_after"))
     if isinstance(told, int | float) and not isinstance(told, bool):
-        return max(0.0, float(told)) if told == told else None  # noqa: PLR0124 - NaN
-    given = getattr(getattr(error, "response", None), "headers", None)
-    if not isinstance(given, Mapping):
-        return None
-    headers = cast("Mapping[str, object]", given)
-    text = headers.get("Retry-After") or headers.get("retry-after")
-    if not isinstance(text, str):
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    until = _http_date(text)
-    if until is None:
-        return None
-    sent = _http_date(headers.get("Date") or headers.get("date"))
-    return max(0.0, (until - (sent or now)).total_seconds())
+        return _bounded(told)
+    for holder in (_look(error, "response"), error):
+        headers = _look(holder, "headers")
+        text = _header(headers, "Retry-After")
+        if text is None:
+            continue
+        if text.isascii() and text.isdigit():
+            return _bounded(float(text))
+        until = _http_date(text)
+        if until is not None:
+            sent = _http_date(_header(headers, "Date") or "") or now
+            return _bounded((until - sent).total_seconds())
+    return None
 
 
-def _http_date(text: object) -> datetime | None:
-    if not isinstance(text, str):
-        return None
+def _look(holder: object, name: str) -> Any:
+    """Return an attribute, or None; a property that raises has nothing to say."""
+    with contextlib.suppress(Exception):
+        return getattr(holder, name, None)
+    return None
+
+
+def _bounded(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else min(max(0.0, float(seconds)), LONGEST)
+
+
+def _header(headers: Any, name: str) -> str | None:
+    """Return a header of any client's mapping, however it writes the name."""
+    for each in (name, name.lower()):
+        with contextlib.suppress(Exception):
+            text = headers.get(each)
+            if isinstance(text, str) and text.strip():
+                return text.strip()
+    return None
+
+
+def _http_date(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,22 +1,28 @@
 """A declared function, one call of it, and a handle to a stored call."""
 
 from collections.abc import Callable
-from copy import copy
-from typing import Any, Generic, ParamSpec, TypeVar
+from importlib import import_module
+from operator import attrgetter
+from pickle import PicklingError
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from attrs import field, frozen
 
-from taskflow._codec import ArgumentsCodec, ResultCodec, Spec, encode_spec
+from taskflow._codec import ArgumentsCodec, ResultCodec, Spec, encode_spec, unwrap
 from taskflow._declare import ports
 from taskflow._declare.context import Context
+from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.ports import TaskClient, TaskInfo
-from taskflow._declare.retry_policy import RetryPolicy
+from taskflow._declare.retry_policy import RetryPolicy, count_problem
 from taskflow.errors import ConfigurationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 RetT_co = TypeVar("RetT_co", covariant=True)
 ResT_co = TypeVar("ResT_co", covariant=True)
+
+
+_LONGEST_KEY = 200
 
 
 @frozen
@@ -32,41 +38,22 @@ class CallOptions:
         timeout: Hard time limit in seconds; None = the task's.
     """
 
-    delay: float | None = None
+    delay: float | None = field(default=None, converter=to_seconds)
     key: str | None = None
-    key_ttl: float | None = None
-    expires: float | None = None
+    key_ttl: float | None = field(default=None, converter=to_seconds)
+    expires: float | None = field(default=None, converter=to_seconds)
     max_retries: int | None = None
-    timeout: float | None = None
+    timeout: float | None = field(default=None, converter=to_seconds)
 
     def __attrs_post_init__(self) -> None:
-        problems = [
-            f"{name} must be {bound}, got {value!r}"
-            for name, value, bound, good in (
-                ("delay", self.delay, "seconds, at least 0", _from_zero(self.delay)),
-                (
-                    "key_ttl",
-                    self.key_ttl,
-                    "seconds, at least 0",
-                    _from_zero(self.key_ttl),
-                ),
-                ("expires", self.expires, "seconds above 0", _above_zero(self.expires)),
-                ("timeout", self.timeout, "seconds above 0", _above_zero(self.timeout)),
-                (
-                    "max_retries",
-                    self.max_retries,
-                    "at least 0",
-                    self.max_retries is None or self.max_retries >= 0,
-                ),
-                (
-                    "key",
-                    self.key,
-                    "1 to 200 characters, no line break",
-                    _good_key(self.key),
-                ),
-            )
-            if not good
-        ]
+        problems = (
+            *problem_of("delay", self.delay, zero=True),
+            *problem_of("key_ttl", self.key_ttl, zero=True),
+            *problem_of("expires", self.expires),
+            *problem_of("timeout", self.timeout),
+            *count_problem("max_retries", self.max_retries),
+            *_key_problem(self.key),
+        )
         if problems:
             raise ConfigurationError(problems)
 
@@ -76,20 +63,12 @@ class CallOptions:
         return self.max_retries is None and self.timeout is None
 
 
-_LONGEST = 10 * 365 * 86_400
-_LONGEST_KEY = 200
-
-
-def _from_zero(value: float | None) -> bool:
-    return value is None or 0 <= value <= _LONGEST
-
-
-def _above_zero(value: float | None) -> bool:
-    return value is None or 0 < value <= _LONGEST
-
-
-def _good_key(key: str | None) -> bool:
-    return key is None or (0 < len(key) <= _LONGEST_KEY and key.isprintable())
+def _key_problem(key: object) -> tuple[str, ...]:
+    if key is None or (
+        isinstance(key, str) and 0 < len(key) <= _LONGEST_KEY and key.isprintable()
+    ):
+        return ()
+    return (f"key must be 1 to 200 characters, no line break, got {key!r}",)
 
 
 PLAIN = CallOptions()
@@ -116,6 +95,10 @@ class Task(Generic[P, RetT_co, ResT_co]):
 
     Made by ``@taskflow.task``. ``RetT_co`` is what a direct call returns,
     ``ResT_co`` what the handle returns: they differ for coroutines.
+
+    Like a function, a task is pickled and copied by reference, so the process
+    that unpickles it must be able to import it. Unlike a function, it is no
+    method: found on an instance, it is the task and not bound to it.
 
     Attributes:
         function: The body.
@@ -145,14 +128,17 @@ class Task(Generic[P, RetT_co, ResT_co]):
         object.__setattr__(self, "arguments", arguments)
         object.__setattr__(self, "result", ResultCodec(self.function, self.name))
         object.__setattr__(self, "spec", encode_spec(Spec(name=self.name)))
-        object.__setattr__(self, "__doc__", self.function.__doc__)
+        body = unwrap(self.function)
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            object.__setattr__(self, name, getattr(body, name, None))
         object.__setattr__(self, "__wrapped__", self.function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> RetT_co:
         """Run the body here and now; a context that is not given is inert."""
         wanted = self.arguments.context_parameter
-        given = any(isinstance(value, Context) for value in (*args, *kwargs.values()))
-        if wanted is not None and not given:
+        if wanted is not None and not any(
+            isinstance(value, Context) for value in (*args, *kwargs.values())
+        ):
             made: dict[str, Any] = {wanted: Context(id="", name=self.name)}
             return self._bound_call(args, {**kwargs, **made})
         result: RetT_co = self.function(*args, **kwargs)
@@ -203,17 +189,18 @@ class Task(Generic[P, RetT_co, ResT_co]):
     def options(
         self,
         *,
-        delay: float | None = None,
+        delay: Seconds | None = None,
         key: str | None = None,
-        key_ttl: float | None = None,
-        expires: float | None = None,
+        key_ttl: Seconds | None = None,
+        expires: Seconds | None = None,
         max_retries: int | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
     ) -> "Task[P, RetT_co, ResT_co]":
         """Return this task with options for the calls made through it.
 
         Args:
-            delay: Seconds before the first run.
+            delay: Seconds before the first run. This and the other durations
+                may be a timedelta.
             key: Idempotency key, unique within the task: while its task lives,
                 and for *key_ttl* after, the same payload is the same task.
             key_ttl: Seconds; left out: 24 h.
@@ -228,10 +215,41 @@ class Task(Generic[P, RetT_co, ResT_co]):
             ConfigurationError: A value is out of bounds.
         """
         chosen = CallOptions(delay, key, key_ttl, expires, max_retries, timeout)
-        # A copy, not attrs.evolve: the codecs are built once for a function.
-        twin = copy(self)
-        object.__setattr__(twin, "call_options", chosen)
+        return self._with(chosen)
+
+    def _with(self, options: CallOptions) -> "Task[P, RetT_co, ResT_co]":
+        # Not attrs.evolve: the codecs are built once for a function.
+        twin: Task[P, RetT_co, ResT_co] = object.__new__(type(self))
+        vars(twin).update(vars(self), call_options=options)
         return twin
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        module = getattr(self, "__module__", None)
+        name = getattr(self, "__qualname__", None)
+        try:
+            found = self._find(module, name, PLAIN)
+        except (ImportError, AttributeError, TypeError, ValueError):
+            found = None
+        if found is None or found.function is not self.function:
+            message = f"task {self.name!r} cannot be imported as {module}.{name}"
+            raise PicklingError(message)
+        return Task._find, (module, name, self.call_options)
+
+    @staticmethod
+    def _find(
+        module: Any, name: Any, options: CallOptions
+    ) -> "Task[..., Any, Any] | None":
+        found: Any = attrgetter(name)(import_module(module))
+        if not isinstance(found, Task):
+            return None
+        task = cast("Task[..., Any, Any]", found)
+        return task if options == PLAIN else task._with(options)  # noqa: SLF001 - our own
+
+    def __copy__(self) -> "Task[P, RetT_co, ResT_co]":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Task[P, RetT_co, ResT_co]":
+        return self
 
     def check(self) -> None:
         """Refuse annotations that cannot be supported.
@@ -266,11 +284,12 @@ class TaskHandle(Generic[ResT_co]):
         self._client = client
         self._task = task
 
-    def result(self, timeout: float | None = None) -> ResT_co:
+    def result(self, timeout: Seconds | None = None) -> ResT_co:
         """Block until the task has ended and return its result.
 
         Args:
-            timeout: Seconds to wait at most; None = for ever, 0 = look once.
+            timeout: Seconds or a timedelta to wait at most; None = for ever,
+                0 = look once.
 
         Returns:
             What the body returned.
@@ -280,16 +299,18 @@ class TaskHandle(Generic[ResT_co]):
             ResultTimeoutError: It has not ended; it goes on all the same.
             TaskNotFoundError: It was deleted, or kept no longer.
         """
-        value: ResT_co = self._client.result(self.id, self._task.result.decode, timeout)
+        value: ResT_co = self._client.result(
+            self.id, self._task.result.decode, to_seconds(timeout)
+        )
         return value
 
     async def aresult(
         self,
-        timeout: float | None = None,  # noqa: ASYNC109 - the blocking twin has it too
+        timeout: Seconds | None = None,  # noqa: ASYNC109 - the blocking twin has it too
     ) -> ResT_co:
         """Wait until the task has ended and return its result; see `result`."""
         value: ResT_co = await self._client.aresult(
-            self.id, self._task.result.decode, timeout
+            self.id, self._task.result.decode, to_seconds(timeout)
         )
         return value
 
