@@ -94,7 +94,7 @@ async def use(flow: TaskFlow) -> None:
     add.enqueue(1, z=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     report.call()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     add.options(retries=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    registry.task(nam="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    registry.task(names="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 # What is open is left open: none of these loses its first parameter, though each
