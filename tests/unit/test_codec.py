@@ -472,6 +472,13 @@ REFUSED: list[tuple[str, Any, Any, str, str]] = [
         "the key str 'width' would be lost",
         "$.x",
     ),
+    (
+        "deque",
+        Sequence[Any],
+        collections.deque([1]),
+        "deque cannot be stored as JSON",
+        "$.x",
+    ),
     ("literal-of-others", Literal["a"], "b", "Invalid enum value 'b'", "$.x"),
     ("refused-by-the-class", Positive, None, "Expected object, got null", "$.x"),
     (
@@ -553,17 +560,63 @@ def test_a_value_that_cannot_be_compared_is_refused() -> None:
 def test_a_value_without_repr_is_refused_all_the_same() -> None:
     """The message does without."""
 
-    class Silent(str):
-        __slots__ = ()
+    class Silent(enum.StrEnum):
+        A = "a"
 
         def __repr__(self) -> str:
             message = "no"
             raise RuntimeError(message)
 
-    message, path = refusal(taking(Any), [Silent("a")])
+    assert ("would come back as str 'a', was Silent <no repr>", "$.x[0]") == refusal(
+        taking(Any), [Silent.A]
+    )
 
-    assert message.startswith("Silent cannot be stored as JSON")
-    assert "$.x[0]" == path
+
+class Watched:
+    """Fails as a class of a host may, in whatever way."""
+
+    def model_dump(self, *, mode: str) -> dict[str, str]:
+        """Turn into what JSON has."""
+        return {"mode": mode}
+
+    @classmethod
+    def model_validate(cls, value: object) -> "Watched":
+        """Fail in a way of its own."""
+        message = f"no database for {value}"
+        raise LookupError(message)
+
+
+def test_a_class_that_fails_to_restore_is_a_payload_error_of_any_kind() -> None:
+    """The worker knows what to do with one; with a stranger it would not."""
+    message, path = refusal(taking(Watched), Watched())
+
+    assert "LookupError: no database for {'mode': 'json'}" == message
+    assert "$" == path
+
+
+def test_a_value_is_refused_when_the_stack_ends_before_it_does() -> None:
+    """Even by a caller who is deep in recursion already."""
+    codec = taking(Any)
+    value: Any = functools.reduce(lambda x, _: [x], range(150), [])
+    codec.encode(([],), {})
+
+    def deeper(levels: int) -> None:
+        if levels:
+            deeper(levels - 1)
+        else:
+            codec.encode((value,), {})
+
+    outcomes = set()
+    for levels in range(sys.getrecursionlimit() - 500, sys.getrecursionlimit(), 5):
+        try:
+            deeper(levels)
+            outcomes.add("kept")
+        except PayloadError as error:
+            outcomes.add(error.message.partition(",")[0])
+        except RecursionError:
+            outcomes.add("the caller's own")
+
+    assert {"kept", "nested too deeply"} <= outcomes
 
 
 def test_what_a_class_checks_is_checked_when_it_is_restored() -> None:

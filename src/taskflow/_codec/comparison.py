@@ -134,8 +134,6 @@ def _differ_in_order(
     exact: bool,  # noqa: FBT001
     levels: int,
 ) -> Misfit | None:
-    if len(given) != len(restored):
-        return _unlike(given, restored)
     # In C where the list holds only numbers or texts: 36 us for 1,000 of them
     # (timeit), 71 us by the loop below.
     kinds = list(map(type, given))
@@ -165,8 +163,6 @@ def _differ_by_key(
         if misfit is not None:
             return misfit
     for key, part in given.items():
-        if key not in restored:
-            return _differ_in_keys(given, restored, exact)
         there = restored[key]
         kind = kind_of(there)
         if kind is type(part) and kind in ATOMS and part == there:
