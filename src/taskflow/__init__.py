@@ -7,6 +7,7 @@ configuration and starts no thread.
 
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.flow import TaskFlow
+from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
 from taskflow._client.tasks import OrphanReport, TaskFilter, Tasks
 from taskflow._client.workers import Workers
@@ -17,6 +18,7 @@ from taskflow._declare.retry_policy import RetryPolicy, RetryRule
 from taskflow._declare.task import Call, Task, TaskHandle
 from taskflow._protocol.dead_letters import DeadLetterGroup
 from taskflow._protocol.inspect import Page
+from taskflow._protocol.news import Chunk, JournalEntry, TaskNews
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import (
     AttemptEntry,
@@ -32,11 +34,14 @@ __all__ = [
     "AttemptEntry",
     "Call",
     "Cancel",
+    "Chunk",
     "Context",
     "DeadLetter",
     "DeadLetterGroup",
     "DeadLetterRecord",
     "DeadLetters",
+    "Journal",
+    "JournalEntry",
     "OrphanReport",
     "Page",
     "QueueStatus",
@@ -50,6 +55,7 @@ __all__ = [
     "TaskFilter",
     "TaskFlow",
     "TaskHandle",
+    "TaskNews",
     "TaskRecord",
     "TaskState",
     "TaskSummary",

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from taskflow._client import results
 from taskflow._client.connection import Clock, Connection, server_clock
 from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
 from taskflow._client.tasks import Tasks
 from taskflow._client.workers import Workers
@@ -60,6 +61,7 @@ class TaskFlow:
         tasks: Single tasks and lists of them.
         dlq: The dead-letter queue.
         workers: The workers that beat.
+        journal: Rare events of the fleet, and what people did.
 
     Example:
         >>> import taskflow
@@ -88,6 +90,7 @@ class TaskFlow:
         self.tasks: Tasks = Tasks(self._connection)
         self.dlq: DeadLetters = DeadLetters(self._connection, self.registry)
         self.workers: Workers = Workers(self._connection)
+        self.journal: Journal = Journal(self._connection)
         self._batchers: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, _Batcher
         ] = weakref.WeakKeyDictionary()

@@ -10,9 +10,10 @@ from attrs import frozen
 
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan, one
-from taskflow._protocol import control, dead_letters, inspect, upkeep
+from taskflow._protocol import control, dead_letters, inspect, news, upkeep
 from taskflow._protocol.inspect import Page
 from taskflow._protocol.keys import ID_PATTERN, SIDE_LISTS
+from taskflow._protocol.news import TaskNews
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
 from taskflow.errors import IllegalMoveError, TaskflowError, TaskNotFoundError
@@ -155,6 +156,18 @@ class Tasks:
             inspect.get(connection.keys, checked(task_id), now_ms=connection.clock())
         )
 
+    def _news(self, task_id: str, after: str, limit: int) -> Plan[TaskNews]:
+        connection = self._connection
+        return one(
+            news.news(
+                connection.keys,
+                checked(task_id),
+                after=after,
+                limit=limit,
+                now_ms=connection.clock(),
+            )
+        )
+
     def _retry(self, task_id: str) -> Plan[None]:
         connection = self._connection
         words = yield dead_letters.requeue(
@@ -248,6 +261,30 @@ class Tasks:
     async def aget(self, task_id: str) -> TaskRecord:
         """Read one task whole; see `get`."""
         return await self._connection.arun(self._get(task_id))
+
+    def news(self, task_id: str, *, after: str = "", limit: int = 100) -> TaskNews:
+        """Read how a task stands and what its body emitted.
+
+        Args:
+            task_id: As the handle has it.
+            after: ``id`` of the last chunk seen; empty = from the first that is
+                kept (about 500 are).
+            limit: Most chunks to return, 1 to 500.
+
+        Returns:
+            State, progress and chunks of one moment.
+
+        Raises:
+            TaskNotFoundError: There is no such task.
+            ValueError: *after* is no chunk's id, or *limit* is out of bounds.
+        """
+        return self._connection.run(self._news(task_id, after, limit))
+
+    async def anews(
+        self, task_id: str, *, after: str = "", limit: int = 100
+    ) -> TaskNews:
+        """Read how a task stands and what it emitted; see `news`."""
+        return await self._connection.arun(self._news(task_id, after, limit))
 
     def list(
         self, wanted: TaskFilter | None = None, *, cursor: str = "", limit: int = 50

@@ -1,6 +1,6 @@
 """A declared function, one call of it, and a handle to a stored call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from operator import attrgetter
 from pickle import PicklingError
@@ -160,6 +160,32 @@ class Task(Generic[P, RetT_co, ResT_co]):
             PayloadError: The arguments do not fit; says where.
         """
         return Call(self, self.arguments.encode(args, kwargs), self.call_options)
+
+    def parse(self, arguments: Mapping[str, Any]) -> Call[ResT_co]:
+        """Make a call of this task from arguments by name, as JSON has them.
+
+        For what comes over the wire or from a shell; `call` is the typed way.
+
+        Args:
+            arguments: Values that ``json.loads`` gives; a context is left out.
+
+        Returns:
+            A value; nothing is stored.
+
+        Raises:
+            PayloadError: The task would not take them; says where.
+
+        Example:
+            >>> import taskflow
+            >>> registry = taskflow.Registry()
+            >>> @registry.task(name="add")
+            ... def add(x: int, y: int) -> int:
+            ...     return x + y
+            >>> add.parse({"x": 2, "y": 3}) == add.call(2, 3)
+            True
+        """
+        payload = self.arguments.from_jsonable(dict(arguments))
+        return Call(self, payload, self.call_options)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[ResT_co]":
         """Store a call through the flow in use, blocking; see ``TaskFlow.enqueue``.

@@ -79,6 +79,35 @@ def load_settings(
     return settings
 
 
+def load(
+    cls: type[_CheckedT],
+    environ: Mapping[str, str] | None = None,
+    *,
+    dotenv: Path | None = None,
+) -> _CheckedT:
+    """Read one class of settings, by the rules of `load_settings`.
+
+    Args:
+        cls: A `Checked` class whose fields are made by `option`.
+        environ: Variables to read; None for those of the process.
+        dotenv: A ``.env`` file to read as well, or None.
+
+    Returns:
+        The settings, with defaults for all that is not set.
+
+    Raises:
+        ConfigurationError: At least one value is wrong; all of them are listed.
+    """
+    problems: list[str] = []
+    sources: list[Mapping[str, str]] = [os.environ if environ is None else environ]
+    if dotenv is not None:
+        sources.append(_read_dotenv(dotenv, problems))
+    loaded = _load(cls, sources, problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return loaded
+
+
 def ignored_settings(
     environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
 ) -> tuple[str, ...]:

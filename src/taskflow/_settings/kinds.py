@@ -7,8 +7,9 @@ message about a value that does not fit.
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeGuard
 
 from attrs import frozen
 
@@ -242,3 +243,40 @@ class Address(Text):
         if isinstance(value, str) and re.fullmatch(self.pattern, value.strip()):
             return repr(mask_url(value.strip()))
         return "<not shown>"
+
+
+@frozen
+class Secret(Text):
+    """A text that is never shown, right or wrong."""
+
+    def show(self, value: object) -> str:
+        return "None" if value is None else "<not shown>"
+
+
+@frozen
+class Words:
+    """Texts separated by commas, each of one pattern; read as a tuple.
+
+    What does not fit is told by its place and never shown: lists of keys are such
+    settings.
+    """
+
+    pattern: str
+    bound: str
+
+    def read(self, value: object) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        listed: tuple[object, ...] = tuple(parts) if _is_sequence(parts) else ("",)
+        words = tuple(str(part).strip() for part in listed)
+        for number, word in enumerate(words, start=1):
+            if not re.fullmatch(self.pattern, word):
+                message = f"{self.bound} (number {number} is not)"
+                raise ValueError(message)
+        return words
+
+    def show(self, value: object) -> str:
+        return "<not shown>" if value else "()"
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

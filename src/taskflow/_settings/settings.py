@@ -1,6 +1,6 @@
 """The settings themselves: one frozen class per concern.
 
-A setting is one `_option` line: its default, its kind and the variables that set
+A setting is one `option` line: its default, its kind and the variables that set
 it. To add a setting, add that line and its sentence in the class docstring.
 """
 
@@ -29,8 +29,18 @@ _DEPTH: Final = WholeNumber(1, 10**9)
 _LIMIT: Final = Duration(0.01, _YEAR)
 
 
-def _option(default: object, kind: Kind, *variables: str) -> Any:
-    """Declare a setting; Any because attrs' own ``field`` answers that too."""
+def option(default: object, kind: Kind, *variables: str) -> Any:
+    """Declare a setting of a `Checked` class.
+
+    Args:
+        default: Its value where no variable is set; None = there is none.
+        kind: What it may be.
+        *variables: The environment variables that set it, the usual one first;
+            each may also be written with ``TASKFLOW_`` before it, which wins.
+
+    Returns:
+        An attrs field; Any because attrs' own ``field`` answers that too.
+    """
 
     def read_leniently(value: object) -> object:
         try:
@@ -81,7 +91,7 @@ class RedisSettings(Checked):
             ``TASKFLOW_PREFIX``.
     """
 
-    url: str | None = _option(
+    url: str | None = option(
         None,
         Address(
             r"(?s)[a-z][a-z0-9+.-]*://.*",
@@ -90,7 +100,7 @@ class RedisSettings(Checked):
         ),
         "REDIS_URL",
     )
-    prefix: str = _option(
+    prefix: str = option(
         "",
         Text(
             r"(?:[A-Za-z0-9_.:-]|\{[A-Za-z0-9_.:-]+\}){0,128}",
@@ -132,19 +142,19 @@ class QueueSettings(Checked):
             result, 64 to 512 MiB. ``TASKFLOW_MAX_PAYLOAD_BYTES``.
     """
 
-    default_retry_ratio: float = _option(0.30, Ratio(0.01, 0.99), "DEFAULT_RETRY_RATIO")
-    retry_queue_warning: int = _option(1000, _DEPTH, "RETRY_QUEUE_WARNING")
-    retry_queue_critical: int = _option(
+    default_retry_ratio: float = option(0.30, Ratio(0.01, 0.99), "DEFAULT_RETRY_RATIO")
+    retry_queue_warning: int = option(1000, _DEPTH, "RETRY_QUEUE_WARNING")
+    retry_queue_critical: int = option(
         Factory(_default_critical, takes_self=True),
         WholeNumber(2, 10**10),
         "RETRY_QUEUE_CRITICAL",
     )
-    max_task_age: float = _option(7200.0, Duration(1.0, 10 * _YEAR), "MAX_TASK_AGE")
-    max_retries: int = _option(3, WholeNumber(0, 1000), "MAX_RETRIES")
-    result_ttl: float = _option(
+    max_task_age: float = option(7200.0, Duration(1.0, 10 * _YEAR), "MAX_TASK_AGE")
+    max_retries: int = option(3, WholeNumber(0, 1000), "MAX_RETRIES")
+    result_ttl: float = option(
         7 * _DAY, Duration(1.0, 10 * _YEAR, zero="for ever"), "RESULT_TTL"
     )
-    max_payload_bytes: int = _option(
+    max_payload_bytes: int = option(
         _MIB, WholeNumber(64, 512 * _MIB, "bytes"), "TASKFLOW_MAX_PAYLOAD_BYTES"
     )
 
@@ -191,28 +201,28 @@ class WorkerSettings(Checked):
             the default registry and the plugins only. ``TASKFLOW_APP``.
     """
 
-    concurrency: int = _option(
+    concurrency: int = option(
         10,
         WholeNumber(1, 10_000),
         "CELERY_WORKER_CONCURRENCY",
         "WORKER_CONCURRENCY",
     )
-    processes: int = _option(1, WholeNumber(1, 512), "TASKFLOW_PROCESSES")
-    time_limit: float = _option(900.0, _LIMIT, "CELERY_TASK_TIME_LIMIT")
-    soft_time_limit: float = _option(
+    processes: int = option(1, WholeNumber(1, 512), "TASKFLOW_PROCESSES")
+    time_limit: float = option(900.0, _LIMIT, "CELERY_TASK_TIME_LIMIT")
+    soft_time_limit: float = option(
         Factory(_default_soft_limit, takes_self=True),
         _LIMIT,
         "CELERY_TASK_SOFT_TIME_LIMIT",
     )
-    stop_grace_period: float = _option(
+    stop_grace_period: float = option(
         30.0,
         Duration(0.01, _DAY, zero="hand back at once"),
         "WORKER_STOP_GRACE_PERIOD",
     )
-    lease: float = _option(15.0, Duration(0.1, _HOUR), "TASKFLOW_LEASE")
-    max_crashes: int = _option(3, WholeNumber(1, 1000), "TASKFLOW_MAX_CRASHES")
-    executor: str = _option("asyncio", Choice(("asyncio",)), "TASKFLOW_EXECUTOR")
-    app: str | None = _option(
+    lease: float = option(15.0, Duration(0.1, _HOUR), "TASKFLOW_LEASE")
+    max_crashes: int = option(3, WholeNumber(1, 1000), "TASKFLOW_MAX_CRASHES")
+    executor: str = option("asyncio", Choice(("asyncio",)), "TASKFLOW_EXECUTOR")
+    app: str | None = option(
         None,
         Text(
             r"[^\W\d][\w.]*:[^\W\d][\w.]*",
@@ -241,12 +251,12 @@ class LogSettings(Checked):
             ``TASKFLOW_LOG_FORMAT``.
     """
 
-    level: str = _option(
+    level: str = option(
         "INFO",
         Choice(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         "LOG_LEVEL",
     )
-    format: str = _option("text", Choice(("text", "json")), "TASKFLOW_LOG_FORMAT")
+    format: str = option("text", Choice(("text", "json")), "TASKFLOW_LOG_FORMAT")
 
 
 @frozen

@@ -36,6 +36,8 @@ AHEAD = 1.2
 """ACTIVE tasks per slot, at most, where bodies are short: the next ones are
 at hand when a slot gets free."""
 
+_FAILURES = frozenset({"retry", "dead", "fail"})
+
 LONGEST_DOZE = 5.0
 """Seconds that an idle worker waits for the marker before it looks itself."""
 
@@ -67,6 +69,8 @@ class Pump:
 
     Attributes:
         released: Claims that were handed back so far.
+        completed: Bodies that returned a result so far.
+        failed: Attempts that failed so far.
     """
 
     def __init__(
@@ -92,7 +96,10 @@ class Pump:
         self._suspect_asked = False
         self._due_at = float("inf")
         self._failures = 0
+        self._polled_at = time.monotonic()
         self.released = 0
+        self.completed = 0
+        self.failed = 0
 
     def serve(self, executor: Executor) -> None:
         """Fill *executor*; called once, before anything runs."""
@@ -109,11 +116,24 @@ class Pump:
         """Whether nothing is leased, running, unsettled or being claimed."""
         return self.in_hand == 0 and self._reserved == 0
 
+    def polled_ago(self) -> float:
+        """Seconds since the server last answered the wish for work; any thread."""
+        return time.monotonic() - self._polled_at
+
+    def pulse(self) -> None:
+        """The loop lives: with no slot free it need not ask for work."""
+        if not self._claiming or self.in_hand >= self._settings.slots:
+            self._polled_at = time.monotonic()
+
     # What the executor says.
 
     def done(self, finished: Claim, outcome: Outcome) -> None:
         """Take the outcome of a claim."""
         del finished
+        if outcome.verb == "complete":
+            self.completed += 1
+        elif outcome.verb in _FAILURES:
+            self.failed += 1
         self._settler.add(outcome)
         self._wake.set()
 
@@ -215,6 +235,7 @@ class Pump:
                 await self._runner.wait_for(
                     keys.marker, max(0.01, min(LONGEST_DOZE, left))
                 )
+                self._polled_at = time.monotonic()
             except ServerError:
                 await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
             self.look()
@@ -283,6 +304,7 @@ class Pump:
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
 
     def _claimed(self, trip: _Trip, consumer: Consumer, reply: ClaimReply) -> None:
+        self._polled_at = time.monotonic()
         claims = consumer.receive(reply)
         if claims is None:
             return

@@ -282,6 +282,7 @@ class Worker:
         while True:
             before = time.monotonic()
             await asyncio.sleep(0.25)
+            self._pump.pulse()
             late = time.monotonic() - before - 0.25
             if late > BLOCKED:
                 self.events.emit(LoopBlocked(late, self._executor.names))
@@ -291,6 +292,9 @@ class Worker:
             {
                 **self.facts(),
                 "held": len(self._leases),
+                "polled": round(self._pump.polled_ago(), 1),
+                "done": self._pump.completed,
+                "failed": self._pump.failed,
                 "running": self._executor.describe(),
             }
         )

@@ -1,0 +1,76 @@
+"""The journal: rare events of the whole fleet, and what people did."""
+
+import builtins
+from typing import Any
+
+from taskflow._client.connection import Connection
+from taskflow._client.plan import Plan, one
+from taskflow._protocol import news
+from taskflow._protocol.news import JournalEntry
+
+
+class Journal:
+    """Dead letters, lost leases, pauses, and who did what; about 1,000 are kept."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _list(self, cursor: str, limit: int) -> "Plan[builtins.list[JournalEntry]]":
+        connection = self._connection
+        return one(
+            news.journal(
+                connection.keys,
+                before=cursor,
+                limit=limit,
+                now_ms=connection.clock(),
+            )
+        )
+
+    def _record(self, event: str, actor: str, facts: dict[str, Any]) -> Plan[bool]:
+        connection = self._connection
+        return one(
+            news.jot(
+                connection.keys,
+                event,
+                actor=actor,
+                facts=facts,
+                now_ms=connection.clock(),
+            )
+        )
+
+    def list(
+        self, *, cursor: str = "", limit: int = 50
+    ) -> "builtins.list[JournalEntry]":
+        """List events, the newest first.
+
+        Args:
+            cursor: ``id`` of the last entry seen.
+            limit: Most entries to return, 1 to 200.
+
+        Returns:
+            Entries; fewer than *limit* at the end.
+
+        Raises:
+            ValueError: *limit* is out of bounds, or *cursor* is foreign.
+        """
+        return self._connection.run(self._list(cursor, limit))
+
+    async def alist(
+        self, *, cursor: str = "", limit: int = 50
+    ) -> "builtins.list[JournalEntry]":
+        """List events; see `list`."""
+        return await self._connection.arun(self._list(cursor, limit))
+
+    def record(self, event: str, *, actor: str = "", **facts: Any) -> None:
+        """Write down that something happened; for audits.
+
+        Args:
+            event: What, one word.
+            actor: Who did it.
+            **facts: What else is known, as JSON has it.
+        """
+        self._connection.run(self._record(event, actor, facts))
+
+    async def arecord(self, event: str, *, actor: str = "", **facts: Any) -> None:
+        """Write down that something happened; see `record`."""
+        await self._connection.arun(self._record(event, actor, facts))

@@ -1,0 +1,181 @@
+"""Read what happens: to one task as it runs, and the fleet's journal of rare events."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from attrs import field, frozen
+
+from taskflow._codec import from_json, to_json
+from taskflow._protocol import scripts
+from taskflow._protocol.inspect import moment
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.states import TaskState
+from taskflow.errors import TaskNotFoundError
+
+MOST_CHUNKS = 500
+MOST_EVENTS = 200
+_STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+@frozen
+class Chunk:
+    """A piece of output that a body emitted.
+
+    Attributes:
+        id: Give it back to continue after it.
+        delivery: Which hand-out of the task emitted it.
+        text: As the body gave it.
+    """
+
+    id: str
+    delivery: int
+    text: str
+
+
+@frozen
+class TaskNews:
+    """How a task stands, and what it emitted since the last look.
+
+    Attributes:
+        state: Where it stands.
+        attempts: Attempts that failed.
+        progress: What the body reported last, or None.
+        chunks: Pieces of output, the oldest first.
+    """
+
+    state: TaskState
+    attempts: int
+    progress: dict[str, Any] | None
+    chunks: tuple[Chunk, ...]
+
+
+@frozen
+class JournalEntry:
+    """A rare event: a dead letter, a lost lease, something a person did.
+
+    Attributes:
+        id: Give it back to continue after it.
+        at: When.
+        event: What, one word.
+        actor: Who did it; empty where nobody said.
+        facts: What else is known.
+    """
+
+    id: str
+    at: datetime
+    event: str
+    actor: str = ""
+    facts: dict[str, Any] = field(factory=dict[str, Any])
+
+
+def _position(text: str) -> str:
+    if text and not _STREAM_ID.fullmatch(text):
+        message = f"cursor {text!r} does not belong to this list"
+        raise ValueError(message)
+    return text
+
+
+def news(
+    keys: Keys, task_id: str, *, after: str = "", limit: int = 100, now_ms: int = 0
+) -> Operation[TaskNews]:
+    """Describe reading how a task stands and what it emitted after a point.
+
+    Returns:
+        An operation whose decoding raises ``TaskNotFoundError``.
+
+    Raises:
+        ValueError: *after* is no chunk's id, or *limit* is outside 1..500.
+
+    Source:
+        ``_protocol/lua/news.lua``; O(limit).
+    """
+    if not 1 <= limit <= MOST_CHUNKS:
+        message = f"limit must be 1..{MOST_CHUNKS}, got {limit}"
+        raise ValueError(message)
+
+    def decode(reply: list[Any]) -> TaskNews:
+        if not reply:
+            raise TaskNotFoundError(task_id)
+        state, attempts, progress, *rest = reply
+        return TaskNews(
+            TaskState(state.decode()),
+            int(attempts),
+            from_json(progress) if progress else None,
+            tuple(
+                Chunk(at.decode(), int(token.partition(b":")[0]), chunk.decode())
+                for at, chunk, token in zip(
+                    rest[::3], rest[1::3], rest[2::3], strict=True
+                )
+            ),
+        )
+
+    return Operation(
+        scripts.load("news"),
+        (keys.task(task_id), keys.emitted(task_id)),
+        (now_ms, keys.prefix, _position(after), limit),
+        decode,
+    )
+
+
+def journal(
+    keys: Keys, *, before: str = "", limit: int = 50, now_ms: int = 0
+) -> Operation[list[JournalEntry]]:
+    """Describe listing rare events, the newest first.
+
+    Returns:
+        An operation whose reply is a list of at most *limit* entries.
+
+    Raises:
+        ValueError: *before* is no entry's id, or *limit* is outside 1..200.
+
+    Source:
+        ``_protocol/lua/journal.lua``; O(limit).
+    """
+    if not 1 <= limit <= MOST_EVENTS:
+        message = f"limit must be 1..{MOST_EVENTS}, got {limit}"
+        raise ValueError(message)
+
+    def decode(reply: list[Any]) -> list[JournalEntry]:
+        return [
+            _entry(at.decode(), fields)
+            for at, fields in zip(reply[::2], reply[1::2], strict=True)
+        ]
+
+    return Operation(
+        scripts.load("journal"),
+        (keys.events,),
+        (now_ms, keys.prefix, _position(before), limit),
+        decode,
+    )
+
+
+def _entry(entry_id: str, flat: list[bytes]) -> JournalEntry:
+    known: dict[str, Any] = {
+        name.decode(): value.decode(errors="replace")
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
+    at, event = moment(known.pop("at_ms")), known.pop("event")
+    actor = known.pop("actor", "")
+    facts = from_json(known.pop("facts").encode()) if "facts" in known else known
+    return JournalEntry(entry_id, at, event, actor, facts)
+
+
+def jot(
+    keys: Keys, event: str, *, actor: str, facts: dict[str, Any], now_ms: int = 0
+) -> Operation[bool]:
+    """Describe writing a line of the journal.
+
+    Returns:
+        An operation whose reply is True.
+
+    Source:
+        ``_protocol/lua/jot.lua``; O(1).
+    """
+    return Operation(
+        scripts.load("jot"),
+        (keys.events,),
+        (now_ms, keys.prefix, event, actor, to_json(facts)),
+        bool,
+    )

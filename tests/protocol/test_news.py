@@ -1,0 +1,109 @@
+"""news, journal, jot: what happened is told in order, from any point on."""
+
+import pytest
+
+from keyspace import NOW
+from taskflow._protocol.control import pause
+from taskflow._protocol.inspect import moment
+from taskflow._protocol.news import JournalEntry, TaskNews, jot, journal, news
+from taskflow._protocol.settle import Note, complete, note, settle
+from taskflow._protocol.states import TaskState
+from taskflow.errors import TaskNotFoundError
+
+
+def emit(stage, held, number, *chunks):
+    """Store that the run emitted *chunks*."""
+    what = Note(number, b'{"done":1}', {}, {}, b"", chunks)
+    stage.send(note(stage.keys, held.id, held.token, what, now_ms=NOW))
+
+
+def test_chunks_are_told_in_order_from_any_point_on(stage):
+    """A reader that was cut off goes on after the last chunk it saw."""
+    (held,) = stage.claimed("t1")
+    emit(stage, held, 1, "a", "b")
+    first = stage.send(news(stage.keys, "t1", limit=1))
+    emit(stage, held, 2, "c")
+    rest = stage.send(news(stage.keys, "t1", after=first.chunks[0].id))
+
+    assert ["a"] == [chunk.text for chunk in first.chunks]
+    assert ["b", "c"] == [chunk.text for chunk in rest.chunks]
+    assert {1} == {chunk.delivery for chunk in (*first.chunks, *rest.chunks)}
+    assert (TaskState.ACTIVE, 0, {"done": 1}) == (
+        rest.state,
+        rest.attempts,
+        rest.progress,
+    )
+
+
+def test_a_look_writes_nothing(stage):
+    """Reading news leaves the keyspace as it was."""
+    (held,) = stage.claimed("t1")
+    emit(stage, held, 1, "a")
+    before = stage.dump()
+    stage.send(news(stage.keys, "t1"))
+    stage.send(journal(stage.keys))
+
+    assert before == stage.dump()
+
+
+def test_the_end_comes_with_all_that_was_emitted(stage):
+    """Who sees a final state has seen the rest of the output."""
+    (held,) = stage.claimed("t1")
+    emit(stage, held, 1, "a")
+    stage.send(settle(stage.keys, [complete(held, b"1")], now_ms=NOW))
+    last = stage.send(news(stage.keys, "t1"))
+
+    assert last.state.is_final
+    assert ["a"] == [chunk.text for chunk in last.chunks]
+
+
+def test_a_task_that_waits_has_no_chunks(stage):
+    """Nothing was emitted, nothing is told."""
+    stage.enqueue("t1")
+
+    assert TaskNews(TaskState.PENDING, 0, None, ()) == stage.send(
+        news(stage.keys, "t1")
+    )
+
+
+def test_a_missing_task_has_no_news(stage):
+    """It is said so, and not an empty answer."""
+    with pytest.raises(TaskNotFoundError):
+        stage.send(news(stage.keys, "t1"))
+
+
+@pytest.mark.parametrize("limit", [0, 501])
+def test_the_number_of_chunks_is_bounded(stage, limit):
+    """A look costs what it says."""
+    with pytest.raises(ValueError, match=f"1..500, got {limit}"):
+        news(stage.keys, "t1", limit=limit)
+
+
+@pytest.mark.parametrize("cursor", ["x", "-", "+", "1", "1-1\n"])
+def test_a_foreign_cursor_is_refused(stage, cursor):
+    """It never reaches the server, where it could mean something else."""
+    with pytest.raises(ValueError, match="does not belong"):
+        news(stage.keys, "t1", after=cursor)
+    with pytest.raises(ValueError, match="does not belong"):
+        journal(stage.keys, before=cursor)
+
+
+def test_the_journal_tells_the_newest_first_and_goes_on(stage):
+    """What a script wrote and what a person did stand in one list."""
+    stage.send(pause(stage.keys, "retry", paused=True, now_ms=NOW))
+    stage.send(jot(stage.keys, "purge", actor="ada", facts={"count": 3}, now_ms=NOW))
+    newest, oldest = stage.send(journal(stage.keys))
+    (after,) = stage.send(journal(stage.keys, before=newest.id))
+
+    assert JournalEntry(newest.id, moment(NOW), "purge", "ada", {"count": 3}) == newest
+    assert (
+        JournalEntry(oldest.id, moment(NOW), "paused", "", {"lane": "retry"}) == after
+    )
+    assert [] == stage.send(journal(stage.keys, before=oldest.id))
+
+
+@pytest.mark.parametrize("limit", [0, 201])
+def test_the_number_of_entries_is_bounded(stage, limit):
+    """A look costs what it says."""
+    with pytest.raises(ValueError, match=f"1..200, got {limit}"):
+        journal(stage.keys, limit=limit)
