@@ -109,7 +109,7 @@ def test_what_stands_in_a_dotenv_file_reaches_the_plugins(tmp_path: Path) -> Non
 
 def test_a_mistyped_command_is_answered_with_the_right_one(tmp_path: Path) -> None:
     """A person who mistypes is helped, not lectured."""
-    ended = run("workers", cwd=tmp_path)
+    ended = run("worekr", cwd=tmp_path)
 
     assert 2 == ended.returncode
     assert "Did you mean 'worker'?" in ended.stderr

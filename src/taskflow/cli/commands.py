@@ -1,19 +1,47 @@
 """The command ``taskflow`` and how it finds its subcommands.
 
-Plugins add subcommands by an entry point in the group ``taskflow.commands``, a
-click command; one is imported only when it is called or described.
+A subcommand of ours is a line in `OWN`: where it is, and its help in one line.
+Its module is imported when it is called, so that ``taskflow --help`` and a probe
+that runs every few seconds do not pay for the others. Plugins add subcommands
+by an entry point in the group ``taskflow.commands``, a click command; one is
+imported only when it is called or described.
 """
 
-import sys
-from importlib.metadata import EntryPoint, entry_points, version
-from typing import Any
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
 
 import click
+from attrs import frozen
 
-from taskflow.cli.worker import worker_command
-from taskflow.errors import TaskflowError
+from taskflow.cli import exit_codes
 
 GROUP = "taskflow.commands"
+
+
+@frozen
+class Own:
+    """A subcommand of ours that is not imported yet.
+
+    Attributes:
+        target: ``module:attribute`` of the click command.
+        help: The first sentence of its help, without the full stop.
+    """
+
+    target: str
+    help: str
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        module, _, attribute = self.target.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+OWN: Final[dict[str, Own]] = {
+    "worker": Own("taskflow.cli.worker:worker_command", "Run tasks until told to stop"),
+}
 
 
 class Commands(click.Group):
@@ -24,13 +52,15 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""
-        return sorted({*super().list_commands(ctx), *self._plugged()})
+        return sorted({*super().list_commands(ctx), *OWN, *self._plugged()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name; a plugin's is imported now."""
+        """Return a command by its name; it is imported now."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
+        if cmd_name in OWN:
+            return OWN[cmd_name].load()
         plugged = self._plugged().get(cmd_name)
         if plugged is None:
             return None
@@ -41,6 +71,32 @@ class Commands(click.Group):
         if not isinstance(command, click.Command):
             return _broken(plugged, "it is no click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that *args* begin with; help the one who mistyped it."""
+        typed, known = args[0], self.list_commands(ctx)
+        if typed not in known and not typed.startswith("-"):
+            close = get_close_matches(typed, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {typed!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the list of commands; ours are described without their modules."""
+        rows: list[tuple[str, str]] = []
+        for name in self.list_commands(ctx):
+            own = OWN.get(name)
+            command = None if own else self.get_command(ctx, name)
+            if own:
+                rows.append((name, f"{own.help}."))
+            elif command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit=72)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 def _broken(plugged: EntryPoint, why: str) -> click.Command:
@@ -59,34 +115,16 @@ def _broken(plugged: EntryPoint, why: str) -> click.Command:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("asynctaskflow"), prog_name="taskflow")
+@click.version_option(package_name="asynctaskflow", prog_name="taskflow")
 def taskflow() -> None:
     """Background tasks that are not lost."""
 
 
-taskflow.add_command(worker_command, "worker")
-
-
-def _run(command: click.Command, name: str) -> None:
-    """Run *command*; an error of ours is one clear sentence, not a traceback."""
-    try:
-        code: Any = command.main(prog_name=name, standalone_mode=False)
-    except TaskflowError as error:
-        click.echo(f"{name}: {error}", err=True)
-        sys.exit(1)
-    except click.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
 def main() -> None:
     """Run the command ``taskflow``."""
-    _run(taskflow, "taskflow")
+    exit_codes.run(taskflow, "taskflow")
 
 
 def worker() -> None:
     """Run the command ``taskflow-worker``."""
-    _run(worker_command, "taskflow-worker")
+    exit_codes.run(OWN["worker"].load(), "taskflow-worker")

@@ -1,0 +1,104 @@
+"""How a command ends: its exit code, and one sentence instead of a traceback."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+
+from taskflow.errors import (
+    IllegalMoveError,
+    KeyConflictError,
+    PayloadError,
+    ResultTimeoutError,
+    ServerFullError,
+    ServerRefusedError,
+    ServerUnavailableError,
+    TaskflowError,
+    TaskNotFoundError,
+    UnknownTaskError,
+)
+
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+REFUSED: Final = 4
+NO_SERVER: Final = 5
+NOT_YET: Final = 6
+INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
+
+_CODES: Final[tuple[tuple[type[TaskflowError], int], ...]] = (
+    (PayloadError, USAGE),
+    (TaskNotFoundError, NOT_FOUND),
+    (UnknownTaskError, NOT_FOUND),
+    (IllegalMoveError, REFUSED),
+    (KeyConflictError, REFUSED),
+    (ServerUnavailableError, NO_SERVER),
+    (ServerFullError, NO_SERVER),
+    (ServerRefusedError, NO_SERVER),
+    (ResultTimeoutError, NOT_YET),
+)
+
+
+class EndError(click.ClickException):
+    """A command cannot do what was asked; its text says what to do.
+
+    Attributes:
+        code: Exit code of the command.
+    """
+
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: TaskflowError) -> int:
+    """Return the exit code that stands for *error*."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def run(
+    command: click.Command, name: str, arguments: Sequence[str] | None = None
+) -> None:
+    """Run *command* and end the process.
+
+    Args:
+        command: What to run.
+        name: Of the command, as the person typed it.
+        arguments: What follows the name; None = the process's.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal cannot show is shown as an escape, not an error.
+            stream.reconfigure(errors="backslashreplace")
+    code = _ended(lambda: command.main(arguments, name, standalone_mode=False), name)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = PIPE_CLOSED
+    if code == PIPE_CLOSED:
+        # The interpreter flushes once more when it ends, and would complain.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _ended(main: Callable[[], Any], name: str) -> int:
+    """Run *main*; an error of ours is one clear sentence."""
+    try:
+        code = main()
+    except TaskflowError as error:
+        click.echo(f"{name}: {error}", err=True)
+        return code_of(error)
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.code if isinstance(error, EndError) else error.exit_code
+    except BrokenPipeError:
+        return PIPE_CLOSED
+    return code if isinstance(code, int) else 0
