@@ -17,7 +17,7 @@ An entry point in the group ``taskflow.settings`` that names the class lets
 ``taskflow config`` show it too.
 """
 
-from taskflow._settings.environment import load
+from taskflow._settings.environment import export_dotenv, load, load_settings
 from taskflow._settings.kinds import (
     Address,
     Choice,
@@ -29,7 +29,7 @@ from taskflow._settings.kinds import (
     WholeNumber,
     Words,
 )
-from taskflow._settings.settings import Checked, option
+from taskflow._settings.settings import Checked, Settings, option
 
 __all__ = [
     "Address",
@@ -39,9 +39,12 @@ __all__ = [
     "Kind",
     "Ratio",
     "Secret",
+    "Settings",
     "Text",
     "WholeNumber",
     "Words",
+    "export_dotenv",
     "load",
+    "load_settings",
     "option",
 ]

@@ -1,1 +1,34 @@
-"""Text summarisation as taskflow tasks."""
+"""Text summarisation as taskflow tasks, and taskflow over HTTP.
+
+`create_router` and `create_app` need the extra ``fastapi``; they are imported when
+they are first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["create_app", "create_router"]
+
+if TYPE_CHECKING:
+    from taskflow_summarize.app import create_app
+    from taskflow_summarize.routers import create_router
+
+_HOMES = {
+    "create_app": "taskflow_summarize.app",
+    "create_router": "taskflow_summarize.routers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    try:
+        module = importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("taskflow"):
+            raise
+        message = f"{name} needs {error.name!r}: pip install 'asynctaskflow[fastapi]'"
+        raise ImportError(message) from error
+    return getattr(module, name)

@@ -1,0 +1,468 @@
+"""What goes in and out over HTTP, with an example of each."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from attrs import fields
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from taskflow import (
+    AttemptEntry,
+    DeadLetterGroup,
+    JournalEntry,
+    Page,
+    QueueStatus,
+    TaskRecord,
+    TaskState,
+    TaskSummary,
+)
+
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+_ID = "019ab3f0-7c1e-7d32-b7a5-0f6a1c2d3e4f"
+
+
+def _plus(value: object) -> object:
+    """Mend a time zone whose plus sign the query string turned into a blank."""
+    return value.replace(" ", "+") if isinstance(value, str) and "T" in value else value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_plus)]
+"""A time with its zone; without one it could mean any of two dozen."""
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+StateName = Annotated[TaskState, BeforeValidator(_upper)]
+
+
+class Body(BaseModel):
+    """What a client sends; what is not known is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SummarizeBody(Body):
+    """A text to be summarised."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"content": "This is a test document to summarize."}
+        },
+    )
+
+    content: str = Field(min_length=1)
+    max_words: int | None = Field(default=None, ge=10, le=2000)
+    provider: Literal["auto", "openrouter", "extractive"] | None = None
+
+
+class CallOptionsBody(Body):
+    """What one call asks for; durations in seconds."""
+
+    delay: float | None = Field(default=None, ge=0)
+    key: str | None = Field(default=None, min_length=1, max_length=200)
+    key_ttl: float | None = Field(default=None, gt=0)
+    expires: float | None = Field(default=None, gt=0)
+    max_retries: int | None = Field(default=None, ge=0, le=1000)
+    timeout: float | None = Field(default=None, gt=0)
+
+
+class CallBody(Body):
+    """A call of any registered task."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "name": "summarize_text",
+                "args": {"content": "This is a test document to summarize."},
+                "options": {"delay": 60},
+            }
+        },
+    )
+
+    name: TaskName
+    args: dict[str, Any] = Field(default_factory=dict)
+    options: CallOptionsBody = Field(default_factory=CallOptionsBody)
+
+
+class Selection(Body):
+    """Which dead letters: some by id, a group, a task's, or all, said aloud."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"fingerprint": "3f2a91c0d4be"}},
+    )
+
+    ids: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    fingerprint: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,64}$")
+    name: TaskName | None = None
+    everything: bool = False
+    preview: bool = False
+
+    @model_validator(mode="after")
+    def one_way(self) -> Self:
+        """Refuse what names nothing, or two things."""
+        by_kind = self.fingerprint is not None or self.name is not None
+        ways = [self.ids is not None, by_kind, self.everything]
+        if sum(ways) != 1:
+            message = "name ids, or fingerprint and/or name, or everything: true"
+            raise ValueError(message)
+        return self
+
+
+class RequeueBody(Selection):
+    """Which dead letters to bring back, and how fast."""
+
+    rate: float | None = Field(default=None, gt=0, le=100_000)
+
+
+class EditBody(Body):
+    """New arguments of a dead letter, by name; the others stay."""
+
+    arguments: dict[str, Any] = Field(min_length=1)
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it; further members say the facts."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "example": {
+                "type": "about:blank",
+                "title": "Not Found",
+                "status": 404,
+                "detail": f"there is no task {_ID!r}",
+                "code": "task_not_found",
+                "task_id": _ID,
+            }
+        },
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+class CreatedBody(BaseModel):
+    """A stored task."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"task_id": _ID, "state": "PENDING", "created": True}
+        }
+    )
+
+    task_id: str
+    state: TaskState
+    created: bool
+
+
+class MovedBody(BaseModel):
+    """A task, and where it stands now."""
+
+    task_id: str
+    state: TaskState
+
+
+class CancelledBody(MovedBody):
+    """A task that was stopped, or asked to stop."""
+
+    requested: bool
+
+
+class DeletedBody(BaseModel):
+    """A task that is gone."""
+
+    task_id: str
+    deleted: bool
+
+
+class OrphansBody(BaseModel):
+    """What looking for orphans found."""
+
+    found: int
+    requeued: int
+    errors: list[str]
+    message: str
+
+
+class SummaryBody(BaseModel):
+    """A task as lists show it."""
+
+    task_id: str
+    name: str
+    state: TaskState
+    lane: str
+    suspect: bool
+    attempts: int
+    crashes: int
+    created_at: datetime
+    finished_at: datetime | None
+    due_at: datetime | None
+    error_type: str
+    error_message: str
+    fingerprint: str
+    cause: str
+
+    @classmethod
+    def of(cls, task: TaskSummary) -> Self:
+        """Show *task*."""
+        facts = {each.name: getattr(task, each.name) for each in fields(TaskSummary)}
+        return cls.model_validate(facts | {"task_id": task.id})
+
+
+class PageBody(BaseModel):
+    """One page of a list; ``examined`` entries were looked at for it."""
+
+    items: list[SummaryBody]
+    next_cursor: str | None
+    examined: int
+
+    @classmethod
+    def of(cls, page: Page, **more: Any) -> Self:
+        """Show *page*."""
+        return cls(
+            items=[SummaryBody.of(item) for item in page.items],
+            next_cursor=page.next_cursor or None,
+            examined=page.examined,
+            **more,
+        )
+
+
+class LettersBody(PageBody):
+    """One page of dead letters, and how many there are."""
+
+    total: int
+
+
+class TimelineEntry(BaseModel):
+    """One thing that happened to a task."""
+
+    at: datetime
+    event: str
+    facts: dict[str, Any]
+
+
+class LetterBody(BaseModel):
+    """Why a task is in the dead-letter queue."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    cause: str
+    fingerprint: str
+    error_type: str
+    error_message: str
+    traceback: str
+    died_at: datetime | None
+    worker: str
+
+
+class TaskBody(SummaryBody):
+    """A task whole."""
+
+    arguments: dict[str, Any] | None
+    max_retries: int | None
+    timeout: float | None
+    deliveries: int
+    started_at: datetime | None
+    lease_until: datetime | None
+    expires_at: datetime | None
+    worker: str
+    cancel_requested: bool
+    result: Any
+    progress: dict[str, Any] | None
+    usage: dict[str, float]
+    annotations: dict[str, Any]
+    key: str
+    timeline: list[TimelineEntry]
+    dead_letter: LetterBody | None
+
+    @classmethod
+    def of_record(cls, record: TaskRecord) -> Self:
+        """Show *record*."""
+        letter, spec = record.dead_letter, record.spec
+        same = {each.name for each in fields(TaskRecord)} & set(cls.model_fields)
+        facts: dict[str, Any] = {name: getattr(record, name) for name in same}
+        facts |= {
+            "task_id": record.id,
+            "arguments": _value(record.payload),
+            "max_retries": spec.max_retries if spec else None,
+            "timeout": spec.timeout if spec else None,
+            "result": _value(record.result),
+            "timeline": timeline(record),
+            "fingerprint": letter.fingerprint if letter else "",
+            "cause": letter.cause if letter else "",
+            "dead_letter": letter,
+        }
+        return cls.model_validate(facts)
+
+
+def _value(text: bytes | None) -> Any:
+    """Read stored JSON; what a foreign hand broke is shown as nothing."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def timeline(record: TaskRecord) -> list[TimelineEntry]:
+    """Put what is known of a task's life in order."""
+    entries = [TimelineEntry(at=record.created_at, event="enqueued", facts={})]
+    entries += [_attempt(entry) for entry in record.history]
+    if record.started_at is not None:
+        facts = {"delivery": record.deliveries}
+        entries.append(
+            TimelineEntry(at=record.started_at, event="started", facts=facts)
+        )
+    if record.finished_at is not None:
+        event = record.state.value.lower()
+        entries.append(TimelineEntry(at=record.finished_at, event=event, facts={}))
+    return sorted(entries, key=lambda entry: entry.at)
+
+
+def _attempt(entry: AttemptEntry) -> TimelineEntry:
+    return TimelineEntry(at=entry.at, event=entry.outcome, facts=entry.facts)
+
+
+class LaneCounts(BaseModel):
+    """A number for each of the two lanes."""
+
+    primary: int
+    retry: int
+
+
+class LaneAges(BaseModel):
+    """Seconds for each of the two lanes; null where nothing waits."""
+
+    primary: float | None
+    retry: float | None
+
+
+class QueueCounts(LaneCounts):
+    """What waits, and where."""
+
+    scheduled: int
+    dlq: int
+
+
+class QueueStatusBody(BaseModel):
+    """How the whole stands."""
+
+    queues: QueueCounts
+    states: dict[TaskState, int]
+    retry_ratio: float
+    served_ratio: float | None
+    served: LaneCounts
+    oldest_age: LaneAges
+    suspects: int
+    paused: list[str]
+    now: datetime
+
+    @classmethod
+    def of(cls, status: QueueStatus) -> Self:
+        """Show *status*."""
+        return cls(
+            queues=QueueCounts(
+                primary=status.primary,
+                retry=status.retry,
+                scheduled=status.scheduled,
+                dlq=status.dlq,
+            ),
+            states=status.states,
+            retry_ratio=status.retry_ratio,
+            served_ratio=status.served_ratio,
+            served=LaneCounts(primary=status.served_primary, retry=status.served_retry),
+            oldest_age=LaneAges(
+                primary=status.oldest_primary_age, retry=status.oldest_retry_age
+            ),
+            suspects=status.suspects,
+            paused=list(status.paused),
+            now=status.now,
+        )
+
+
+class PausedBody(BaseModel):
+    """The lanes that are held back."""
+
+    paused: list[str]
+
+
+class GroupBody(BaseModel):
+    """Dead letters that share an error."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    fingerprint: str
+    count: int
+    first_died_at: datetime
+    last_died_at: datetime
+    cause: str
+    error_type: str
+    error_message: str
+    task_name: str
+    newest_id: str
+
+
+class GroupsBody(BaseModel):
+    """Groups of dead letters, the latest death first."""
+
+    groups: list[GroupBody]
+
+    @classmethod
+    def of(cls, groups: list[DeadLetterGroup]) -> Self:
+        """Show *groups*."""
+        return cls(groups=[GroupBody.model_validate(each) for each in groups])
+
+
+class RequeuedBody(BaseModel):
+    """How many dead letters were meant, and how many are back already."""
+
+    matched: int
+    requeued: int
+
+
+class PurgedBody(BaseModel):
+    """How many dead letters were meant, and how many were dropped."""
+
+    matched: int
+    purged: int
+
+
+class JournalItem(BaseModel):
+    """A rare event."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    at: datetime
+    event: str
+    actor: str
+    facts: dict[str, Any]
+
+
+class JournalBody(BaseModel):
+    """Rare events, the newest first."""
+
+    items: list[JournalItem]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, entries: list[JournalEntry], limit: int) -> Self:
+        """Show *entries*, of which *limit* were asked for."""
+        more = entries[-1].id if len(entries) == limit else None
+        items = [JournalItem.model_validate(each) for each in entries]
+        return cls(items=items, next_cursor=more)

@@ -1,0 +1,159 @@
+"""What every handler works with: the flow, who may do what, and the limits."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Generator
+from typing import Annotated, Any, Final
+
+from attrs import frozen
+from fastapi import Depends, Request
+
+from taskflow import QueueStatus, TaskFlow, TaskflowError
+from taskflow_summarize.routers._access import (
+    Access,
+    Grant,
+    Level,
+    grant_of,
+    is_cross_site,
+)
+from taskflow_summarize.routers._problems import ProblemError
+
+_audit = logging.getLogger("taskflow.audit")
+
+STATUS_AGE: Final = 0.5
+"""Seconds for which one reading of the counts serves every stream."""
+
+
+@frozen
+class Limits:
+    """What a client may ask of the service.
+
+    Attributes:
+        body_bytes: Largest body of a request.
+        streams: Streams that may be open at once.
+        stream_seconds: After which a stream ends; its client comes back.
+        patience: Seconds that a health check waits for the server.
+    """
+
+    body_bytes: int = 4 * 1_048_576
+    streams: int = 200
+    stream_seconds: float = 300.0
+    patience: float = 2.0
+
+
+class Service:
+    """One flow, served over HTTP.
+
+    Attributes:
+        flow: Where tasks are kept.
+        limits: What a client may ask.
+    """
+
+    def __init__(self, flow: TaskFlow, access: Access, limits: Limits) -> None:
+        self.flow: TaskFlow = flow
+        self.limits: Limits = limits
+        self._access = access
+        self._streams = 0
+        self._status: tuple[float, QueueStatus] | None = None
+        self._chores: set[asyncio.Task[Any]] = set()
+
+    async def admit(self, request: Request, level: Level) -> Grant:
+        """Let *request* in, or say why not.
+
+        Args:
+            request: Its body has not been read.
+            level: What it needs.
+
+        Returns:
+            What it was granted.
+
+        Raises:
+            ProblemError: It comes from another site, nobody is known, or they may
+                not do this.
+        """
+        if is_cross_site(request):
+            detail = "a page of another site may not make this request"
+            raise ProblemError(403, "cross_site", detail)
+        grant = await grant_of(self._access, request) if level else Grant(Level.NONE)
+        if grant.level >= level:
+            return grant
+        if grant.level is Level.NONE:
+            detail = "show a key: Authorization: Bearer KEY, or X-API-Key: KEY"
+            raise ProblemError(
+                401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"}
+            )
+        needed, given = level.name.lower(), grant.level.name.lower()
+        detail = f"this needs the level {needed!r}, and yours is {given!r}"
+        raise ProblemError(403, "forbidden", detail, needed=needed, given=given)
+
+    async def note(self, grant: Grant, event: str, **facts: Any) -> None:
+        """Write down who did what; the deed is done, so this never fails it."""
+        _audit.info(
+            "%s by %s: %s",
+            event,
+            grant.actor or "somebody",
+            facts,
+            extra={"event": event, "actor": grant.actor, **facts},
+        )
+        try:
+            await self.flow.journal.arecord(event, actor=grant.actor, **facts)
+        except TaskflowError as error:
+            _audit.warning("%s could not be written to the journal: %s", event, error)
+
+    async def status(self) -> QueueStatus:
+        """Count every home; one reading serves all who ask within half a second."""
+        now = time.monotonic()
+        if self._status is None or now - self._status[0] > STATUS_AGE:
+            # Those who come meanwhile read too: that is a few, once.
+            self._status = now, await self.flow.queues.astatus()
+        return self._status[1]
+
+    def refuse_crowd(self) -> None:
+        """Refuse a stream when as many are open as may be.
+
+        Raises:
+            ProblemError: They are.
+        """
+        if self._streams >= self.limits.streams:
+            detail = f"{self._streams} streams are open, which is the limit"
+            raise ProblemError(
+                429, "too_many_streams", detail, headers={"Retry-After": "5"}
+            )
+
+    @contextlib.contextmanager
+    def stream(self) -> Generator[None]:
+        """Count a stream while it is open."""
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    def start(self, chore: Any) -> None:
+        """Go on with *chore*, a coroutine, after the answer has been given."""
+        task = asyncio.get_running_loop().create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _audit.error("what was begun could not be finished: %s", error)
+
+
+def current_service(request: Request) -> Service:
+    """Return the service that the request came to."""
+    service: Service = request.state.taskflow_service
+    return service
+
+
+def current_grant(request: Request) -> Grant:
+    """Return what the request was granted."""
+    grant: Grant = request.state.taskflow_grant
+    return grant
+
+
+ServiceHere = Annotated[Service, Depends(current_service)]
+GrantHere = Annotated[Grant, Depends(current_grant)]

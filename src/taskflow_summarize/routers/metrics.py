@@ -1,0 +1,44 @@
+"""The figures for Prometheus over HTTP."""
+
+from importlib.util import find_spec
+
+from fastapi import APIRouter, Response
+
+from taskflow.errors import ConfigurationError
+from taskflow_summarize.routers._access import Level
+from taskflow_summarize.routers._answers import problems
+from taskflow_summarize.routers._route import needs
+from taskflow_summarize.routers._service import ServiceHere
+from taskflow_summarize.routers.health import look
+
+
+def is_installed() -> bool:
+    """Whether the extra is there."""
+    return find_spec("prometheus_client") is not None
+
+
+@needs(Level.READ)
+async def metrics(service: ServiceHere) -> Response:
+    """Write the counts of every home, lane and worker, in Prometheus' text format."""
+    from taskflow.observers import prometheus
+
+    status, workers = await look(service)
+    text = prometheus.exposition(status, workers)
+    return Response(text, media_type=prometheus.CONTENT_TYPE)
+
+
+def add_to(router: APIRouter) -> None:
+    """Add this path to *router*.
+
+    Raises:
+        ConfigurationError: The extra is not installed.
+    """
+    if not is_installed():
+        problem = "the part 'metrics' needs: pip install 'asynctaskflow[metrics]'"
+        raise ConfigurationError(problem)
+    router.get(
+        "/metrics",
+        response_class=Response,
+        responses=problems()
+        | {200: {"content": {"text/plain": {}}, "description": "Metrics."}},
+    )(metrics)

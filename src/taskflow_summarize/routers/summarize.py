@@ -1,0 +1,43 @@
+"""The application's own path: create a summary."""
+
+from fastapi import APIRouter, Response
+
+from taskflow_summarize._content import check_content
+from taskflow_summarize._settings import current_settings
+from taskflow_summarize._tasks import summarize_text
+from taskflow_summarize.routers._access import Level
+from taskflow_summarize.routers._answers import problems
+from taskflow_summarize.routers._route import needs
+from taskflow_summarize.routers._schemas import CreatedBody, SummarizeBody
+from taskflow_summarize.routers._service import ServiceHere
+from taskflow_summarize.routers.tasks import IdempotencyKey, store
+
+
+@needs(Level.OPERATE)
+async def create_summary(
+    body: SummarizeBody,
+    service: ServiceHere,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> CreatedBody:
+    """Create a task that summarises a text; its result is the summary."""
+    check_content(body.content, max_bytes=current_settings().max_content_bytes)
+    task = summarize_text.options(key=idempotency_key)
+    arguments = body.model_dump(exclude_none=True)
+    created, response.status_code = await store(service, task, arguments)
+    return created
+
+
+def add_to(router: APIRouter) -> None:
+    """Add this path to *router*, with and without the last slash."""
+    for path, shown in (
+        ("/api/v1/tasks/summarize/", True),
+        ("/api/v1/tasks/summarize", False),
+    ):
+        router.post(
+            path,
+            status_code=201,
+            include_in_schema=shown,
+            responses=problems(409, 413, 422)
+            | {200: {"model": CreatedBody, "description": "The key was held."}},
+        )(create_summary)
