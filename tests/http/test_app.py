@@ -130,6 +130,17 @@ async def test_a_body_is_bounded_whatever_its_header_says(flow):
     )
 
 
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b"[1, 2", b'{"a": NaN}', b"null"]
+)
+async def test_a_body_that_is_no_json_object_is_refused(client, body):
+    """With a problem, whatever the bytes."""
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post("/api/v1/tasks/", content=body, headers=headers)
+
+    assert (422, "invalid_arguments") == (answer.status_code, answer.json()["code"])
+
+
 def test_a_name_that_is_not_there_is_an_ordinary_error():
     """Laziness does not change what a missing attribute is."""
     with pytest.raises(AttributeError, match="nope"):

@@ -24,6 +24,7 @@ from taskflow_summarize.errors import ContentError, OptionError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+_BAD_REQUEST: Final = 400
 _AWAY: Final = 503
 
 _CODES: Final = {
@@ -94,6 +95,11 @@ def problem_of(error: Exception) -> ProblemError | None:
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):
+        if isinstance(error.__cause__, ProblemError):
+            return error.__cause__  # met by the framework while it read the body
+        if error.__cause__ is not None and error.status_code == _BAD_REQUEST:
+            detail = "body: it cannot be read as JSON"
+            return ProblemError(422, "invalid_arguments", detail, errors=[])
         code = _CODES.get(error.status_code, "refused")
         detail = str(error.detail)
         return ProblemError(error.status_code, code, detail, headers=error.headers)
