@@ -95,17 +95,23 @@ def problem_of(error: Exception) -> ProblemError | None:
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):
-        if isinstance(error.__cause__, ProblemError):
-            return error.__cause__  # met by the framework while it read the body
-        if error.__cause__ is not None and error.status_code == _BAD_REQUEST:
-            detail = "body: it cannot be read as JSON"
-            return ProblemError(422, "invalid_arguments", detail, errors=[])
-        code = _CODES.get(error.status_code, "refused")
-        detail = str(error.detail)
-        return ProblemError(error.status_code, code, detail, headers=error.headers)
+        return _of_framework(error)
     if isinstance(error, TaskflowError):
         return _of_taskflow(error)
     return None
+
+
+def _of_framework(error: HTTPException) -> ProblemError:
+    cause = error.__cause__
+    if isinstance(cause, ProblemError):
+        return cause  # met by the framework while it read the body
+    if cause is not None and error.status_code == _BAD_REQUEST:
+        detail = "body: it cannot be read as JSON"
+        return ProblemError(422, "invalid_arguments", detail, errors=[])
+    code = _CODES.get(error.status_code, "refused")
+    return ProblemError(
+        error.status_code, code, str(error.detail), headers=error.headers
+    )
 
 
 @contextlib.contextmanager
