@@ -1,17 +1,11 @@
 """Text summarisation as taskflow tasks, and taskflow over HTTP.
 
 `create_router` and `create_app` need the extra ``fastapi``; they are imported when
-they are first asked for.
+they are first asked for. Type checkers read ``__init__.pyi`` instead.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-__all__ = ["create_app", "create_router"]
-
-if TYPE_CHECKING:
-    from taskflow_summarize.app import create_app
-    from taskflow_summarize.routers import create_router
+from typing import Any
 
 _HOMES = {
     "create_app": "taskflow_summarize.app",
@@ -32,3 +26,7 @@ def __getattr__(name: str) -> Any:
         message = f"{name} needs {error.name!r}: pip install 'asynctaskflow[fastapi]'"
         raise ImportError(message) from error
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import entry_points
 
 import click
 import pytest
@@ -57,7 +58,9 @@ def test_the_list_holds_ours_and_the_plugins() -> None:
     shown = CliRunner().invoke(taskflow, ["--help"]).output
 
     listed = shown.partition("Commands:\n")[2].splitlines()
-    assert sorted({*OWN, "demo", "summarize"}) == [row.split()[0] for row in listed]
+    plugged = {point.name for point in entry_points(group="taskflow.commands")}
+    assert {"api", "demo", "summarize"} <= plugged
+    assert sorted({*OWN, *plugged}) == [row.split()[0] for row in listed]
 
 
 def test_a_mistyped_command_is_answered_with_the_right_one() -> None:

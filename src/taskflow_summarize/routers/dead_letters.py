@@ -11,15 +11,13 @@ from taskflow.errors import ServerError
 from taskflow_summarize.routers._access import Grant, Level
 from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._problems import refusing
+from taskflow_summarize.routers._requests import EditBody, RequeueBody, Selection
 from taskflow_summarize.routers._route import needs
 from taskflow_summarize.routers._schemas import (
-    EditBody,
     GroupsBody,
     LettersBody,
     PurgedBody,
-    RequeueBody,
     RequeuedBody,
-    Selection,
     TaskBody,
 )
 from taskflow_summarize.routers._service import GrantHere, Service, ServiceHere

@@ -7,8 +7,9 @@ from taskflow_summarize._settings import current_settings
 from taskflow_summarize._tasks import summarize_text
 from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._answers import problems
+from taskflow_summarize.routers._requests import SummarizeBody
 from taskflow_summarize.routers._route import needs
-from taskflow_summarize.routers._schemas import CreatedBody, SummarizeBody
+from taskflow_summarize.routers._schemas import CreatedBody
 from taskflow_summarize.routers._service import ServiceHere
 from taskflow_summarize.routers.tasks import IdempotencyKey, store
 

@@ -12,17 +12,15 @@ from taskflow_summarize.routers import _streams
 from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._problems import ProblemError, refusing
+from taskflow_summarize.routers._requests import CallBody, Moment, StateName
 from taskflow_summarize.routers._route import needs
 from taskflow_summarize.routers._schemas import (
-    CallBody,
     CancelledBody,
     CreatedBody,
     DeletedBody,
-    Moment,
     MovedBody,
     OrphansBody,
     PageBody,
-    StateName,
     TaskBody,
 )
 from taskflow_summarize.routers._service import GrantHere, Service, ServiceHere

@@ -1,0 +1,4 @@
+from taskflow_summarize.app import create_app
+from taskflow_summarize.routers import create_router
+
+__all__ = ["create_app", "create_router"]
