@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,10 @@ def run(app: Any, known: ApiSettings, *, title: str, path: str) -> None:
         forwarded_allow_ips="127.0.0.1",
         server_header=False,
     )
+    # The server has its own handlers while it runs, and then raises what it caught
+    # once more: that would end us before our connections are closed.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -138,6 +143,7 @@ def _listen(known: ApiSettings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((known.host, known.port))
+        listening.listen(1024)  # who reads the address below may come at once
     except OSError as error:
         listening.close()
         problem = (

@@ -11,7 +11,7 @@ from taskflow._protocol.operation import Operation
 
 T = TypeVar("T")
 
-PATIENCE = 1.0
+PATIENCE = 0.8
 """Seconds for which a call is sent again before its caller is told."""
 
 
