@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -133,8 +134,12 @@ def run(app: Any, known: ApiSettings, *, title: str, path: str) -> None:
     # The server has its own handlers while it runs, and then raises what it caught
     # once more: that would end us before our connections are closed.
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: None)
+        signal.signal(signum, _heard)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _heard(signum: int, frame: FrameType | None) -> None:
+    """Do nothing: the server has ended because of it already."""
 
 
 def _listen(known: ApiSettings) -> socket.socket:
