@@ -268,7 +268,7 @@ class DeadLetters:
         """Read one dead letter with its task; see `get`."""
         return await self._connection.arun(self._get(task_id))
 
-    def edit(self, task_id: str, **arguments: Any) -> None:
+    def edit(self, task_id: str, /, **arguments: Any) -> None:
         """Replace arguments of a dead letter; the others stay.
 
         Checked against the task's annotations when the task is known here.
@@ -283,7 +283,7 @@ class DeadLetters:
         """
         self._connection.run(self._edit(task_id, arguments))
 
-    async def aedit(self, task_id: str, **arguments: Any) -> None:
+    async def aedit(self, task_id: str, /, **arguments: Any) -> None:
         """Replace arguments of a dead letter; see `edit`."""
         await self._connection.arun(self._edit(task_id, arguments))
 

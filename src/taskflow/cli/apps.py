@@ -69,7 +69,7 @@ def load_app(
         PluginError: A plugin cannot be loaded.
         RegistryError: Two of them claim one name.
     """
-    host = _load_host(path) if path else None
+    host = load_host(path) if path else None
     registry = Registry()
     registry.include(default_registry)
     plugins = load_plugins(registry)
@@ -84,7 +84,19 @@ def load_app(
     return App(flow, registry, tuple(plugin.name for plugin in plugins))
 
 
-def _load_host(path: str) -> TaskFlow | Registry | None:
+def load_host(path: str) -> TaskFlow | Registry | None:
+    """Import what *path* names.
+
+    Args:
+        path: ``module:attribute``, or ``module`` alone: its one ``TaskFlow``.
+
+    Returns:
+        The host's flow or registry; None where a module alone has no one flow.
+
+    Raises:
+        ConfigurationError: There is no such module, or nothing of the kind in it.
+        ModuleNotFoundError: It is there, and needs one that is not.
+    """
     module_name, _, attribute = path.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:

@@ -40,7 +40,47 @@ class Own:
 
 
 OWN: Final[dict[str, Own]] = {
+    "cancel": Own(
+        "taskflow.cli.tasks:cancel_command",
+        "Stop tasks: at once while they wait, on request while they run",
+    ),
+    "delete": Own(
+        "taskflow.cli.tasks:delete_command",
+        "Remove tasks with everything that belongs to them",
+    ),
+    "dlq": Own(
+        "taskflow.cli.dlq:dlq_group",
+        "See dead letters, mend them, bring them back or drop them",
+    ),
+    "enqueue": Own(
+        "taskflow.cli.enqueue:enqueue_command",
+        "Store a call of the task NAME and print its id",
+    ),
+    "journal": Own(
+        "taskflow.cli.journal:journal_command",
+        "List rare events, the newest first: dead letters, pauses, who did what",
+    ),
+    "list": Own(
+        "taskflow.cli.tasks:list_command", "List tasks, the running ones first"
+    ),
+    "queues": Own(
+        "taskflow.cli.queues:queues_group",
+        "See how much waits, and hold a lane back",
+    ),
+    "requeue-orphaned": Own(
+        "taskflow.cli.tasks:requeue_orphaned_command",
+        "Bring back tasks whose worker died, and those that stand in no home",
+    ),
+    "retry": Own("taskflow.cli.tasks:retry_command", "Bring tasks back to work"),
+    "show": Own(
+        "taskflow.cli.tasks:show_command",
+        "Show a task whole: state, arguments, result, timeline, dead letter",
+    ),
     "worker": Own("taskflow.cli.worker:worker_command", "Run tasks until told to stop"),
+    "workers": Own(
+        "taskflow.cli.workers:workers_group",
+        "List the workers: how they are, and what each runs for how long",
+    ),
 }
 
 

@@ -1,0 +1,230 @@
+"""What ``--json`` prints: the shapes of the HTTP API, times in UTC."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from taskflow._codec import from_json
+from taskflow._protocol.dead_letters import DeadLetterGroup
+from taskflow._protocol.inspect import Page
+from taskflow._protocol.news import JournalEntry
+from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.record import DeadLetterRecord, TaskRecord, TaskSummary
+from taskflow.errors import PayloadError
+
+POLLED_LATELY: Final = 30.0
+"""Seconds after which a worker that has not asked for work is stale."""
+
+
+def utc(when: datetime | None) -> str | None:
+    """Return *when* as RFC 3339 has it, in UTC with a Z."""
+    if when is None:
+        return None
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def value(text: bytes | None) -> Any:
+    """Return what stored JSON says; None where it says nothing, or is broken."""
+    try:
+        return from_json(text) if text else None
+    except PayloadError:
+        return None
+
+
+def summary(task: TaskSummary | TaskRecord) -> dict[str, Any]:
+    """Show a task as lists show it."""
+    letter = task.dead_letter if isinstance(task, TaskRecord) else task
+    return {
+        "task_id": task.id,
+        "name": task.name,
+        "state": task.state.value,
+        "lane": task.lane,
+        "suspect": task.suspect,
+        "attempts": task.attempts,
+        "crashes": task.crashes,
+        "created_at": utc(task.created_at),
+        "finished_at": utc(task.finished_at),
+        "due_at": utc(task.due_at),
+        "error_type": task.error_type,
+        "error_message": task.error_message,
+        "fingerprint": letter.fingerprint if letter else "",
+        "cause": letter.cause if letter else "",
+    }
+
+
+def page(found: Page) -> dict[str, Any]:
+    """Show one page of a list."""
+    return {
+        "items": [summary(item) for item in found.items],
+        "next_cursor": found.next_cursor or None,
+        "examined": found.examined,
+    }
+
+
+def detail(record: TaskRecord) -> dict[str, Any]:
+    """Show a task whole."""
+    spec = record.spec
+    return {
+        **summary(record),
+        "arguments": value(record.payload),
+        "max_retries": spec.max_retries if spec else None,
+        "timeout": spec.timeout if spec else None,
+        "deliveries": record.deliveries,
+        "started_at": utc(record.started_at),
+        "lease_until": utc(record.lease_until),
+        "expires_at": utc(record.expires_at),
+        "worker": record.worker,
+        "cancel_requested": record.cancel_requested,
+        "result": value(record.result),
+        "progress": record.progress,
+        "usage": record.usage,
+        "annotations": record.annotations,
+        "key": record.key,
+        "timeline": [
+            {"at": utc(at), "event": event, "facts": told}
+            for at, event, told in timeline(record)
+        ],
+        "dead_letter": _letter(record.dead_letter),
+    }
+
+
+def _letter(letter: DeadLetterRecord | None) -> dict[str, Any] | None:
+    if letter is None:
+        return None
+    return {
+        "cause": letter.cause,
+        "fingerprint": letter.fingerprint,
+        "error_type": letter.error_type,
+        "error_message": letter.error_message,
+        "traceback": letter.traceback,
+        "died_at": utc(letter.died_at),
+        "worker": letter.worker,
+    }
+
+
+def timeline(record: TaskRecord) -> list[tuple[datetime, str, dict[str, Any]]]:
+    """Put what is known of a task's life in order."""
+    entries: list[tuple[datetime, str, dict[str, Any]]] = [
+        (record.created_at, "enqueued", {}),
+        *((entry.at, entry.outcome, entry.facts) for entry in record.history),
+    ]
+    if record.started_at is not None:
+        entries.append((record.started_at, "started", {"delivery": record.deliveries}))
+    if record.finished_at is not None:
+        entries.append((record.finished_at, record.state.value.lower(), {}))
+    return sorted(entries, key=lambda entry: entry[0])
+
+
+def status(found: QueueStatus) -> dict[str, Any]:
+    """Show how the whole stands."""
+    return {
+        "queues": {
+            "primary": found.primary,
+            "retry": found.retry,
+            "scheduled": found.scheduled,
+            "dlq": found.dlq,
+        },
+        "states": {state.value: count for state, count in found.states.items()},
+        "retry_ratio": found.retry_ratio,
+        "served_ratio": found.served_ratio,
+        "served": {"primary": found.served_primary, "retry": found.served_retry},
+        "oldest_age": {
+            "primary": found.oldest_primary_age,
+            "retry": found.oldest_retry_age,
+        },
+        "suspects": found.suspects,
+        "paused": list(found.paused),
+        "now": utc(found.now),
+    }
+
+
+def groups(found: Sequence[DeadLetterGroup]) -> dict[str, Any]:
+    """Show groups of dead letters."""
+    return {
+        "groups": [
+            {
+                "fingerprint": group.fingerprint,
+                "count": group.count,
+                "first_died_at": utc(group.first_died_at),
+                "last_died_at": utc(group.last_died_at),
+                "cause": group.cause,
+                "error_type": group.error_type,
+                "error_message": group.error_message,
+                "task_name": group.task_name,
+                "newest_id": group.newest_id,
+            }
+            for group in found
+        ]
+    }
+
+
+def journal(entries: Sequence[JournalEntry], limit: int) -> dict[str, Any]:
+    """Show rare events, of which *limit* were asked for."""
+    return {
+        "items": [
+            {
+                "id": entry.id,
+                "at": utc(entry.at),
+                "event": entry.event,
+                "actor": entry.actor,
+                "facts": entry.facts,
+            }
+            for entry in entries
+        ],
+        "next_cursor": entries[-1].id if len(entries) == limit else None,
+    }
+
+
+def kind_of(worker: WorkerStatus) -> str:
+    """Return ``worker`` or ``scheduler``."""
+    return str(worker.info.get("kind", "worker"))
+
+
+def polled_ago(worker: WorkerStatus, now: datetime) -> float | None:
+    """Return seconds since *worker* asked for work; None when it never does."""
+    polled = worker.info.get("polled")
+    if polled is None or kind_of(worker) != "worker":
+        return None
+    since_beat = max(0.0, (now - worker.last_beat_at).total_seconds())
+    return round(float(polled) + since_beat, 1)
+
+
+def word_of(worker: WorkerStatus, now: datetime) -> str:
+    """Say how *worker* is: ``healthy``, ``stale`` or ``draining``."""
+    polled = polled_ago(worker, now)
+    if not worker.alive or (polled is not None and polled > POLLED_LATELY):
+        return "stale"
+    return "draining" if worker.draining else "healthy"
+
+
+def _worker(worker: WorkerStatus, now: datetime) -> dict[str, Any]:
+    info = worker.info
+    return {
+        "id": worker.id,
+        "status": word_of(worker, now),
+        "kind": kind_of(worker),
+        "last_beat_at": utc(worker.last_beat_at),
+        "polled_ago": polled_ago(worker, now),
+        "concurrency": info.get("concurrency", 0),
+        "running": len(info.get("running", ())),
+        "done": info.get("done", 0),
+        "failed": info.get("failed", 0),
+        "host": info.get("host", ""),
+        "pid": info.get("pid", 0),
+        "version": info.get("version", ""),
+        "executor": info.get("executor", ""),
+        "running_tasks": info.get("running", []),
+    }
+
+
+def workers(found: Sequence[WorkerStatus], now: datetime) -> dict[str, Any]:
+    """Show workers, each with what it runs."""
+    working = [word_of(worker, now) for worker in found if kind_of(worker) == "worker"]
+    healthy = working.count("healthy")
+    return {
+        "status": "healthy" if healthy else "degraded",
+        "total": len(working),
+        "healthy": healthy,
+        "stale": working.count("stale"),
+        "workers": [_worker(worker, now) for worker in found],
+    }
