@@ -122,11 +122,14 @@ def word_of(worker: WorkerStatus, now: datetime) -> Word:
     """Say how *worker* is, in one word.
 
     Returns:
-        ``stale`` when its heartbeat has expired, or when it beats and has not
-        asked for work lately: its loop stands still.
+        ``stale`` when it has not beaten for a lease, so that its tasks are taken
+        from it, or when it beats and has not asked for work lately: its loop
+        stands still.
     """
     ago = polled_ago(worker, now)
-    if not worker.alive or (ago is not None and ago > POLLED_LATELY):
+    silent = (now - worker.last_beat_at).total_seconds()
+    is_silent = not worker.alive or silent > worker.info.get("lease", silent)
+    if is_silent or (ago is not None and ago > POLLED_LATELY):
         return "stale"
     return "draining" if worker.draining else "healthy"
 
