@@ -162,6 +162,16 @@ if OTHER_PYTHONS:
 
 
 @nox.session
+def contract(session: nox.Session) -> None:
+    """Whatever is sent to the service, it answers as its OpenAPI document says.
+
+    ``TASKFLOW_CONTRACT_REQUESTS=120`` makes it some 10,000 requests.
+    """
+    _install(session, "contract", "test", extras="all")
+    session.run("pytest", "-s", "tests/contract", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build without a warning; every snippet runs."""
     _install(session, "docs", "test", extras="all")

@@ -55,6 +55,7 @@ def create_app(
     *,
     access: Access | None = None,
     parts: Iterable[str] | None = None,
+    limits: Limits | None = None,
     settings: ApiSettings | None = None,
     root_path: str = "",
 ) -> FastAPI:
@@ -66,6 +67,7 @@ def create_app(
         access: Says what a request may do. Left out: as the settings say; where
             they say nothing, requests from this machine to this machine only.
         parts: Of the API; see `create_router`.
+        limits: What a client may ask; left out: as the settings say.
         settings: Of the service; left out: those of the environment.
         root_path: Where a proxy mounts it, if the proxy strips that prefix.
 
@@ -94,9 +96,11 @@ def create_app(
         lifespan=lifespan,
         root_path=root_path,
     )
-    limits = Limits(body_bytes=known.max_body_bytes, streams=known.max_streams)
+    bounds = Limits(body_bytes=known.max_body_bytes, streams=known.max_streams)
     chosen = access or access_of(known)
-    app.include_router(create_router(served, access=chosen, parts=parts, limits=limits))
+    app.include_router(
+        create_router(served, access=chosen, parts=parts, limits=limits or bounds)
+    )
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(Exception, _answer)
     app.add_middleware(_PlainHeaders)

@@ -13,6 +13,7 @@ from pydantic import (
 
 from taskflow import TaskState
 
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 
 
@@ -91,7 +92,7 @@ class Selection(Body):
         json_schema_extra={"example": {"fingerprint": "3f2a91c0d4be"}},
     )
 
-    ids: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    ids: list[Id] | None = Field(default=None, min_length=1, max_length=1000)
     fingerprint: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,64}$")
     name: TaskName | None = None
     everything: bool = False
