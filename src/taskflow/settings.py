@@ -13,11 +13,16 @@ Example:
     >>> load(MailSettings, {"MAIL_TIMEOUT": "1m"}).timeout
     60.0
 
-An entry point in the group ``taskflow.settings`` that names the class lets
-``taskflow config`` show it too.
+An entry point in the group ``taskflow.settings`` that names the class lets every
+command list its mistakes with those of the library, and ``taskflow config`` show it.
 """
 
-from taskflow._settings.environment import export_dotenv, load, load_settings
+from taskflow._settings.environment import (
+    check_settings,
+    export_dotenv,
+    load,
+    load_settings,
+)
 from taskflow._settings.kinds import (
     Address,
     Choice,
@@ -43,6 +48,7 @@ __all__ = [
     "Text",
     "WholeNumber",
     "Words",
+    "check_settings",
     "export_dotenv",
     "load",
     "load_settings",

@@ -1,7 +1,7 @@
 """Settings of the standalone service: where it listens, and who may use it."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import frozen
 
@@ -30,6 +30,8 @@ class ApiSettings(Checked):
         max_streams: Streams of events that may be open at once, 1 to 100,000.
             ``TASKFLOW_API_MAX_STREAMS``.
     """
+
+    read_by: ClassVar[tuple[str, ...]] = ("api", "dashboard")
 
     host: str = option(
         "127.0.0.1",

@@ -14,7 +14,13 @@ from attrs import evolve
 from taskflow.cli.apps import load_app, refuse_name_clash
 from taskflow.cli.logs import configure
 from taskflow.errors import ConfigurationError
-from taskflow.settings import Settings, export_dotenv, load, load_settings
+from taskflow.settings import (
+    Settings,
+    check_settings,
+    export_dotenv,
+    load,
+    load_settings,
+)
 from taskflow_summarize._api_settings import ApiSettings
 
 GRACE = 10
@@ -97,6 +103,7 @@ def read_settings(
     export_dotenv(env_file)
     given = {"TASKFLOW_API_HOST": host, "TASKFLOW_API_PORT": port}
     chosen = {name: str(value) for name, value in given.items() if value is not None}
+    check_settings("api", {**os.environ, **chosen}, dotenv=env_file)
     settings = load_settings()
     known = load(ApiSettings, {**os.environ, **chosen})
     log = settings.log

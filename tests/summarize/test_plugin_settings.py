@@ -3,14 +3,15 @@
 import pytest
 
 from taskflow.errors import ConfigurationError
-from taskflow_summarize._settings import SummarizeSettings, load_settings
+from taskflow.settings import load
+from taskflow_summarize._settings import SummarizeSettings
 
 KEY = "sk-or-v1-canary-5150"
 
 
 def test_nothing_set_gives_the_defaults() -> None:
     """An empty variable counts as not set."""
-    assert SummarizeSettings() == load_settings({"OPENROUTER_API_KEY": " "})
+    assert SummarizeSettings() == load(SummarizeSettings, {"OPENROUTER_API_KEY": " "})
 
 
 def test_every_setting_is_read() -> None:
@@ -26,7 +27,8 @@ def test_every_setting_is_read() -> None:
         data_collection="allow",
     )
 
-    assert expected == load_settings(
+    assert expected == load(
+        SummarizeSettings,
         {
             "SUMMARIZE_PROVIDER": "OpenRouter",
             "SUMMARIZE_MAX_CONTENT_BYTES": "5000",
@@ -37,14 +39,15 @@ def test_every_setting_is_read() -> None:
             "OPENROUTER_TIMEOUT": "1.5m",
             "OPENROUTER_MAX_INPUT_TOKENS": "1000",
             "OPENROUTER_DATA_COLLECTION": "allow",
-        }
+        },
     )
 
 
 def test_every_mistake_is_listed_at_once_and_no_secret_is_shown() -> None:
     """Name, value and bound of each; a key or an address with a user is not shown."""
     with pytest.raises(ConfigurationError) as raised:
-        load_settings(
+        load(
+            SummarizeSettings,
             {
                 "SUMMARIZE_PROVIDER": "oracle",
                 "SUMMARIZE_MAX_CONTENT_BYTES": "5 MB",
@@ -54,7 +57,7 @@ def test_every_mistake_is_listed_at_once_and_no_secret_is_shown() -> None:
                 "OPENROUTER_MAX_INPUT_TOKENS": "1",
                 "OPENROUTER_MODEL": "two words",
                 "OPENROUTER_DATA_COLLECTION": "maybe",
-            }
+            },
         )
 
     assert 8 == len(raised.value.problems)
@@ -65,7 +68,7 @@ def test_every_mistake_is_listed_at_once_and_no_secret_is_shown() -> None:
 def test_the_network_without_a_key_is_a_mistake() -> None:
     """It is said at the start, not by the first task."""
     with pytest.raises(ConfigurationError, match="needs OPENROUTER_API_KEY"):
-        load_settings({"SUMMARIZE_PROVIDER": "openrouter"})
+        load(SummarizeSettings, {"SUMMARIZE_PROVIDER": "openrouter"})
 
 
 @pytest.mark.parametrize(
@@ -78,9 +81,9 @@ def test_the_network_without_a_key_is_a_mistake() -> None:
 )
 def test_a_key_switches_the_network_on(environ: dict[str, str], provider: str) -> None:
     """And the setting that names the provider comes first."""
-    assert provider == load_settings(environ).provider_in_force
+    assert provider == load(SummarizeSettings, environ).provider_in_force
 
 
 def test_the_key_is_in_no_repr() -> None:
     """Whoever logs the settings does not log the key."""
-    assert KEY not in repr(load_settings({"OPENROUTER_API_KEY": KEY}))
+    assert KEY not in repr(load(SummarizeSettings, {"OPENROUTER_API_KEY": KEY}))

@@ -1,6 +1,7 @@
 """Settings: defaults, bounds and units, and the only reader of the environment."""
 
 from taskflow._settings.environment import (
+    check_settings,
     export_dotenv,
     ignored_settings,
     load_settings,
@@ -20,6 +21,7 @@ __all__ = [
     "RedisSettings",
     "Settings",
     "WorkerSettings",
+    "check_settings",
     "export_dotenv",
     "ignored_settings",
     "load_settings",

@@ -12,10 +12,11 @@ smaller than the work of undoing that. Reading a ``.env`` file is python-dotenv'
 
 import os
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Final, TypeVar
 
-from attrs import fields
+from attrs import field, fields, frozen
 
 from taskflow._settings.kinds import Kind
 from taskflow._settings.settings import (
@@ -28,15 +29,23 @@ from taskflow._settings.settings import (
 )
 from taskflow.errors import ConfigurationError
 
-_OVERRIDE: Final = "TASKFLOW_"
+OVERRIDE: Final = "TASKFLOW_"
 
-_FOR_PROCESS_POOLS: Final = (
+FOR_PROCESS_POOLS: Final = (
     "WORKER_PREFETCH_MULTIPLIER",
     "WORKER_MAX_TASKS_PER_CHILD",
     "WORKER_MAX_MEMORY_PER_CHILD",
 )
 
-_CheckedT = TypeVar("_CheckedT", bound=Checked)
+GROUP: Final = "taskflow.settings"
+OWN: Final[tuple[type[Checked], ...]] = (
+    RedisSettings,
+    QueueSettings,
+    WorkerSettings,
+    LogSettings,
+)
+
+CheckedT = TypeVar("CheckedT", bound=Checked)
 
 
 def load_settings(
@@ -65,9 +74,7 @@ def load_settings(
         20.0
     """
     problems: list[str] = []
-    sources: list[Mapping[str, str]] = [os.environ if environ is None else environ]
-    if dotenv is not None:
-        sources.append(_read_dotenv(dotenv, problems))
+    sources = find_sources(environ, dotenv, problems)
     settings = Settings(
         redis=_load(RedisSettings, sources, problems),
         queue=_load(QueueSettings, sources, problems),
@@ -80,11 +87,11 @@ def load_settings(
 
 
 def load(
-    cls: type[_CheckedT],
+    cls: type[CheckedT],
     environ: Mapping[str, str] | None = None,
     *,
     dotenv: Path | None = None,
-) -> _CheckedT:
+) -> CheckedT:
     """Read one class of settings, by the rules of `load_settings`.
 
     Args:
@@ -99,9 +106,7 @@ def load(
         ConfigurationError: At least one value is wrong; all of them are listed.
     """
     problems: list[str] = []
-    sources: list[Mapping[str, str]] = [os.environ if environ is None else environ]
-    if dotenv is not None:
-        sources.append(_read_dotenv(dotenv, problems))
+    sources = find_sources(environ, dotenv, problems)
     loaded = _load(cls, sources, problems)
     if problems:
         raise ConfigurationError(problems)
@@ -126,10 +131,8 @@ def ignored_settings(
         >>> ignored_settings({"WORKER_PREFETCH_MULTIPLIER": "2"})
         ('WORKER_PREFETCH_MULTIPLIER',)
     """
-    sources: list[Mapping[str, str]] = [os.environ if environ is None else environ]
-    if dotenv is not None:
-        sources.append(_read_dotenv(dotenv, []))
-    return tuple(name for name in _FOR_PROCESS_POOLS if _find((name,), sources))
+    sources = find_sources(environ, dotenv, [])
+    return tuple(name for name in FOR_PROCESS_POOLS if find((name,), sources))
 
 
 def export_dotenv(path: Path) -> None:
@@ -141,62 +144,199 @@ def export_dotenv(path: Path) -> None:
     Args:
         path: The file; one that is not there is no mistake.
     """
-    for name, text in _read_dotenv(path, []).items():
+    for name, text in _read_dotenv(path, []).values.items():
         os.environ.setdefault(name, text)
 
 
-def _load(
-    cls: type[_CheckedT], sources: Sequence[Mapping[str, str]], problems: list[str]
-) -> _CheckedT:
-    values: dict[str, object] = {}
-    mistakes: list[str] = []
-    for attribute in fields(cls):
-        kind: Kind = attribute.metadata["kind"]
-        found = _find(attribute.metadata["variables"], sources)
-        if found is None:
-            continue
-        variable, text = found
-        try:
-            values[attribute.name] = kind.read(text)
-        except ValueError as error:
-            mistakes.append(f"{variable}={kind.show(text)}: must be {error}")
-    if not mistakes:
-        try:
-            return cls(**values)
-        except ConfigurationError as error:
-            mistakes.extend(error.problems)
-    problems.extend(mistakes)
-    return cls()
+def check_settings(
+    part: str,
+    environ: Mapping[str, str] | None = None,
+    *,
+    dotenv: Path | None = None,
+) -> None:
+    """Refuse to start where a setting is wrong, whoever declared it.
+
+    Looks at the library's settings and at those of every class that an entry
+    point in the group ``taskflow.settings`` names, so that one message lists them
+    all. A wrong value stops every part; values that contradict one another
+    stop the parts that read them.
+
+    Args:
+        part: What starts: ``worker``, ``api``, or another name of `Checked.read_by`.
+        environ: Variables to read; None for those of the process.
+        dotenv: A ``.env`` file to read as well, or None.
+
+    Raises:
+        ConfigurationError: It must not start; every mistake found is listed.
+    """
+    problems: list[str] = []
+    sources = find_sources(environ, dotenv, problems)
+    classes = [*OWN, *plugged_classes(problems)]
+    stops = bool(problems)
+    for cls in classes:
+        _, wrong, conflicts = read_class(cls, sources)
+        problems.extend([*wrong, *conflicts])
+        concerned = not cls.read_by or part in cls.read_by
+        stops = stops or bool(wrong) or (concerned and bool(conflicts))
+    if stops:
+        raise ConfigurationError(list(dict.fromkeys(problems)))
 
 
-def _find(
-    variables: Sequence[str], sources: Sequence[Mapping[str, str]]
-) -> tuple[str, str] | None:
-    ours = [v if v.startswith(_OVERRIDE) else _OVERRIDE + v for v in variables]
+def plugged_classes(problems: list[str]) -> list[type[Checked]]:
+    """Find the classes that plugins declare.
+
+    Args:
+        problems: Takes a sentence for each that cannot be loaded.
+
+    Returns:
+        The classes, by the names of their entry points.
+    """
+    # Here and not above: 5 ms, and only commands ask for them.
+    from importlib.metadata import entry_points
+
+    classes: list[type[Checked]] = []
+    for point in sorted(entry_points(group=GROUP), key=lambda each: each.name):
+        try:
+            cls: object = point.load()
+        except Exception as error:  # noqa: BLE001 - whatever its import does
+            why = f"{type(error).__name__}: {error}"
+        else:
+            if isinstance(cls, type) and issubclass(cls, Checked):
+                classes.append(cls)
+                continue
+            why = "it is no class of settings"
+        problems.append(f"settings {point.name!r} ({point.value}): {why}")
+    return classes
+
+
+@frozen
+class Source:
+    """One place where variables are set.
+
+    Attributes:
+        name: ``environment``, or the path of a file.
+        values: Texts by variable.
+        lines: Line of each variable, where it is a file.
+    """
+
+    name: str
+    values: Mapping[str, str]
+    lines: Mapping[str, int] = field(factory=dict[str, int])
+
+
+@frozen
+class Found:
+    """A variable that sets a setting.
+
+    Attributes:
+        variable: Its name.
+        text: What it says.
+        source: Where it is set.
+    """
+
+    variable: str
+    text: str
+    source: Source
+
+
+def find_sources(
+    environ: Mapping[str, str] | None, dotenv: Path | None, problems: list[str]
+) -> list[Source]:
+    """Give the places to look at, the one that wins first.
+
+    Args:
+        environ: Variables; None for those of the process.
+        dotenv: A ``.env`` file, or None.
+        problems: Takes what is wrong with the file.
+
+    Returns:
+        One or two places.
+    """
+    sources = [Source("environment", os.environ if environ is None else environ)]
+    if dotenv is not None:
+        sources.append(_read_dotenv(dotenv, problems))
+    return sources
+
+
+def find(variables: Sequence[str], sources: Sequence[Source]) -> Found | None:
+    """Find the variable that sets a setting, by the rules of `load_settings`."""
     for source in sources:
-        for variable in (*ours, *variables):
-            text = source.get(variable, "")
+        for variable in spellings(variables):
+            text = source.values.get(variable, "")
             if text.strip():
-                return variable, text
+                return Found(variable, text, source)
     return None
 
 
-def _read_dotenv(path: Path, problems: list[str]) -> Mapping[str, str]:
+def spellings(variables: Sequence[str]) -> list[str]:
+    """Give all names that set a setting, the one that wins first."""
+    ours = [v if v.startswith(OVERRIDE) else OVERRIDE + v for v in variables]
+    return [*ours, *(name for name in variables if name not in ours)]
+
+
+def read_class(
+    cls: type[CheckedT], sources: Sequence[Source]
+) -> tuple[CheckedT, list[str], list[str]]:
+    """Read a class and what is wrong with it.
+
+    Args:
+        cls: Declares the settings.
+        sources: Where to look.
+
+    Returns:
+        The settings, their defaults where something is wrong; a sentence for each
+        wrong value; and, where none is, one for each contradiction.
+    """
+    values: dict[str, object] = {}
+    wrong: list[str] = []
+    for attribute in fields(cls):
+        kind: Kind = attribute.metadata["kind"]
+        found = find(attribute.metadata["variables"], sources)
+        if found is None:
+            continue
+        try:
+            values[attribute.name] = kind.read(found.text)
+        except ValueError as error:
+            shown = kind.show(found.text)
+            wrong.append(f"{found.variable}={shown}: must be {error}")
+    if wrong:
+        return cls(), wrong, []
+    try:
+        return cls(**values), [], []
+    except ConfigurationError as error:
+        return cls(), [], list(error.problems)
+
+
+def _load(
+    cls: type[CheckedT], sources: Sequence[Source], problems: list[str]
+) -> CheckedT:
+    loaded, wrong, conflicts = read_class(cls, sources)
+    problems.extend([*wrong, *conflicts])
+    return loaded
+
+
+def _read_dotenv(path: Path, problems: list[str]) -> Source:
+    nothing = Source(str(path), {})
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return nothing
+    except (OSError, UnicodeError) as error:
+        problems.append(f"{path}: cannot be read: {error}")
+        return nothing
     # Here and not above: 30 ms, and only the commands read such a file.
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
-    try:
-        with path.open(encoding="utf-8") as stream:
-            broken = [part.original.line for part in parse_stream(stream) if part.error]
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeError) as error:
-        problems.append(f"{path}: cannot be read: {error}")
-        return {}
+    parts = list(parse_stream(StringIO(text)))
+    broken = [part.original.line for part in parts if part.error]
     # By number and not by text: the line may hold a key.
     problems.extend(f"{path}: line {line} is not NAME=value" for line in broken)
     if broken:
-        return {}
-    values = dotenv_values(path, encoding="utf-8")
-    return {name: text for name, text in values.items() if text is not None}
+        return nothing
+    values = dotenv_values(stream=StringIO(text))
+    return Source(
+        str(path),
+        {name: text for name, text in values.items() if text is not None},
+        {part.key: part.original.line for part in parts if part.key is not None},
+    )

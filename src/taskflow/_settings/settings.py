@@ -5,7 +5,7 @@ it. To add a setting, add that line and its sentence in the class docstring.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import Factory, field, fields, frozen
 
@@ -58,7 +58,14 @@ def option(default: object, kind: Kind, *variables: str) -> Any:
 
 @frozen
 class Checked:
-    """A class of settings that refuses to exist with a mistake in it."""
+    """A class of settings that refuses to exist with a mistake in it.
+
+    Attributes:
+        read_by: The parts of a system that read it, such as ``worker`` and ``api``;
+            none named = all. What contradicts itself here stops those alone.
+    """
+
+    read_by: ClassVar[tuple[str, ...]] = ()
 
     def __attrs_post_init__(self) -> None:
         problems: list[str] = []

@@ -15,6 +15,7 @@ from attrs import evolve
 from taskflow._settings import (
     LogSettings,
     Settings,
+    check_settings,
     export_dotenv,
     ignored_settings,
     load_settings,
@@ -103,6 +104,7 @@ def _settings(
     log_level: str | None,
     log_format: Any,
 ) -> Settings:
+    check_settings("worker", dotenv=env_file)
     settings = load_settings(dotenv=env_file)
     worker, log = settings.worker, settings.log
     if concurrency is not None:
