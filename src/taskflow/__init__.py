@@ -6,6 +6,7 @@ configuration and starts no thread.
 """
 
 from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.doctor import Finding
 from taskflow._client.flow import TaskFlow
 from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
@@ -40,6 +41,7 @@ __all__ = [
     "DeadLetterGroup",
     "DeadLetterRecord",
     "DeadLetters",
+    "Finding",
     "Journal",
     "JournalEntry",
     "OrphanReport",

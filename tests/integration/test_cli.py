@@ -670,3 +670,30 @@ def test_a_server_that_is_away_has_a_code_of_its_own(cli: Cli) -> None:
     assert (5, "") == (ended.code, ended.out)
     assert ended.err.startswith("taskflow: the server gave no answer")
     assert "Traceback" not in ended.err
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_do(cli: Cli, flow: TaskFlow) -> None:
+    """An error fails, a warning only when asked to; the same for programs."""
+    nothing, strict = cli("doctor"), cli("doctor", "--strict")
+    flow.enqueue(add.call(1))
+    undone, told = cli("doctor"), cli("doctor", "--json")
+
+    assert [0, 1, 1, 1] == [each.code for each in (nothing, strict, undone, told)]
+    assert "warning  workers       no worker is alive\n" in nothing.out
+    assert "do: start taskflow-worker\n" in undone.out
+    assert not told.json["healthy"]
+    assert {
+        "check": "workers",
+        "severity": "error",
+        "what": "no worker is alive, and there is work: 1 PENDING",
+        "do": "start taskflow-worker",
+    } in told.json["findings"]
+
+
+def test_the_doctor_can_be_asked_when_the_server_is_away(cli: Cli) -> None:
+    """That is when it is asked."""
+    ended = cli("doctor", url="redis://:secret@127.0.0.1:1")
+
+    assert 1 == ended.code
+    assert "the server gave no answer" in ended.out
+    assert "secret" not in ended.out + ended.err

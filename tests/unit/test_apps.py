@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from taskflow._client import doctor
 from taskflow._settings import load_settings
-from taskflow.cli import apps
 from taskflow.cli.apps import App, load_app, refuse_name_clash
 from taskflow.errors import ConfigurationError
 
@@ -88,12 +88,12 @@ def test_openstacks_library_beside_ours_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both own the same import package; one has overwritten the other."""
-    monkeypatch.setattr(apps, "version", lambda name: "6.5.0")
+    monkeypatch.setattr(doctor, "version", lambda name: "6.5.0")
     with pytest.raises(ConfigurationError, match=r"'taskflow' 6\.5\.0 \(OpenStack's\)"):
         refuse_name_clash()
 
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(apps, "version", missing)
+    monkeypatch.setattr(doctor, "version", missing)
     refuse_name_clash()

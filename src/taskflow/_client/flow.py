@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from taskflow._client import results
 from taskflow._client.connection import Clock, Connection, server_clock
 from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.doctor import Finding, diagnose
 from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
 from taskflow._client.tasks import Tasks
@@ -248,6 +249,23 @@ class TaskFlow:
     async def acancel(self, task_id: str) -> bool:
         """Stop a task; see ``Tasks.cancel``."""
         return await self.tasks.acancel(task_id)
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """Check what loses tasks before it does, and where every record stands.
+
+        Looks at the server's version, role, eviction, persistence, memory and
+        clock, at the workers and lanes, and proves in small steps that every
+        record stands in exactly one home. Writes nothing.
+
+        Returns:
+            One finding for each check, those that found nothing wrong too. A
+            server that does not answer is a finding, not an error.
+        """
+        return self._connection.run(diagnose(self._connection))
+
+    async def adoctor(self) -> tuple[Finding, ...]:
+        """Check what loses tasks before it does; see `doctor`."""
+        return await self._connection.arun(diagnose(self._connection))
 
     def close(self) -> None:
         """Close the blocking connections and leave the server."""

@@ -2,11 +2,11 @@
 
 import importlib
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from attrs import frozen
 
+from taskflow._client.doctor import name_clash
 from taskflow._client.flow import TaskFlow
 from taskflow._declare.plugins import load_plugins
 from taskflow._declare.registry import Registry, default_registry
@@ -36,17 +36,9 @@ def refuse_name_clash() -> None:
     Raises:
         ConfigurationError: It is; one has overwritten files of the other.
     """
-    try:
-        found = version("taskflow")
-    except PackageNotFoundError:
-        return
-    problem = (
-        f"the distribution 'taskflow' {found} (OpenStack's) is installed beside "
-        "'asynctaskflow', and both own the import package 'taskflow': uninstall "
-        "both and install asynctaskflow alone (pip uninstall taskflow "
-        "asynctaskflow; pip install asynctaskflow)"
-    )
-    raise ConfigurationError(problem)
+    problem = name_clash()
+    if problem is not None:
+        raise ConfigurationError(problem)
 
 
 def load_app(

@@ -52,6 +52,10 @@ OWN: Final[dict[str, Own]] = {
         "taskflow.cli.dlq:dlq_group",
         "See dead letters, mend them, bring them back or drop them",
     ),
+    "doctor": Own(
+        "taskflow.cli.doctor:doctor_command",
+        "Check what loses tasks before it does, and prove where every record stands",
+    ),
     "enqueue": Own(
         "taskflow.cli.enqueue:enqueue_command",
         "Store a call of the task NAME and print its id",

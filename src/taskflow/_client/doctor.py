@@ -1,0 +1,296 @@
+"""What can be known of an installation before it loses anything.
+
+Every check gives one finding, whether something is wrong or not. A server that
+may not tell about itself (an ACL, a managed host) is no failure: the finding
+says that it cannot be told. Nothing is written.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from taskflow._client.connection import Connection
+from taskflow._client.homes import HomesProof, prove_homes
+from taskflow._client.plan import Plan
+from taskflow._protocol import checkup, overview
+from taskflow._protocol.checkup import ServerFacts
+from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.states import TaskState
+from taskflow.errors import ServerError, ServerRefusedError, ServerUnavailableError
+
+Severity = Literal["ok", "note", "unknown", "warning", "error"]
+
+OLDEST_SERVER: Final = (6, 2)
+CLOCK_TOLERANCE: Final = 2.0
+"""Seconds by which clocks may differ; NTP keeps them within a hundredth of it."""
+
+_TIGHT: Final = 0.75
+_FULL: Final = 0.9
+_SHOWN: Final = 5
+
+
+@frozen
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: One word: ``installation``, ``extras``, ``server``, ``role``,
+            ``eviction``, ``persistence``, ``memory``, ``clock``, ``workers``,
+            ``lanes`` or ``homes``.
+        severity: ``ok``; ``note``: good to know; ``unknown``: cannot be told;
+            ``warning``: may lose work or time one day; ``error``: does now.
+        what: What was found, one sentence.
+        do: What to do; empty where there is nothing to do.
+    """
+
+    check: str
+    severity: Severity
+    what: str
+    do: str = ""
+
+
+def name_clash() -> str | None:
+    """Say that OpenStack's library of the same import name is installed, if it is."""
+    try:
+        found = version("taskflow")
+    except PackageNotFoundError:
+        return None
+    return (
+        f"the distribution 'taskflow' {found} (OpenStack's) is installed beside "
+        "'asynctaskflow', and both own the import package 'taskflow': uninstall "
+        "both and install asynctaskflow alone (pip uninstall taskflow "
+        "asynctaskflow; pip install asynctaskflow)"
+    )
+
+
+_Findings: TypeAlias = Generator[Any, Any, list[Finding]]
+
+
+def diagnose(connection: Connection) -> Plan[tuple[Finding, ...]]:
+    """Carry out every check.
+
+    Yields:
+        What to ask the server.
+
+    Returns:
+        One finding for each check, in a fixed order.
+    """
+    findings = [*_installation()]
+    parts = {"server": _of_server, "workers": _of_fleet, "homes": _of_homes}
+    for name, part in parts.items():
+        try:
+            findings += yield from part(connection)
+        except (ServerUnavailableError, ServerRefusedError) as error:
+            what = f"{connection.display}: {error}"
+            do = "start it, let this user in, or name another: --url, REDIS_URL"
+            findings.append(Finding("server", "error", what, do))
+            break
+        except ServerError as error:
+            do = "look for other writers to these keys"
+            findings.append(Finding(name, "error", str(error), do))
+    return tuple(findings)
+
+
+def _installation() -> Iterator[Finding]:
+    clash = name_clash()
+    if clash:
+        what, _, do = clash.rpartition(": ")
+        yield Finding("installation", "error", what, do)
+    else:
+        yield Finding("installation", "ok", "no other library owns the name taskflow")
+    missing = [name for name in ("hiredis", "uvloop") if find_spec(name) is None]
+    if missing:
+        what = f"{' and '.join(missing)} not installed: a worker does less per second"
+        yield Finding("extras", "note", what, "pip install 'asynctaskflow[fast]'")
+    else:
+        yield Finding("extras", "ok", "hiredis and uvloop are installed")
+
+
+def _of_server(connection: Connection) -> _Findings:
+    before = time.time()
+    facts: ServerFacts = yield checkup.server_facts(connection.keys)
+    trip = time.time() - before
+    return [
+        _version(facts),
+        _role(facts),
+        _eviction(facts),
+        _persistence(facts),
+        _memory(facts),
+        _clock(facts.now_ms / 1000 - (before + trip / 2), trip),
+    ]
+
+
+def _unknown(check: str) -> Finding:
+    return Finding(
+        check, "unknown", "cannot be told: the server does not tell about itself"
+    )
+
+
+def _version(facts: ServerFacts) -> Finding:
+    told = facts.told.get("redis_version", "")
+    name = facts.told.get("server_name", "redis").capitalize()
+    shown = f"{name} {facts.told.get('valkey_version', told)}"
+    parts = tuple(int(part) for part in told.split(".")[:2] if part.isdecimal())
+    if not parts:
+        return _unknown("server")
+    if parts < OLDEST_SERVER:
+        return Finding("server", "error", f"{shown} is too old", "use 6.2 or later")
+    return Finding("server", "ok", shown)
+
+
+def _role(facts: ServerFacts) -> Finding:
+    role = facts.told.get("role")
+    if role is None:
+        return _unknown("role")
+    if role != "master":
+        primary = facts.told.get("master_host", "its primary")
+        what = f"the server is a replica ({role}) and refuses every write"
+        return Finding("role", "error", what, f"point REDIS_URL to {primary}")
+    return Finding("role", "ok", "the server is a primary")
+
+
+def _eviction(facts: ServerFacts) -> Finding:
+    policy = facts.told.get("maxmemory_policy")
+    if policy is None:
+        return _unknown("eviction")
+    if policy == "noeviction":
+        return Finding("eviction", "ok", "the server evicts nothing")
+    limited = bool(facts.number("maxmemory"))
+    return Finding(
+        "eviction",
+        "error" if limited else "warning",
+        f"maxmemory-policy is {policy}: "
+        + ("a full server drops" if limited else "with a memory limit it would drop")
+        + " tasks",
+        "CONFIG SET maxmemory-policy noeviction",
+    )
+
+
+def _persistence(facts: ServerFacts) -> Finding:
+    told = facts.told
+    if "aof_enabled" not in told:
+        return _unknown("persistence")
+    failing = [
+        name
+        for name in (
+            "aof_last_write_status",
+            "aof_last_bgrewrite_status",
+            "rdb_last_bgsave_status",
+        )
+        if told.get(name, "ok") != "ok"
+    ]
+    if failing:
+        what = f"the server could not write to its disk ({', '.join(failing)})"
+        return Finding("persistence", "error", what, "free space there; see its log")
+    if told["aof_enabled"] == "0":
+        return Finding(
+            "persistence",
+            "warning",
+            "the append-only file is off: what was stored since the last snapshot, "
+            "if there is one, is lost when the server stops",
+            "CONFIG SET appendonly yes, and in its configuration file",
+        )
+    return Finding("persistence", "ok", "the append-only file is on")
+
+
+def _memory(facts: ServerFacts) -> Finding:
+    used, limit = facts.number("used_memory"), facts.number("maxmemory")
+    total = facts.number("total_system_memory")
+    if used is None or limit is None:
+        return _unknown("memory")
+    bound, whose = (limit, "its limit") if limit else (total, "the machine's memory")
+    if not bound:
+        return Finding("memory", "ok", f"{_mebibytes(used)} used; no limit is set")
+    share = used / bound
+    what = f"{_mebibytes(used)} used, {share:.0%} of {whose}"
+    do = "let workers drain, shorten RESULT_TTL, or give it more memory"
+    if share >= _FULL:
+        return Finding("memory", "error", what, do)
+    if share >= _TIGHT:
+        return Finding("memory", "warning", what, do)
+    return Finding("memory", "ok", what)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 1_048_576:.1f} MiB"
+
+
+def _clock(ahead: float, trip: float) -> Finding:
+    if abs(ahead) <= CLOCK_TOLERANCE + trip:
+        what = f"within {CLOCK_TOLERANCE:g} s of the server's"
+        return Finding("clock", "ok", f"this machine's clock is {what}")
+    word = "behind" if ahead > 0 else "ahead of"
+    return Finding(
+        "clock",
+        "warning",
+        f"this machine's clock is {abs(ahead):.1f} s {word} the server's; tasks go by "
+        "the server's, but times from both cannot be compared",
+        "let NTP set both clocks",
+    )
+
+
+def _of_fleet(connection: Connection) -> _Findings:
+    keys, now_ms = connection.keys, connection.clock()
+    status: QueueStatus = yield overview.status(keys, connection.share, now_ms=now_ms)
+    workers: list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
+    return [_workers(status, workers), _lanes(status)]
+
+
+def _workers(status: QueueStatus, workers: list[WorkerStatus]) -> Finding:
+    alive = sum(
+        worker.alive and worker.info.get("kind", "worker") == "worker"
+        for worker in workers
+    )
+    if alive:
+        return Finding("workers", "ok", f"{alive} alive")
+    undone = {
+        state.value: count
+        for state, count in status.states.items()
+        if count and not state.is_final
+    }
+    if undone:
+        what = ", ".join(f"{count} {state}" for state, count in undone.items())
+        what = f"no worker is alive, and there is work: {what}"
+        return Finding("workers", "error", what, "start taskflow-worker")
+    return Finding("workers", "warning", "no worker is alive", "start taskflow-worker")
+
+
+def _lanes(status: QueueStatus) -> Finding:
+    if status.paused:
+        what = f"paused: {', '.join(status.paused)}; no worker claims from there"
+        do = f"taskflow queues resume {status.paused[0]}"
+        return Finding("lanes", "warning", what, do)
+    return Finding("lanes", "ok", "no lane is paused")
+
+
+def _of_homes(connection: Connection) -> _Findings:
+    return [_homes((yield from prove_homes(connection)))]
+
+
+def _homes(proof: HomesProof) -> Finding:
+    if not proof.misfits:
+        what = f"each of {proof.records:,} records stands in its one home"
+        if proof.unproven:
+            what = f"{proof.unproven:,} records could not be proven: look again"
+            return Finding("homes", "unknown", what)
+        return Finding("homes", "ok", what)
+    shown = "; ".join(
+        f"{task_id} ({where.state or 'no record'} in {', '.join(where.homes) or 'none'})"
+        for task_id, where in proof.misfits[:_SHOWN]
+    )
+    more = len(proof.misfits) + proof.unproven - _SHOWN
+    what = (
+        f"not in their one home: {shown}{f' and up to {more} more' if more > 0 else ''}"
+    )
+    lost = any(
+        where.state
+        in {TaskState.PENDING.value, TaskState.ACTIVE.value, TaskState.SCHEDULED.value}
+        and not where.homes
+        for _, where in proof.misfits
+    )
+    do = "taskflow requeue-orphaned" if lost else "look for other writers to these keys"
+    return Finding("homes", "error", what, do)

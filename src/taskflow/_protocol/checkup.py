@@ -1,0 +1,206 @@
+"""Look the server and the records over: read only, in bounded steps."""
+
+from typing import Any
+
+from attrs import frozen
+
+from taskflow._protocol import scripts
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.states import TaskState
+
+SECTIONS = ("server", "memory", "persistence", "replication", "keyspace")
+
+
+@frozen
+class ServerFacts:
+    """What the server says of itself.
+
+    Attributes:
+        now_ms: Its time, in ms.
+        told: Facts by their names in ``INFO``; empty where it may not tell.
+    """
+
+    now_ms: int
+    told: dict[str, str]
+
+    def number(self, name: str) -> int | None:
+        """Return a whole number it told, or None."""
+        text = self.told.get(name, "")
+        return int(text) if text.isdecimal() else None
+
+
+def server_facts(keys: Keys, *, now_ms: int = 0) -> Operation[ServerFacts]:
+    """Describe asking the server about itself.
+
+    Returns:
+        An operation whose reply holds what it may tell.
+
+    Source:
+        ``_protocol/lua/facts.lua``; O(1).
+    """
+
+    def decode(reply: list[Any]) -> ServerFacts:
+        lines = b"\n".join(reply[1:]).decode(errors="replace").splitlines()
+        pairs = (line.partition(":") for line in lines if not line.startswith("#"))
+        return ServerFacts(
+            int(reply[0]),
+            {name: value.strip() for name, colon, value in pairs if colon},
+        )
+
+    return Operation(scripts.load("facts"), (), (now_ms, keys.prefix), decode)
+
+
+@frozen
+class Census:
+    """What one step over the records found.
+
+    Attributes:
+        cursor: For the next step; ``"0"`` at the end.
+        records: How many were looked at.
+        misfits: Ids of tasks that did not stand in the one home of their state.
+        waiting: Ids of tasks that should stand in one of the lists.
+    """
+
+    cursor: str
+    records: int
+    misfits: list[str]
+    waiting: list[str]
+
+
+def _texts(items: list[bytes]) -> list[str]:
+    return [item.decode(errors="replace") for item in items]
+
+
+def _homes(keys: Keys) -> tuple[str, ...]:
+    return (
+        keys.active,
+        keys.scheduled,
+        keys.completed,
+        keys.failed,
+        keys.cancelled,
+        keys.dlq,
+    )
+
+
+def census(
+    keys: Keys, cursor: str, *, count: int = 200, now_ms: int = 0
+) -> Operation[Census]:
+    """Describe looking over about *count* records.
+
+    Returns:
+        An operation whose reply is one step.
+
+    Source:
+        ``_protocol/lua/census.lua``; O(count).
+    """
+
+    def decode(reply: list[Any]) -> Census:
+        return Census(
+            reply[0].decode(), int(reply[1]), _texts(reply[2]), _texts(reply[3])
+        )
+
+    return Operation(
+        scripts.load("census"),
+        _homes(keys),
+        (now_ms, keys.prefix, cursor, count),
+        decode,
+    )
+
+
+@frozen
+class Muster:
+    """What one step over a home found.
+
+    Attributes:
+        ids: Those that were looked at; none at the end.
+        misfits: Those without a record that belongs there.
+    """
+
+    ids: list[str]
+    misfits: list[str]
+
+
+def muster(
+    keys: Keys,
+    home: str,
+    *,
+    state: TaskState,
+    lane: str = "",
+    first: int,
+    count: int = 500,
+    now_ms: int = 0,
+) -> Operation[Muster]:
+    """Describe looking over a stretch of a home.
+
+    Args:
+        keys: Of the prefix in use.
+        home: Key of the list or sorted set.
+        state: Of the tasks whose home it is.
+        lane: Whose list it is; empty for a sorted set.
+        first: Entries to skip.
+        count: Most entries to look at.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply is one step.
+
+    Source:
+        ``_protocol/lua/muster.lua``; O(first + count) for a list.
+    """
+
+    def decode(reply: list[Any]) -> Muster:
+        return Muster(_texts(reply[0]), _texts(reply[1]))
+
+    return Operation(
+        scripts.load("muster"),
+        (home,),
+        (now_ms, keys.prefix, state.value, lane, first, count),
+        decode,
+    )
+
+
+@frozen
+class Whereabouts:
+    """Where a task stood in one moment.
+
+    Attributes:
+        state: As its record has it; empty when there is none.
+        lane: ``primary``, ``retry`` or ``suspects``; empty without a record.
+        homes: Those it stood in: a state, or ``PENDING:`` and a lane.
+    """
+
+    state: str
+    lane: str
+    homes: tuple[str, ...]
+
+    @property
+    def is_home(self) -> bool:
+        """Whether it stood in its one home, or is neither here nor there."""
+        if not self.state:
+            return not self.homes
+        state = self.state
+        home = f"{state}:{self.lane}" if state == TaskState.PENDING else state
+        return self.homes == (home,)
+
+
+def whereabouts(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[Whereabouts]:
+    """Describe saying in which homes a task stands, in one step.
+
+    Returns:
+        An operation whose reply is proof.
+
+    Source:
+        ``_protocol/lua/whereabouts.lua``; O(length of the waiting lists).
+    """
+
+    def decode(reply: list[Any]) -> Whereabouts:
+        state, lane, *homes = _texts(reply)
+        return Whereabouts(state, lane, tuple(homes))
+
+    return Operation(
+        scripts.load("whereabouts"),
+        _homes(keys),
+        (now_ms, keys.prefix, task_id),
+        decode,
+    )

@@ -1,0 +1,38 @@
+-- muster.lua: look over a stretch of a home for what does not belong there.
+--
+-- Moves    none
+-- KEYS[1]  home       list or zset of task ids
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  state      of the tasks whose home it is
+-- ARGV[4]  lane       whose list it is; '' for a zset
+-- ARGV[5]  first      entries to skip
+-- ARGV[6]  count      most entries to look at
+-- Touches  task:<id>, tasks:tombstones:<lane>, read only
+-- Returns  {list of ids looked at, list of those that misfit}
+-- Cost     O(first + count) for a list, O(log m + count) for a zset
+-- Why      The other half of the proof: an id in a home that has no record,
+--          or whose record stands elsewhere.
+local home = KEYS[1]
+local state, lane, first, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+-- @include clock
+-- @include lanes
+
+local ids
+if lane == '' then
+  ids = redis.call('ZRANGE', home, first, first + count - 1)
+else
+  ids = redis.call('LRANGE', home, first, first + count - 1)
+end
+local misfits = {}
+for _, id in ipairs(ids) do
+  local known = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane')
+  local fits = known[1] == state and (lane == '' or known[2] == lane)
+  if lane ~= '' and redis.call('SISMEMBER', tombstones(lane), id) == 1 then
+    fits = known[1] ~= 'PENDING' or known[2] ~= lane
+  end
+  if not fits then
+    misfits[#misfits + 1] = id
+  end
+end
+return { ids, misfits }

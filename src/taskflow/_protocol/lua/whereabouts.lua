@@ -1,0 +1,46 @@
+-- whereabouts.lua: say in which homes a task stands.
+--
+-- Moves    none
+-- KEYS[1]  active     zset, task id -> lease end (ms)
+-- KEYS[2]  scheduled  zset, task id -> due time (ms)
+-- KEYS[3]  completed  zset, task id -> end time (ms)
+-- KEYS[4]  failed     zset, task id -> end time (ms)
+-- KEYS[5]  cancelled  zset, task id -> end time (ms)
+-- KEYS[6]  dlq        zset, task id -> time of death (ms)
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  id         of the task
+-- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:tombstones:*, read only
+-- Returns  {state, lane, then the homes: a state, or PENDING:<lane>}
+-- Cost     O(length of the three lists)
+-- Why      What was seen in two looks may have moved between them; this is
+--          one look, so it is proof.
+local active, scheduled, completed = KEYS[1], KEYS[2], KEYS[3]
+local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
+local id = ARGV[3]
+-- @include clock
+-- @include lanes
+
+local record = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane')
+local reply = { record[1] or '', record[2] or '' }
+for _, home in ipairs({
+  { active, 'ACTIVE' },
+  { scheduled, 'SCHEDULED' },
+  { completed, 'COMPLETED' },
+  { failed, 'FAILED' },
+  { cancelled, 'CANCELLED' },
+  { dlq, 'DLQ' },
+}) do
+  if redis.call('ZSCORE', home[1], id) then
+    reply[#reply + 1] = home[2]
+  end
+end
+for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
+  local places = redis.call('LPOS', lane_list(lane), id, 'COUNT', 2)
+  if redis.call('SISMEMBER', tombstones(lane), id) == 0 then
+    for _ = 1, #places do
+      reply[#reply + 1] = 'PENDING:' .. lane
+    end
+  end
+end
+return reply

@@ -1,0 +1,203 @@
+"""What each check makes of the facts."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from taskflow import QueueStatus, TaskState, WorkerStatus
+from taskflow._client import doctor
+from taskflow._client.homes import HomesProof
+from taskflow._protocol.checkup import ServerFacts, Whereabouts
+
+GIB = 1_073_741_824
+
+
+def facts(**told: object) -> ServerFacts:
+    """Give facts as a server tells them."""
+    return ServerFacts(0, {name: str(value) for name, value in told.items()})
+
+
+@pytest.mark.parametrize(
+    ("check", "told", "severity", "what"),
+    [
+        ("_version", {"redis_version": "7.2.4"}, "ok", "Redis 7.2.4"),
+        ("_version", {"redis_version": "6.2.0"}, "ok", "Redis 6.2.0"),
+        ("_version", {"redis_version": "6.0.16"}, "error", "Redis 6.0.16 is too old"),
+        (
+            "_version",
+            {
+                "redis_version": "7.2.4",
+                "server_name": "valkey",
+                "valkey_version": "9.1",
+            },
+            "ok",
+            "Valkey 9.1",
+        ),
+        ("_version", {}, "unknown", "cannot be told"),
+        ("_role", {"role": "master"}, "ok", "primary"),
+        ("_role", {"role": "slave"}, "error", "replica (slave)"),
+        ("_role", {}, "unknown", "cannot be told"),
+        ("_eviction", {"maxmemory_policy": "noeviction"}, "ok", "evicts nothing"),
+        (
+            "_eviction",
+            {"maxmemory_policy": "allkeys-lru", "maxmemory": 0},
+            "warning",
+            "it would drop tasks",
+        ),
+        (
+            "_eviction",
+            {"maxmemory_policy": "volatile-ttl", "maxmemory": GIB},
+            "error",
+            "a full server drops tasks",
+        ),
+        ("_eviction", {}, "unknown", "cannot be told"),
+        ("_persistence", {"aof_enabled": 1}, "ok", "is on"),
+        ("_persistence", {"aof_enabled": 0}, "warning", "is off"),
+        (
+            "_persistence",
+            {"aof_enabled": 1, "aof_last_write_status": "err"},
+            "error",
+            "could not write to its disk (aof_last_write_status)",
+        ),
+        ("_persistence", {}, "unknown", "cannot be told"),
+        ("_memory", {"used_memory": GIB, "maxmemory": 0}, "ok", "no limit is set"),
+        (
+            "_memory",
+            {"used_memory": GIB, "maxmemory": 4 * GIB},
+            "ok",
+            "1024.0 MiB used, 25% of its limit",
+        ),
+        (
+            "_memory",
+            {"used_memory": 8 * GIB, "maxmemory": 10 * GIB},
+            "warning",
+            "80% of its limit",
+        ),
+        (
+            "_memory",
+            {"used_memory": 95, "maxmemory": 0, "total_system_memory": 100},
+            "error",
+            "95% of the machine's memory",
+        ),
+        ("_memory", {"used_memory": 95}, "unknown", "cannot be told"),
+    ],
+)
+def test_a_fact_makes_a_finding(
+    check: str, told: dict[str, object], severity: str, what: str
+) -> None:
+    """Of the severity that fits; what is wrong comes with what to do."""
+    finding = getattr(doctor, check)(facts(**told))
+
+    assert severity == finding.severity
+    assert what in finding.what
+    assert (severity in {"warning", "error"}) == bool(finding.do)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "trip", "severity", "what"),
+    [
+        (1.9, 0.0, "ok", "within 2 s"),
+        (3.0, 2.0, "ok", "within 2 s"),
+        (7.5, 0.1, "warning", "7.5 s behind the server's"),
+        (-7.5, 0.1, "warning", "7.5 s ahead of the server's"),
+    ],
+)
+def test_clocks_may_differ_a_little(
+    ahead: float, trip: float, severity: str, what: str
+) -> None:
+    """And a slow answer proves no difference."""
+    finding = doctor._clock(ahead, trip)
+
+    assert severity == finding.severity
+    assert what in finding.what
+
+
+def status(**states: int) -> QueueStatus:
+    """Give counts."""
+    every = {state: states.get(state.value, 0) for state in TaskState}
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    empty: Any = (None, None, 0.3, 0, 0, ())
+    return QueueStatus(now, 0, 0, 0, 0, 0, every, *empty)
+
+
+def worker(*, alive: bool, kind: str = "worker") -> WorkerStatus:
+    """Give a worker."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return WorkerStatus("w", alive, at, draining=False, info={"kind": kind})
+
+
+@pytest.mark.parametrize(
+    ("workers", "states", "severity", "what"),
+    [
+        ([worker(alive=True)], {"PENDING": 3}, "ok", "1 alive"),
+        ([worker(alive=False)], {"COMPLETED": 3}, "warning", "no worker is alive"),
+        (
+            [worker(alive=True, kind="scheduler")],
+            {"PENDING": 3, "ACTIVE": 1, "DLQ": 2},
+            "error",
+            "there is work: 3 PENDING, 1 ACTIVE",
+        ),
+    ],
+    ids=["alive", "gone", "scheduler only"],
+)
+def test_work_without_a_worker_is_an_error(
+    workers: list[WorkerStatus], states: dict[str, int], severity: str, what: str
+) -> None:
+    """No work and no worker may be meant so."""
+    finding = doctor._workers(status(**states), workers)
+
+    assert severity == finding.severity
+    assert what in finding.what
+
+
+LOST = ("t1", Whereabouts("PENDING", "primary", ()))
+GHOST = ("t2", Whereabouts("", "", ("COMPLETED",)))
+
+
+@pytest.mark.parametrize(
+    ("proof", "severity", "what", "do"),
+    [
+        (HomesProof(1200, (), 0), "ok", "each of 1,200 records", ""),
+        (HomesProof(1200, (), 7), "unknown", "7 records could not be proven", ""),
+        (
+            HomesProof(9, (LOST, GHOST), 0),
+            "error",
+            "t1 (PENDING in none); t2 (no record in COMPLETED)",
+            "taskflow requeue-orphaned",
+        ),
+        (
+            HomesProof(9, (GHOST,) * 8, 4),
+            "error",
+            "and up to 7 more",
+            "look for other writers to these keys",
+        ),
+    ],
+    ids=["proven", "unproven", "lost", "ghosts"],
+)
+def test_a_record_out_of_its_home_is_an_error(
+    proof: HomesProof, severity: str, what: str, do: str
+) -> None:
+    """Named, with where it stands and what brings it back."""
+    finding = doctor._homes(proof)
+
+    assert (severity, do) == (finding.severity, finding.do)
+    assert what in finding.what
+
+
+def test_the_clash_of_names_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the commands that end it."""
+    monkeypatch.setattr(doctor, "version", lambda name: "6.5.0")
+    finding = next(doctor._installation())
+
+    assert ("installation", "error") == (finding.check, finding.severity)
+    assert finding.do.startswith("uninstall both")
+
+
+def test_a_missing_extra_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs speed, and nothing else."""
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    *_, finding = doctor._installation()
+
+    assert ("extras", "note") == (finding.check, finding.severity)
+    assert "hiredis and uvloop" in finding.what
