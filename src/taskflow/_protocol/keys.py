@@ -124,3 +124,50 @@ _HOMES = {
     TaskState.CANCELLED: "cancelled",
     TaskState.DLQ: "dlq",
 }
+
+
+@frozen
+class KeyKind:
+    """Keys of one kind, as one recognises them among others on a shared server.
+
+    Attributes:
+        name: In words.
+        pattern: Lua pattern of the name behind the prefix.
+        type: As Redis calls it.
+        fields: Names, one of which a hash must have; empty for any other type.
+    """
+
+    name: str
+    pattern: str
+    type: str
+    fields: str = ""
+
+
+_ID = "[%w_%-]+"
+_WORKER = "[%w_.%-]+"
+
+KINDS = (
+    KeyKind("records of tasks", f"^task:{_ID}$", "hash", "state spec payload"),
+    KeyKind("output of tasks", f"^task:{_ID}:events$", "stream"),
+    KeyKind("waiting lists", "^tasks:pending:primary$", "list"),
+    KeyKind("waiting lists", "^tasks:pending:retry$", "list"),
+    KeyKind("waiting lists", "^tasks:suspects$", "list"),
+    KeyKind("tombstones", "^tasks:tombstones:%a+$", "set"),
+    KeyKind("homes", "^tasks:active$", "zset"),
+    KeyKind("homes", "^tasks:scheduled$", "zset"),
+    KeyKind("homes", "^tasks:completed$", "zset"),
+    KeyKind("homes", "^tasks:failed$", "zset"),
+    KeyKind("homes", "^tasks:cancelled$", "zset"),
+    KeyKind("dead-letter queue", "^dlq:tasks$", "zset"),
+    KeyKind("dead-letter queue", "^dlq:groups$", "zset"),
+    KeyKind("dead-letter queue", "^dlq:group:[%w_%-]+$", "zset"),
+    KeyKind("dead-letter queue", f"^dlq:task:{_ID}$", "hash"),
+    KeyKind("idempotency keys", "^tasks:key:.", "string"),
+    KeyKind("state of the lanes", "^tasks:lanes$", "hash"),
+    KeyKind("state of the lanes", "^tasks:marker$", "zset"),
+    KeyKind("journal", "^tasks:events$", "stream"),
+    KeyKind("workers", "^tasks:workers$", "zset"),
+    KeyKind("workers", f"^worker:{_WORKER}$", "hash", "info drain claim1"),
+    KeyKind("workers", f"^worker:heartbeat:{_WORKER}$", "string"),
+)
+"""Every kind of key; what has no line here survives a reset."""

@@ -7,6 +7,7 @@ from redis import Redis
 
 from taskflow._servers.async_runner import AsyncRedisRunner
 from taskflow._servers.link import AsyncLink, Link
+from taskflow._servers.replies import FOREIGN, translate
 from taskflow._servers.runner import PATIENCE
 from taskflow._servers.server import Server
 from taskflow._servers.sync_runner import RedisRunner
@@ -61,6 +62,22 @@ class ClientServer(Server):
     def async_runner(self, *, patience: float = PATIENCE) -> AsyncRedisRunner:
         """Make a runner for the running event loop."""
         return AsyncRedisRunner(self, patience=patience)
+
+    def erase(self) -> None:
+        """Delete all data of the server: every database, whoever it belongs to.
+
+        Raises:
+            ServerError: It did not do that.
+        """
+        # As long as it takes: with millions of keys, that is seconds.
+        client: Any = self.sync_client(socket_timeout=None)
+        try:
+            client.flushall()
+        except FOREIGN as error:
+            ours = translate(error, "FLUSHALL")
+            raise ours from error
+        finally:
+            client.close()
 
 
 def new_link(pool: Any) -> Any:

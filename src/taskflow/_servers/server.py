@@ -45,5 +45,13 @@ class Server(ABC):
         """
 
     @abstractmethod
+    def erase(self) -> None:
+        """Delete all data of the server: every database, whoever it belongs to.
+
+        Raises:
+            ServerError: It did not do that.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Leave the server; harmless when done twice."""

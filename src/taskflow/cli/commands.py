@@ -75,6 +75,10 @@ OWN: Final[dict[str, Own]] = {
         "taskflow.cli.tasks:requeue_orphaned_command",
         "Bring back tasks whose worker died, and those that stand in no home",
     ),
+    "reset": Own(
+        "taskflow.cli.reset:reset_command",
+        "Show what a reset would delete; with --confirm, delete it",
+    ),
     "retry": Own("taskflow.cli.tasks:retry_command", "Bring tasks back to work"),
     "show": Own(
         "taskflow.cli.tasks:show_command",
