@@ -10,11 +10,12 @@ from taskflow._client.doctor import Finding
 from taskflow._client.flow import TaskFlow
 from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
+from taskflow._client.schedules import Schedules
 from taskflow._client.tasks import OrphanReport, TaskFilter, Tasks
 from taskflow._client.workers import Workers
 from taskflow._declare.context import Context
 from taskflow._declare.ports import use
-from taskflow._declare.registry import Registry, task
+from taskflow._declare.registry import Registry, cron, every, task
 from taskflow._declare.retry_policy import RetryPolicy, RetryRule
 from taskflow._declare.task import Call, Task, TaskHandle
 from taskflow._protocol.dead_letters import DeadLetterGroup
@@ -27,6 +28,7 @@ from taskflow._protocol.record import (
     TaskRecord,
     TaskSummary,
 )
+from taskflow._protocol.schedules import ScheduleStatus
 from taskflow._protocol.states import TaskState
 from taskflow._worker.worker import Worker
 from taskflow.errors import Cancel, DeadLetter, Retry, Snooze, TaskflowError
@@ -52,6 +54,8 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "RetryRule",
+    "ScheduleStatus",
+    "Schedules",
     "Snooze",
     "Task",
     "TaskFilter",
@@ -66,6 +70,8 @@ __all__ = [
     "Worker",
     "WorkerStatus",
     "Workers",
+    "cron",
+    "every",
     "task",
     "use",
 ]

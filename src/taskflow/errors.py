@@ -16,6 +16,7 @@
     │   ├── ServerRefusedError
     │   ├── ScriptError
     │   ├── TaskNotFoundError
+    │   ├── ScheduleNotFoundError
     │   ├── IllegalMoveError
     │   └── LeaseLostError
     ├── CircuitBreakerError
@@ -222,6 +223,20 @@ class TaskNotFoundError(ServerError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(f"there is no task {task_id!r}")
+
+
+class ScheduleNotFoundError(ServerError):
+    """There is no schedule of this name.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"there is no schedule {name!r}; a worker that serves it makes it known"
+        )
 
 
 class IllegalMoveError(ServerError):

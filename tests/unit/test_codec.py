@@ -1115,7 +1115,7 @@ def test_a_spec_is_packed_and_unpacked(spec: Spec) -> None:
 
 def test_a_spec_of_a_later_version_is_read_as_far_as_it_is_known() -> None:
     """During a rolling deploy, old workers read what new clients stored."""
-    packed = b'[2,"mail.send",5,null,"new",{"newer":1}]'
+    packed = b'[2,"mail.send",5,null,null,"new",{"newer":1}]'
 
     assert Spec(version=2, name="mail.send", max_retries=5) == decode_spec(packed)
 

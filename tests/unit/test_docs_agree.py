@@ -27,6 +27,7 @@ TYPES = {
     "CHANNEL": "channel",
 }
 PARTS = {
+    "name": "{name}",
     "task_id": "{id}",
     "fingerprint": "{fingerprint}",
     "lane": "{lane}",

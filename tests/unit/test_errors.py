@@ -21,6 +21,7 @@ from taskflow.errors import (
     RegistryError,
     ResultTimeoutError,
     Retry,
+    ScheduleNotFoundError,
     ScriptError,
     ServerFullError,
     ServerRefusedError,
@@ -86,6 +87,11 @@ MADE: list[tuple[Exception, str, dict[str, object]]] = [
         ScriptError("claim", "stack overflow"),
         "script 'claim': stack overflow",
         {"script": "claim", "answer": "stack overflow"},
+    ),
+    (
+        ScheduleNotFoundError("nightly"),
+        "there is no schedule 'nightly'; a worker that serves it makes it known",
+        {"name": "nightly"},
     ),
     (TaskNotFoundError("0190"), "there is no task '0190'", {"task_id": "0190"}),
     (

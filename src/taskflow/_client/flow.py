@@ -1,7 +1,6 @@
 """TaskFlow: one server, one prefix, and everything a caller can ask of it."""
 
 import asyncio
-import sys
 import weakref
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
@@ -12,8 +11,10 @@ from taskflow._client import results
 from taskflow._client.connection import Clock, Connection, server_clock
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.doctor import Finding, diagnose
+from taskflow._client.ids import new_task_id
 from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
+from taskflow._client.schedules import Schedules
 from taskflow._client.tasks import Tasks
 from taskflow._client.workers import Workers
 from taskflow._codec import Spec, check_size, encode_spec
@@ -30,11 +31,6 @@ R = TypeVar("R")
 
 KEY_TTL = 86_400.0
 """Seconds for which an idempotency key outlives its task, unless said otherwise."""
-
-if sys.version_info >= (3, 14):
-    from uuid import uuid7
-else:
-    from uuid_utils import uuid7
 
 
 class TaskFlow:
@@ -63,6 +59,7 @@ class TaskFlow:
         dlq: The dead-letter queue.
         workers: The workers that beat.
         journal: Rare events of the fleet, and what people did.
+        schedules: What runs by itself.
 
     Example:
         >>> import taskflow
@@ -92,6 +89,7 @@ class TaskFlow:
         self.dlq: DeadLetters = DeadLetters(self._connection, self.registry)
         self.workers: Workers = Workers(self._connection)
         self.journal: Journal = Journal(self._connection)
+        self.schedules: Schedules = Schedules(self._connection)
         self._batchers: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, _Batcher
         ] = weakref.WeakKeyDictionary()
@@ -328,7 +326,7 @@ def _submission(call: Call[Any]) -> Submission:
                 task.arguments.canonical(call.payload), digest_size=12
             ).hexdigest(),
         ).pack()
-    return Submission(str(uuid7()), call.payload, spec, packed)
+    return Submission(new_task_id(), call.payload, spec, packed)
 
 
 def _to_ms(seconds: float | None) -> int:

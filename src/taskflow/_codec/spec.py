@@ -14,12 +14,15 @@ class Spec(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
         name: Of the declared function.
         max_retries: Chosen for this call, or None.
         timeout: Seconds, chosen for this call, or None.
+        tick_ms: The schedule's tick that this run is for, in ms since the epoch,
+            or None.
     """
 
     version: int = 1
     name: str
     max_retries: int | None = None
     timeout: float | None = None
+    tick_ms: int | None = None
 
 
 _decoder = msgspec.json.Decoder(Spec)

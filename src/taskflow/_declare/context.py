@@ -67,6 +67,8 @@ class Context:
             it as fencing token in other systems.
         deadline: When the hard time limit ends this attempt; aware, None =
             never.
+        tick: The moment of the schedule that this run is for; aware, None when
+            no schedule made it.
         log: A logger that names the task in every line.
     """
 
@@ -79,6 +81,7 @@ class Context:
         max_retries: int = 0,
         deliveries: int = 1,
         deadline: datetime | None = None,
+        tick: datetime | None = None,
         checkpoint: Any = None,
         port: ContextPort | None = None,
     ) -> None:
@@ -88,6 +91,7 @@ class Context:
         self.max_retries = max_retries
         self.deliveries = deliveries
         self.deadline = deadline
+        self.tick = tick
         facts = {"id": id, "name": name, "attempt": attempt}
         self.log: logging.LoggerAdapter[logging.Logger] = _TaskLog(_logger, facts)
         self._checkpoint = checkpoint

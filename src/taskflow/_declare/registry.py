@@ -6,119 +6,23 @@ Declaring touches nothing: no connection, no configuration, no file.
 import inspect
 import re
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, final, overload
+from typing import Any, TypeVar, cast
 
 from taskflow._codec import layers, unwrap
-from taskflow._declare.context import Context
+from taskflow._declare import schedule as schedules
+from taskflow._declare.decorator import TaskDecorator
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.retry_policy import RetryPolicy
+from taskflow._declare.schedule import Cron, Every, Missed, Schedule
 from taskflow._declare.task import Task
 from taskflow.errors import RegistryError, TaskNameTakenError, UnknownTaskError
 
-P = ParamSpec("P")
-R = TypeVar("R")
+TaskT = TypeVar("TaskT", bound=Task[..., Any, Any])
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-
-
-# How a task is inferred, first match first. A function whose first parameter is
-# a Context is a task without it; a coroutine function is one whose handle has
-# what the coroutine returns. But ``Any``, ``object`` and a parameter without
-# annotation fit a Context too, and ``-> Any`` fits a coroutine: so what fits
-# `_Untyped`, which nobody can name, is told apart before.
-
-
-@final
-class _Untyped:
-    """Fits only what fits everything."""
-
-
-class BareDecorator(Protocol):
-    """Turns a function into a task, the options being given already."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Untyped, P], _Untyped], /
-    ) -> Task[..., Any, Any]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
-    ) -> Task[..., Coroutine[Any, Any, R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Untyped, P], R], /
-    ) -> Task[..., R, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], _Untyped], /
-    ) -> Task[P, Any, Any]: ...
-    @overload
-    def __call__(self, function: Callable[P, _Untyped], /) -> Task[P, Any, Any]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], R], /
-    ) -> Task[P, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
-
-
-class TaskDecorator(Protocol):
-    """``@task`` and ``@task(...)``; a context that comes first needs no argument."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Untyped, P], _Untyped], /
-    ) -> Task[..., Any, Any]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
-    ) -> Task[..., Coroutine[Any, Any, R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[_Untyped, P], R], /
-    ) -> Task[..., R, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], _Untyped], /
-    ) -> Task[P, Any, Any]: ...
-    @overload
-    def __call__(self, function: Callable[P, _Untyped], /) -> Task[P, Any, Any]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
-    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], R], /
-    ) -> Task[P, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
-    @overload
-    def __call__(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: Seconds | None = None,
-        soft_timeout: Seconds | None = None,
-        dead_letter: bool = True,
-    ) -> BareDecorator: ...
 
 
 class Registry:
@@ -135,6 +39,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any, Any]] = {}
+        self._schedules: dict[str, Schedule] = {}
         self.task: TaskDecorator = self._decorate
         """Declare a function as a task of this registry; see `taskflow.task`."""
 
@@ -206,8 +111,112 @@ class Registry:
         """
         for task in other:
             self._refuse_clash(task)
+        for schedule in other.schedules():
+            self._refuse_twin(schedule)
         for task in other:
             self._tasks[task.name] = task
+        for schedule in other.schedules():
+            self._schedules[schedule.name] = schedule
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        name: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        missed: Missed = "last",
+    ) -> Callable[[TaskT], TaskT]:
+        """Let a task run by itself, by a cron expression; stands above ``@task``.
+
+        Any number of workers and schedulers may serve it: each tick is enqueued
+        once, as a call of the task like any other.
+
+        Args:
+            expression: Minute, hour, day of month, month, day of week; or one of
+                ``@hourly @daily @weekly @monthly @yearly``.
+            tz: Time zone in which it is meant, such as ``Europe/Berlin``. In the
+                hour that daylight saving leaves out a fixed time ticks at the end
+                of the gap, in the hour that comes twice it ticks once.
+            name: Of the schedule; left out: the task's. A second schedule of one
+                task needs a name of its own.
+            arguments: Of each call, by name, as JSON has them; checked when a
+                worker starts.
+            missed: What becomes of ticks that nobody made, because no worker ran or
+                the schedule was paused for over a minute: ``last`` runs the latest
+                of them, ``all`` each (the latest 1,000), ``skip`` none.
+
+        Returns:
+            A decorator that gives the task back.
+
+        Raises:
+            RegistryError: Something of it makes no sense, or the name is taken.
+        """
+        ticks = schedules.cron(expression, tz)
+        return self._scheduled(ticks, name, arguments, missed)
+
+    def every(
+        self,
+        interval: Seconds,
+        *,
+        name: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        missed: Missed = "last",
+    ) -> Callable[[TaskT], TaskT]:
+        """Let a task run by itself every so often; stands above ``@task``.
+
+        Ticks are counted from the epoch, so that a restart does not shift them.
+
+        Args:
+            interval: Seconds or a timedelta, from 0.1 s to 366 days.
+            name: As for `cron`.
+            arguments: As for `cron`.
+            missed: As for `cron`.
+
+        Returns:
+            A decorator that gives the task back.
+
+        Raises:
+            RegistryError: Something of it makes no sense, or the name is taken.
+        """
+        return self._scheduled(schedules.every(interval), name, arguments, missed)
+
+    def _scheduled(
+        self,
+        when: Cron | Every,
+        name: str | None,
+        arguments: Mapping[str, Any] | None,
+        missed: Missed,
+    ) -> Callable[[TaskT], TaskT]:
+        def decorate(task: TaskT) -> TaskT:
+            made = schedules.schedule_of(
+                task, when, name=name, arguments=arguments, missed=missed
+            )
+            self._refuse_twin(made)
+            self._schedules[made.name] = made
+            return task
+
+        return decorate
+
+    def _refuse_twin(self, schedule: Schedule) -> None:
+        there = self._schedules.get(schedule.name)
+        if there is None or there.digest == schedule.digest:
+            return
+        if _home(there.task.function) == _home(schedule.task.function):
+            message = (
+                f"there is a schedule {schedule.name!r} of another kind already "
+                f"({there.when}); give this one a name: name=..."
+            )
+            raise RegistryError(message)
+        raise TaskNameTakenError(
+            schedule.name,
+            _describe(there.task.function),
+            _describe(schedule.task.function),
+        )
+
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Return all schedules, by name."""
+        return tuple(self._schedules[name] for name in sorted(self._schedules))
 
     def _refuse_clash(self, task: Task[..., Any, Any]) -> None:
         there = self._tasks.get(task.name)
@@ -349,3 +358,7 @@ def _describe(function: Callable[..., Any]) -> str:
 default_registry = Registry()
 
 task: TaskDecorator = default_registry.task
+
+cron = default_registry.cron
+
+every = default_registry.every

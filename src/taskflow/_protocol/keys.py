@@ -43,6 +43,7 @@ class Keys:
     marker: str = field(init=False)  # ZSET that wakes a waiting worker
     events: str = field(init=False)  # STREAM of rare events, capped
     workers: str = field(init=False)  # ZSET worker id -> last beat, ms
+    schedules: str = field(init=False)  # ZSET schedule -> next tick, ms
 
     def __attrs_post_init__(self) -> None:
         if not _PREFIX_PATTERN.fullmatch(self.prefix):
@@ -86,6 +87,10 @@ class Keys:
         """STRING: time of the last beat, ms; expires."""
         return f"{self.prefix}worker:heartbeat:{worker_id}"
 
+    def schedule(self, name: str) -> str:
+        """HASH: a schedule's definition, its last tick, whether it is paused."""
+        return f"{self.prefix}schedule:{name}"
+
     def done_channel(self, task_id: str) -> str:
         """CHANNEL: the state of a watched task, once it has ended."""
         return f"{self.prefix}taskflow:done:{task_id}"
@@ -114,6 +119,7 @@ _FIXED = {
     "marker": "tasks:marker",
     "events": "tasks:events",
     "workers": "tasks:workers",
+    "schedules": "tasks:schedules",
 }
 
 _HOMES = {

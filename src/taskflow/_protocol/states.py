@@ -40,7 +40,7 @@ _FINAL = frozenset(
 )
 
 LEGAL_MOVES: dict[tuple[TaskState | None, TaskState | None], tuple[str, ...]] = {
-    (None, TaskState.PENDING): ("enqueue",),
+    (None, TaskState.PENDING): ("enqueue", "tick"),
     (None, TaskState.SCHEDULED): ("enqueue",),
     (TaskState.PENDING, TaskState.ACTIVE): ("claim",),
     (TaskState.PENDING, TaskState.FAILED): ("claim",),

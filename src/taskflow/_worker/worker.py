@@ -43,6 +43,7 @@ from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
+from taskflow._worker.timekeeper import Timekeeper
 from taskflow.errors import ConfigurationError
 
 CHANNELS = 2
@@ -68,11 +69,13 @@ class Worker:
         concurrency: Bodies at a time, from 1. Left out: as the settings say.
         events: To observe what happens. Left out: a new fan-out.
         worker_id: Left out: host, process id and chance.
+        claims: False for a scheduler: it runs no body, and does what every worker
+            does for the whole fleet: due tasks, ended leases, schedules.
 
     Attributes:
         id: Of this worker.
         registry: What it serves.
-        slots: Bodies at a time.
+        slots: Bodies at a time; 0 for a scheduler.
         limits: Where a task says nothing itself.
         events: Subscribe here.
 
@@ -90,6 +93,7 @@ class Worker:
         concurrency: int | None = None,
         events: Events | None = None,
         worker_id: str | None = None,
+        claims: bool = True,
     ) -> None:
         self._connection = flow.connection
         known = settings or self._connection.settings.worker
@@ -101,7 +105,7 @@ class Worker:
             problem = f"worker id {self.id!r} may hold letters, digits, '_', '.', '-'"
             raise ConfigurationError(problem)
         self.registry: Registry = flow.registry if registry is None else registry
-        self.slots: int = known.concurrency
+        self.slots: int = known.concurrency if claims else 0
         self.events: Events = events or Events()
         queue = self._connection.settings.queue
         self.limits: Limits = Limits(
@@ -169,18 +173,22 @@ class Worker:
             "pid": os.getpid(),
             "version": self._version,
             "python": python_version(),
+            "kind": "worker" if self.slots else "scheduler",
             "executor": "asyncio",
             "server": self._connection.server.display,
             "prefix": self._connection.keys.prefix,
             "concurrency": self.slots,
             "lease": self._settings.lease,
-            "tasks": sorted(self.registry.names()),
+            "tasks": sorted(self.registry.names()) if self.slots else [],
+            "schedules": [each.name for each in self.registry.schedules()],
         }
 
     @contextlib.asynccontextmanager
     async def _assembled(self) -> AsyncGenerator[None]:
         for task in self.registry:
             task.check()
+        for schedule in self.registry.schedules():
+            schedule.call()  # refuses arguments that the task does not take
         self._loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -231,8 +239,16 @@ class Worker:
             gate=self._gate,
             rng=random.Random(),  # noqa: S311 - spreads workers
         )
+        timekeeper = Timekeeper(
+            self._runner,
+            self._connection.keys,
+            self.registry.schedules(),
+            self._connection.clock,
+            random.Random(),  # noqa: S311 - spreads workers
+        )
         self._endless = [
             *(loops.create_task(self._pump.run(number)) for number in range(CHANNELS)),
+            loops.create_task(timekeeper.run()),
             *(
                 loops.create_task(upkeep.keep_doing(each, chores))
                 for each in upkeep.ALL

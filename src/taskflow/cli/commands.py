@@ -80,6 +80,14 @@ OWN: Final[dict[str, Own]] = {
         "Show what a reset would delete; with --confirm, delete it",
     ),
     "retry": Own("taskflow.cli.tasks:retry_command", "Bring tasks back to work"),
+    "scheduler": Own(
+        "taskflow.cli.worker:scheduler_command",
+        "Do what keeps the fleet going, and run no task, until told to stop",
+    ),
+    "schedules": Own(
+        "taskflow.cli.schedules:schedules_group",
+        "See what runs by itself, hold it back, run it now",
+    ),
     "show": Own(
         "taskflow.cli.tasks:show_command",
         "Show a task whole: state, arguments, result, timeline, dead letter",

@@ -14,6 +14,7 @@ from taskflow.errors import (
     KeyConflictError,
     PayloadError,
     ResultTimeoutError,
+    ScheduleNotFoundError,
     ServerFullError,
     ServerRefusedError,
     ServerUnavailableError,
@@ -34,6 +35,7 @@ PIPE_CLOSED: Final = 141
 _CODES: Final[tuple[tuple[type[TaskflowError], int], ...]] = (
     (PayloadError, USAGE),
     (TaskNotFoundError, NOT_FOUND),
+    (ScheduleNotFoundError, NOT_FOUND),
     (UnknownTaskError, NOT_FOUND),
     (IllegalMoveError, REFUSED),
     (KeyConflictError, REFUSED),

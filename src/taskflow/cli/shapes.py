@@ -228,3 +228,22 @@ def workers(found: Sequence[WorkerStatus], now: datetime) -> dict[str, Any]:
         "stale": working.count("stale"),
         "workers": [_worker(worker, now) for worker in found],
     }
+
+
+def schedules(found: Sequence[ScheduleStatus]) -> dict[str, Any]:
+    """Shape schedules as the HTTP API does."""
+    return {
+        "schedules": [
+            {
+                "name": each.name,
+                "task": each.task,
+                "when": each.when,
+                "missed": each.missed,
+                "next_at": utc(each.next_at),
+                "last_at": utc(each.last_at),
+                "last_task_id": each.last_task_id,
+                "paused_at": utc(each.paused_at),
+            }
+            for each in found
+        ]
+    }

@@ -17,6 +17,7 @@ from taskflow._declare.context import Context
 from taskflow._declare.task import Task
 from taskflow._events import TaskCompleted, TaskStarted
 from taskflow._protocol import settle
+from taskflow._protocol.inspect import moment
 from taskflow._protocol.record import Claim
 from taskflow._worker import verdict
 from taskflow._worker.executor import Host
@@ -143,7 +144,7 @@ class LocalExecutor:
             except UnknownTaskError:
                 return None, spec
             known = task, spec
-            if len(self._declared) < _MOST_DECLARED:
+            if spec.tick_ms is None and len(self._declared) < _MOST_DECLARED:
                 self._declared[packed] = known
         return known
 
@@ -214,6 +215,7 @@ class LocalExecutor:
             max_retries=self._max_retries(job),
             deliveries=claim.delivery,
             deadline=deadline,
+            tick=None if (tick := job.spec.tick_ms) is None else moment(tick),
             checkpoint=from_json(claim.checkpoint) if claim.checkpoint else None,
             port=job.reports,
         )

@@ -1,0 +1,108 @@
+"""What ``@task`` is to a type checker."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, final, overload
+
+from taskflow._declare.context import Context
+from taskflow._declare.duration import Seconds
+from taskflow._declare.retry_policy import RetryPolicy
+from taskflow._declare.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# How a task is inferred, first match first. A function whose first parameter is
+# a Context is a task without it; a coroutine function is one whose handle has
+# what the coroutine returns. But ``Any``, ``object`` and a parameter without
+# annotation fit a Context too, and ``-> Any`` fits a coroutine: so what fits
+# `_Untyped`, which nobody can name, is told apart before.
+
+
+@final
+class _Untyped:
+    """Fits only what fits everything."""
+
+
+class BareDecorator(Protocol):
+    """Turns a function into a task, the options being given already."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], _Untyped], /
+    ) -> Task[..., Any, Any]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
+    ) -> Task[..., Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], R], /
+    ) -> Task[..., R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], _Untyped], /
+    ) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(self, function: Callable[P, _Untyped], /) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], R], /
+    ) -> Task[P, R, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+
+
+class TaskDecorator(Protocol):
+    """``@task`` and ``@task(...)``; a context that comes first needs no argument."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], _Untyped], /
+    ) -> Task[..., Any, Any]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
+    ) -> Task[..., Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], R], /
+    ) -> Task[..., R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], _Untyped], /
+    ) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(self, function: Callable[P, _Untyped], /) -> Task[P, Any, Any]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], R], /
+    ) -> Task[P, R, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    @overload
+    def __call__(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Seconds | None = None,
+        soft_timeout: Seconds | None = None,
+        dead_letter: bool = True,
+    ) -> BareDecorator: ...

@@ -1,0 +1,220 @@
+"""announce, tick, timetable, hold, template: each tick once, by whoever is first."""
+
+from datetime import timedelta
+
+import pytest
+
+from keyspace import NOW
+from taskflow import Registry
+from taskflow._codec import Spec, encode_spec, to_json
+from taskflow._declare.schedule import Schedule, every
+from taskflow._protocol.inspect import moment
+from taskflow._protocol.schedules import (
+    ScheduleStatus,
+    announce,
+    hold,
+    template,
+    tick,
+    timetable,
+)
+from taskflow.errors import ScheduleNotFoundError
+
+FIRST = moment(NOW + 10_000)
+SECOND = moment(NOW + 20_000)
+
+
+def body() -> None:
+    """Do nothing."""
+
+
+TASK = Registry().task(name="f")(body)
+TEN = Schedule("ten", TASK, every(10))
+OTHER = Schedule("ten", TASK, every(20))
+SPEC = encode_spec(Spec(name="f", tick_ms=NOW + 10_000))
+
+
+def announced(stage, schedule=TEN, first=FIRST):
+    """Make a schedule known."""
+    return stage.send(
+        announce(
+            stage.keys, schedule, payload=b"{}", spec=TASK.spec, first=first, now_ms=NOW
+        )
+    )
+
+
+def ticked(stage, task_id="t1", schedule=TEN, due=FIRST, following=SECOND):
+    """Make a tick."""
+    return stage.send(
+        tick(
+            stage.keys,
+            schedule,
+            due=due,
+            following=following,
+            task_id=task_id,
+            payload=b"{}" if task_id else b"",
+            spec=SPEC if task_id else b"",
+            now_ms=NOW + 10_000,
+        )
+    )
+
+
+KNOWN = {
+    "digest": TEN.digest,
+    "about": to_json({"task": "f", "when": "every 0:00:10", "missed": "last"}).decode(),
+    "payload": "{}",
+    "spec": TASK.spec.decode(),
+}
+
+
+def test_a_schedule_is_made_known(stage):
+    """Its definition, and its first tick."""
+    assert announced(stage)
+
+    assert {
+        "tasks:schedules": {"ten": NOW + 10_000},
+        "schedule:ten": KNOWN,
+    } == stage.dump()
+
+
+def test_a_known_schedule_keeps_its_next_tick(stage):
+    """A restart does not lose the ticks that were missed."""
+    announced(stage)
+    before = stage.dump()
+
+    assert not announced(stage, first=SECOND)
+    assert before == stage.dump()
+
+
+def test_a_new_definition_takes_the_place_of_the_old_one(stage):
+    """With ticks of its own; who has the old one makes no more."""
+    announced(stage)
+    assert announced(stage, OTHER, SECOND)
+
+    assert {"ten": NOW + 20_000} == stage.dump()["tasks:schedules"]
+    assert "PASSED" == ticked(stage, due=SECOND)
+
+
+def test_a_tick_stores_a_task_and_moves_on(stage):
+    """Record, home, marker, the next tick: all in one step."""
+    announced(stage)
+    assert "MADE" == ticked(stage)
+
+    assert {
+        "task:t1": {
+            "state": "PENDING",
+            "lane": "primary",
+            "payload": "{}",
+            "spec": SPEC.decode(),
+            "created_ms": str(NOW + 10_000),
+        },
+        "tasks:pending:primary": ["t1"],
+        "tasks:marker": {"work": 0},
+        "tasks:schedules": {"ten": NOW + 20_000},
+        "schedule:ten": KNOWN | {"last_ms": str(NOW + 10_000), "last_id": "t1"},
+    } == stage.dump()
+
+
+@pytest.mark.parametrize("task_id", ["t1", "t2"], ids=["sent again", "second racer"])
+def test_a_tick_is_made_once(stage, task_id):
+    """A call whose reply was lost, and one that came second, write nothing."""
+    announced(stage)
+    ticked(stage)
+    before = stage.dump()
+
+    assert "PASSED" == ticked(stage, task_id)
+    assert before == stage.dump()
+
+
+def test_a_tick_can_be_let_pass(stage):
+    """Nothing is stored; the next one is waited for."""
+    announced(stage)
+
+    assert "LET" == ticked(stage, "")
+    assert {
+        "tasks:schedules": {"ten": NOW + 20_000},
+        "schedule:ten": KNOWN,
+    } == stage.dump()
+
+
+def test_a_paused_schedule_lets_its_ticks_pass(stage):
+    """Until it is resumed."""
+    announced(stage)
+    stage.send(hold(stage.keys, "ten", "pause", now_ms=NOW))
+    assert "PAUSED" == ticked(stage)
+    paused = stage.send(timetable(stage.keys, now_ms=NOW)).schedules[0].paused_at
+    stage.send(hold(stage.keys, "ten", "resume", now_ms=NOW))
+
+    assert moment(NOW) == paused
+    assert "MADE" == ticked(stage, due=SECOND, following=SECOND + timedelta(seconds=10))
+
+
+def test_the_timetable_has_the_next_tick_first(stage):
+    """With what was made last, and the time that ticks are compared with."""
+    announced(stage)
+    announced(stage, Schedule("soon", TASK, every(5)), moment(NOW + 5000))
+    ticked(stage)
+    table = stage.send(timetable(stage.keys, now_ms=NOW))
+
+    assert moment(NOW) == table.now
+    assert ["soon", "ten"] == [each.name for each in table.schedules]
+    assert (
+        ScheduleStatus(
+            name="ten",
+            task="f",
+            when="every 0:00:10",
+            missed="last",
+            digest=TEN.digest,
+            next_at=SECOND,
+            last_at=FIRST,
+            last_task_id="t1",
+            paused_at=None,
+        )
+        == table.schedules[1]
+    )
+
+
+def test_a_look_writes_nothing(stage):
+    """Timetable and template leave the keyspace as it was."""
+    announced(stage)
+    before = stage.dump()
+    stage.send(timetable(stage.keys))
+
+    assert (b"{}", TASK.spec) == stage.send(template(stage.keys, "ten"))
+    assert before == stage.dump()
+
+
+def test_a_removed_schedule_is_gone(stage):
+    """With everything that belonged to it, but the line in the journal."""
+    announced(stage)
+    stage.send(hold(stage.keys, "ten", "remove", now_ms=NOW))
+
+    assert ["tasks:events"] == list(stage.dump())
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "remove"])
+def test_a_schedule_that_is_not_there_is_said_so(stage, verb):
+    """Nothing is written for it."""
+    with pytest.raises(ScheduleNotFoundError, match="'ten'"):
+        stage.send(hold(stage.keys, "ten", verb))
+    with pytest.raises(ScheduleNotFoundError):
+        stage.send(template(stage.keys, "ten"))
+
+    assert {} == stage.dump()
+
+
+def test_a_full_server_refuses_a_tick_whole(real_stage):
+    """It is made when there is room again."""
+    from taskflow.errors import ServerFullError
+
+    stage = real_stage
+    announced(stage)
+    before = stage.dump()
+    stage.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ServerFullError):
+            ticked(stage)
+        assert before == stage.dump()
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+    assert "MADE" == ticked(stage)
