@@ -10,6 +10,7 @@ from taskflow._protocol.inspect import Page
 from taskflow._protocol.news import JournalEntry
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord, TaskSummary
+from taskflow._protocol.schedules import ScheduleStatus
 from taskflow.errors import PayloadError
 
 POLLED_LATELY: Final = 30.0

@@ -36,38 +36,59 @@ from taskflow.observers.logging import log_events
 _logger = logging.getLogger("taskflow.worker")
 
 
+_PLACE = (
+    click.option(
+        "--app",
+        metavar="MODULE[:ATTRIBUTE]",
+        help="A host's TaskFlow or Registry, served beside the installed plugins.",
+    ),
+    click.option("--url", help="Where tasks are kept; else the app's, or REDIS_URL."),
+    click.option("--prefix", help="Stands before every Redis key, such as '{myapp}:'."),
+)
+_LOG = (
+    click.option(
+        "--log-level",
+        type=click.Choice(
+            ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False
+        ),
+    ),
+    click.option("--log-format", type=click.Choice(["text", "json"])),
+    click.option(
+        "--env-file",
+        type=click.Path(path_type=Path),
+        default=Path(".env"),
+        show_default=True,
+        help="Read settings from this file too, if it is there.",
+    ),
+)
+
+
+def _with(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Put *options* above a command, in their order."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 @click.command(
     "taskflow-worker", context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.option(
-    "--app",
-    metavar="MODULE[:ATTRIBUTE]",
-    help="A host's TaskFlow or Registry, served beside the installed plugins.",
-)
-@click.option("--url", help="Where tasks are kept; else the app's, or REDIS_URL.")
-@click.option("--prefix", help="Stands before every Redis key, such as '{myapp}:'.")
-@click.option(
-    "-c", "--concurrency", type=click.IntRange(min=1), help="Bodies at a time."
-)
-@click.option(
-    "-p",
-    "--processes",
-    type=click.IntRange(min=1),
-    help="Worker processes, kept running by a supervisor.",
-)
-@click.option(
-    "--log-level",
-    type=click.Choice(
-        ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False
+@_with(
+    *_PLACE,
+    click.option(
+        "-c", "--concurrency", type=click.IntRange(min=1), help="Bodies at a time."
     ),
-)
-@click.option("--log-format", type=click.Choice(["text", "json"]))
-@click.option(
-    "--env-file",
-    type=click.Path(path_type=Path),
-    default=Path(".env"),
-    show_default=True,
-    help="Read settings from this file too, if it is there.",
+    click.option(
+        "-p",
+        "--processes",
+        type=click.IntRange(min=1),
+        help="Worker processes, kept running by a supervisor.",
+    ),
+    *_LOG,
 )
 def worker_command(  # noqa: PLR0917 - click passes them by name
     app: str | None,
@@ -95,6 +116,32 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
     return _work(loaded, settings, ignored_settings(dotenv=env_file))
+
+
+@click.command("scheduler")
+@_with(*_PLACE, *_LOG)
+def scheduler_command(
+    app: str | None,
+    url: str | None,
+    prefix: str | None,
+    log_level: str | None,
+    log_format: Any,
+    env_file: Path,
+) -> int:
+    """Do what keeps the fleet going, and run no task, until told to stop.
+
+    Brings due tasks to their lanes, takes back what dead workers held, forgets
+    what is old, and makes the ticks of schedules. Every worker does so too; a
+    scheduler does it while no worker runs, or all are busy.
+    """  # noqa: DOC201 - this text is the command's help
+    refuse_name_clash()
+    settings = _settings(env_file, None, None, log_level, log_format)
+    logs.configure(settings.log)
+    export_dotenv(env_file)
+    loaded = load_app(
+        app or settings.worker.app, url=url, prefix=prefix, settings=settings
+    )
+    return _work(loaded, settings, (), claims=False)
 
 
 def _settings(
@@ -147,7 +194,9 @@ def _without_processes(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _work(app: App, settings: Settings, ignored: tuple[str, ...]) -> int:
+def _work(
+    app: App, settings: Settings, ignored: tuple[str, ...], *, claims: bool = True
+) -> int:
     flow = app.flow
     server = flow.connection.server
     if not server.shared:
@@ -156,7 +205,9 @@ def _work(app: App, settings: Settings, ignored: tuple[str, ...]) -> int:
             "process only; use embedded://PATH or redis://HOST"
         )
         raise ConfigurationError(problem)
-    worker = Worker(flow, registry=app.registry, settings=settings.worker)
+    worker = Worker(
+        flow, registry=app.registry, settings=settings.worker, claims=claims
+    )
     click.echo(banner(app, worker, settings, ignored), err=True)
     log_events(worker.events)
     watch_lifeline(worker.stop)
@@ -213,8 +264,10 @@ def banner(
     names = facts["tasks"]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "")
     known, queue = settings.worker, settings.queue
+    schedules = ", ".join(facts["schedules"][:8])
     lines = {
-        "worker": f"{worker.id} (asynctaskflow {facts['version']}, Python {facts['python']})",
+        facts["kind"]: f"{worker.id} (asynctaskflow {facts['version']}, "
+        f"Python {facts['python']})",
         "server": mask_url(facts["server"])
         + (f", prefix {facts['prefix']!r}" if facts["prefix"] else ""),
         "executor": f"asyncio, concurrency {worker.slots}",
@@ -225,6 +278,11 @@ def banner(
         f"hard {_seconds(known.time_limit)}, {queue.max_retries} retries, "
         f"lease {known.lease:g} s, grace {known.stop_grace_period:g} s",
     }
+    if schedules:
+        lines["schedules"] = schedules
+    if not worker.slots:
+        for name in ("executor", "tasks", "lanes", "limits"):
+            del lines[name]
     if ignored:
         lines["ignored"] = f"{', '.join(ignored)}: the asyncio executor has no children"
     return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())

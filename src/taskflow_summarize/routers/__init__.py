@@ -13,6 +13,7 @@ from taskflow_summarize.routers import (
     journal,
     metrics,
     queues,
+    schedules,
     summarize,
     tasks,
 )
@@ -47,6 +48,7 @@ _ADDERS: Final[dict[str, Callable[[APIRouter], None]]] = {
     "tasks": tasks.add_to,
     "dlq": dead_letters.add_to,
     "queues": queues.add_to,
+    "schedules": schedules.add_to,
     "journal": journal.add_to,
     "health": health.add_to,
     "metrics": metrics.add_to,

@@ -15,6 +15,7 @@ from taskflow.errors import (
     IllegalMoveError,
     KeyConflictError,
     PayloadError,
+    ScheduleNotFoundError,
     ServerError,
     ServerFullError,
     TaskNotFoundError,
@@ -153,6 +154,7 @@ def _of_taskflow(error: TaskflowError) -> ProblemError | None:
 # The first that fits.
 _KINDS: Final = (
     (TaskNotFoundError, 404, "task_not_found"),
+    (ScheduleNotFoundError, 404, "schedule_not_found"),
     (IllegalMoveError, 409, "illegal_move"),
     (KeyConflictError, 409, "key_conflict"),
     (UnknownTaskError, 422, "unknown_task"),
@@ -172,7 +174,7 @@ def _facts_of(error: TaskflowError) -> dict[str, Any]:
         case IllegalMoveError():
             facts = {"from_state": error.from_state, "move": error.move}
             return {"task_id": error.task_id, **facts}
-        case UnknownTaskError():
+        case UnknownTaskError() | ScheduleNotFoundError():
             return {"name": error.name}
         case PayloadError():
             return {"errors": [{"at": error.path, "message": error.message}]}

@@ -1,0 +1,253 @@
+"""Schedules in a worker: ticks are made, once, also when workers come late."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import pytest
+
+import taskflow
+from taskflow import Registry, TaskFlow, Worker
+from taskflow._worker.timekeeper import Timekeeper
+from taskflow.errors import PayloadError, ScheduleNotFoundError
+from taskflow.testing import ManualClock, arun_until_idle
+
+START = 1_767_225_600_000  # 2026-01-01 00:00 UTC
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Give the time of every script."""
+    return ManualClock(START)
+
+
+@pytest.fixture
+def flow(server_url: str, clock: ManualClock) -> Iterator[TaskFlow]:
+    """Give a flow on each kind of server."""
+    with TaskFlow(server_url, clock=clock) as made:
+        yield made
+
+
+def registry_of(missed: str = "last", period: float = 10) -> Registry:
+    """Give a registry with one schedule."""
+    registry = Registry()
+
+    @registry.every(period, name="ten", missed=missed, arguments={"who": "Ada"})
+    @registry.task(name="greet")
+    def greet(ctx: taskflow.Context, who: str) -> str:
+        assert ctx.tick is not None
+        return f"{who} {ctx.tick:%H:%M:%S}"
+
+    return registry
+
+
+@pytest.fixture
+def keeper(flow: TaskFlow) -> Callable[..., Timekeeper]:
+    """Give timekeepers of the same server."""
+
+    def made(registry: Registry) -> Timekeeper:
+        connection = flow.connection
+        return Timekeeper(
+            connection.async_runner,
+            connection.keys,
+            registry.schedules(),
+            connection.clock,
+            Random(1),
+        )
+
+    return made
+
+
+async def results(flow: TaskFlow, registry: Registry) -> list[str]:
+    """Run what waits; give the results of all that has completed, sorted."""
+    await arun_until_idle(flow, registry=registry)
+    found = []
+    for item in (await flow.tasks.alist()).items:
+        record: Any = await flow.tasks.aget(item.id)
+        found.append(record.result.decode().strip('"'))
+    return sorted(found)
+
+
+async def test_a_tick_is_enqueued_when_it_is_due_and_knows_its_time(
+    flow, clock, keeper
+):
+    """Not before; with the arguments of the schedule."""
+    registry = registry_of()
+    one = keeper(registry)
+    await one.look()
+    before = (await flow.queues.astatus()).primary
+    clock.advance(10.1)
+    wait = await one.look()
+    clock.advance(9.8)
+    after = await one.look()
+
+    assert 0 == before
+    assert ["Ada 00:00:10"] == await results(flow, registry)
+    assert 0.0 == wait
+    assert 0.1 == pytest.approx(after)
+
+
+async def test_many_timekeepers_make_each_tick_once(flow, clock, keeper):
+    """They all look at the same moment."""
+    registry = registry_of()
+    crowd = [keeper(registry) for _ in range(20)]
+    await asyncio.gather(*(each.look() for each in crowd))
+    for _ in range(5):
+        clock.advance(10)
+        await asyncio.gather(*(each.look() for each in crowd))
+
+    assert [f"Ada 00:00:{second}0" for second in range(1, 6)] == await results(
+        flow, registry
+    )
+
+
+@pytest.mark.parametrize(
+    ("missed", "made"),
+    [
+        ("last", ["Ada 00:05:00"]),
+        ("all", [f"Ada 00:0{n // 6}:{n % 6}0" for n in range(1, 31)]),
+        ("skip", ["Ada 00:05:00"]),
+    ],
+)
+async def test_ticks_that_nobody_made_are_made_up_for(
+    flow, clock, keeper, missed, made
+):
+    """As the policy says, by whoever comes first."""
+    registry = registry_of(missed)
+    await keeper(registry).look()
+    clock.advance(300)
+    await asyncio.gather(*(keeper(registry).look() for _ in range(3)))
+
+    assert made == await results(flow, registry)
+
+
+async def test_a_paused_schedule_makes_no_tick_and_goes_on(flow, clock, keeper):
+    """By a client that has none of its code."""
+    registry = registry_of()
+    one = keeper(registry)
+    await one.look()
+    await flow.schedules.apause("ten")
+    clock.advance(30)
+    await one.look()
+    paused = (await flow.schedules.alist())[0].paused_at
+    await flow.schedules.aresume("ten")
+    clock.advance(10)
+    await one.look()
+
+    assert paused == datetime(2026, 1, 1, tzinfo=UTC)
+    assert ["Ada 00:00:40"] == await results(flow, registry)
+
+
+async def test_a_schedule_is_run_now_and_its_ticks_stay(flow, clock, keeper):
+    """By a client that has none of its code; such a run is for no tick."""
+    registry = Registry()
+
+    @registry.cron("@hourly", arguments={"who": "Ada"}, name="hourly")
+    @registry.task(name="greet")
+    def greet(ctx: taskflow.Context, who: str) -> str:
+        return f"{who} {ctx.tick}"
+
+    await keeper(registry).look()
+    before = await flow.schedules.alist()
+    task_id = await flow.schedules.arun("hourly")
+
+    assert ["Ada None"] == await results(flow, registry)
+    assert before == await flow.schedules.alist()
+    assert "COMPLETED" == (await flow.tasks.aget(task_id)).state
+
+
+async def test_a_definition_whose_workers_are_gone_is_taken_over(flow, clock, keeper):
+    """During a deploy the old and the new one do not take turns."""
+    old, new = registry_of(period=10), registry_of(period=7)
+    first, second = keeper(old), keeper(new)
+    await first.look()
+    await second._announce_all()
+    clock.advance(10)
+    await first.look()
+    during = (await flow.schedules.alist())[0].when
+    clock.advance(100)
+    await first.look()
+    after = (await flow.schedules.alist())[0].when
+
+    assert ("every 0:00:07", "every 0:00:10") == (during, after)
+
+
+async def test_a_removed_schedule_is_forgotten(flow, keeper):
+    """A worker that still serves it makes it known again."""
+    one = keeper(registry_of())
+    await one.look()
+    await flow.schedules.aremove("ten")
+    gone = await flow.schedules.alist()
+    await one.look()
+
+    assert [] == gone
+    assert ["ten"] == [each.name for each in await flow.schedules.alist()]
+
+
+def test_the_blocking_twins_do_the_same(flow):
+    """List, pause, resume, run, remove."""
+
+    async def announce() -> None:
+        connection = flow.connection
+        keeper = Timekeeper(
+            connection.async_runner,
+            connection.keys,
+            registry_of().schedules(),
+            connection.clock,
+            Random(1),
+        )
+        await keeper.look()
+        await connection.aclose()
+
+    asyncio.run(announce())
+    flow.schedules.pause("ten")
+    paused = flow.schedules.list()[0].paused_at
+    flow.schedules.resume("ten")
+    task_id = flow.schedules.run("ten")
+    flow.schedules.remove("ten")
+
+    assert paused is not None
+    assert "greet" == flow.tasks.get(task_id).name
+    assert [] == flow.schedules.list()
+    for act in (flow.schedules.pause, flow.schedules.resume, flow.schedules.run):
+        with pytest.raises(ScheduleNotFoundError):
+            act("ten")
+
+
+async def test_a_worker_that_cannot_call_its_schedules_does_not_start(flow):
+    """It says which argument is wrong, before it claims anything."""
+    registry = Registry()
+
+    @registry.every(1, arguments={"number": "one"})
+    @registry.task(name="count")
+    def count(number: int) -> None:
+        """Do nothing."""
+
+    with pytest.raises(PayloadError, match=r"\$\.number"):
+        await Worker(flow, registry=registry).arun()
+
+
+async def test_a_scheduler_ticks_and_claims_nothing(server_url):
+    """It beats, and says what it is; the tasks wait for a worker."""
+    registry = registry_of(period=0.1)
+    with TaskFlow(server_url) as flow:
+        scheduler = Worker(flow, registry=registry, claims=False)
+        running = asyncio.create_task(scheduler.arun())
+        async with asyncio.timeout(10):
+            while (await flow.queues.astatus()).primary < 3:  # noqa: ASYNC110 - told by nobody
+                await asyncio.sleep(0.02)
+        (seen,) = await flow.workers.alist()
+        scheduler.stop()
+        await running
+        status = await flow.queues.astatus()
+        await flow.connection.aclose()
+
+    assert ("scheduler", 0, []) == (
+        seen.info["kind"],
+        seen.info["concurrency"],
+        seen.info["running"],
+    )
+    assert 0 == status.states[taskflow.TaskState.ACTIVE]
+    assert 0 == status.served_primary
