@@ -15,6 +15,7 @@ SAMPLES = {
     "group": ("0123456789ab",),
     "tombstones": ("primary",),
     "idempotency": ("mail.send", "order 7: ümläut"),
+    "schedule": ("nightly_report-1.2",),
     "worker": ("host.example-1.2_3",),
     "heartbeat": ("host.example-1.2_3",),
 }

@@ -150,7 +150,7 @@ class KeyKind:
 
 
 _ID = "[%w_%-]+"
-_WORKER = "[%w_.%-]+"
+_NAME = "[%w_.%-]+"
 
 KINDS = (
     KeyKind("records of tasks", f"^task:{_ID}$", "hash", "state spec payload"),
@@ -172,8 +172,10 @@ KINDS = (
     KeyKind("state of the lanes", "^tasks:lanes$", "hash"),
     KeyKind("state of the lanes", "^tasks:marker$", "zset"),
     KeyKind("journal", "^tasks:events$", "stream"),
+    KeyKind("schedules", "^tasks:schedules$", "zset"),
+    KeyKind("schedules", f"^schedule:{_NAME}$", "hash", "digest"),
     KeyKind("workers", "^tasks:workers$", "zset"),
-    KeyKind("workers", f"^worker:{_WORKER}$", "hash", "info drain claim1"),
-    KeyKind("workers", f"^worker:heartbeat:{_WORKER}$", "string"),
+    KeyKind("workers", f"^worker:{_NAME}$", "hash", "info drain claim1"),
+    KeyKind("workers", f"^worker:heartbeat:{_NAME}$", "string"),
 )
 """Every kind of key; what has no line here survives a reset."""
