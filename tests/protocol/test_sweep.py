@@ -21,12 +21,15 @@ OURS = {
     "tasks:key:mail:k 1": "1 0",
     "tasks:lanes": {"credit": "0.3"},
     "tasks:marker": {"work": 0},
+    "tasks:schedules": {"nightly": NOW},
+    "schedule:nightly": {"digest": "0"},
     "tasks:workers": {"w": NOW},
     "worker:w": {"info": "{}"},
     "worker:heartbeat:w": str(NOW),
 }
 OTHERS = {
     "session:9": "alice",
+    "schedule:weekly": {"crontab": "x"},
     "task:list:7": {"title": "buy bread"},
     "task:77": {"title": "buy bread"},
     "task:78": "a string",
@@ -88,6 +91,7 @@ def test_counting_deletes_nothing(shared: Stage):
         "idempotency keys": 1,
         "state of the lanes": 2,
         "journal": 1,
+        "schedules": 2,
         "workers": 3,
     } == found.counts
 
