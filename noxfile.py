@@ -206,7 +206,12 @@ def deploy(session: nox.Session) -> None:
         *("check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
         *(str(path) for path in sorted(files.glob("compose*.yaml"))),
     )
+    session.run("kubernetes-validate", "--strict", "--quiet", *_manifests(files))
     session.run("pytest", *(session.posargs or ["tests/deploy"]))
+
+
+def _manifests(files: Path) -> list[str]:
+    return [str(path) for path in sorted((files / "kubernetes").glob("*.yaml"))]
 
 
 @nox.session
