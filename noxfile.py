@@ -215,6 +215,20 @@ def _manifests(files: Path) -> list[str]:
 
 
 @nox.session
+def e2e(session: nox.Session) -> None:
+    """Let a person's browser, Chromium, use the dashboard.
+
+    The browser is the system's (``apt-get install chromium``). A pytest run of its
+    own: its driver would spoil the event loop for all other tests.
+    """
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        told = "there is no Chromium here: apt-get install chromium"
+        session.error(told) if os.environ.get("CI") else session.skip(told)
+    _install(session, "e2e", "test", extras="all")
+    session.run("pytest", *(session.posargs or ["tests/e2e"]))
+
+
+@nox.session
 def package(session: nox.Session) -> None:
     """Build, check the contents, import and start the commands far from ``src/``."""
     _install(session)

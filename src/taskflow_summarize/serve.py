@@ -1,4 +1,4 @@
-"""``taskflow api`` and ``taskflow api-key``: the standalone service from a shell."""
+"""``taskflow api``, ``dashboard`` and ``api-key``: the service from a shell."""
 
 import importlib
 import os
@@ -38,21 +38,37 @@ def _env_file(command: Any) -> Any:
     )(command)
 
 
+_PORT = click.IntRange(0, 65535)
+
+
+def _service_options(command: Any) -> Any:
+    """Add what both services are told, last option first."""
+    for option in (
+        _env_file,
+        click.option("--log-level", help="Least severity shown; else LOG_LEVEL."),
+        click.option(
+            "--root-path", default="", help="Prefix that a proxy has stripped."
+        ),
+        click.option(
+            "--prefix", help="Stands before every Redis key, such as '{myapp}:'."
+        ),
+        click.option(
+            "--url", help="Where tasks are kept; else the app's, or REDIS_URL."
+        ),
+        click.option(
+            "--app",
+            metavar="MODULE[:ATTRIBUTE]",
+            help="A host's TaskFlow or Registry, whose tasks may be created too.",
+        ),
+        click.option("--host", help="Address to listen on; else TASKFLOW_API_HOST."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option("--host", help="Address to listen on; else TASKFLOW_API_HOST.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port; else TASKFLOW_API_PORT."
-)
-@click.option(
-    "--app",
-    metavar="MODULE[:ATTRIBUTE]",
-    help="A host's TaskFlow or Registry, whose tasks may be created too.",
-)
-@click.option("--url", help="Where tasks are kept; else the app's, or REDIS_URL.")
-@click.option("--prefix", help="Stands before every Redis key, such as '{myapp}:'.")
-@click.option("--root-path", default="", help="Prefix that a proxy has stripped.")
-@click.option("--log-level", help="Least severity that is shown; else LOG_LEVEL.")
-@_env_file
+@_service_options
+@click.option("--port", type=_PORT, help="Port; else TASKFLOW_API_PORT.")
 def api(  # noqa: PLR0917 - click passes them by name
     host: str | None,
     port: int | None,
@@ -80,6 +96,46 @@ def api(  # noqa: PLR0917 - click passes them by name
         title="API",
         path="/docs",
     )
+    loaded.flow.close()
+
+
+@click.command()
+@_service_options
+@click.option(
+    "--port",
+    type=_PORT,
+    default=3000,
+    show_default=True,
+    help="Port; 0 for any that is free.",
+)
+def dashboard(  # noqa: PLR0917 - click passes them by name
+    host: str | None,
+    port: int,
+    app: str | None,
+    url: str | None,
+    prefix: str | None,
+    root_path: str,
+    log_level: str | None,
+    env_file: Path,
+) -> None:
+    """Serve the dashboard with the HTTP API beside it, on 127.0.0.1:3000.
+
+    The page is at /, the API below it as 'taskflow api' has it, and the same keys
+    let people in. Needs no other process: it reads where tasks are kept.
+    """
+    refuse_name_clash()
+    settings, known = read_settings(env_file, host, port, log_level)
+    loaded = load_app(
+        app or settings.worker.app, url=url, prefix=prefix, settings=settings
+    )
+    service = _import("taskflow_summarize.app")
+    page = _import("taskflow_summarize.dashboard")
+    access = service.access_of(known)
+    application = service.create_app(
+        loaded.flow, access=access, settings=known, root_path=root_path
+    )
+    application.include_router(page.create_dashboard(access=access))
+    run(application, known, title="dashboard", path="/")
     loaded.flow.close()
 
 
