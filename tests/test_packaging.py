@@ -82,6 +82,7 @@ def test_the_commands_and_the_plugin_are_announced(wheel: zipfile.Path) -> None:
             "taskflow-worker": "taskflow.cli:worker",
         },
         "taskflow.commands": {
+            "dashboard": "taskflow_summarize.serve:dashboard",
             "demo": "taskflow_summarize.cli:demo",
             "summarize": "taskflow_summarize.cli:summarize",
         },

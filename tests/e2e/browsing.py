@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from attrs import define, field
 from playwright.sync_api import Page
+
 from service import Process
 
 PATIENCE = 10_000

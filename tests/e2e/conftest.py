@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from browsing import PATIENCE, Serve, Watched
 from host import HOSTILE, registry
+
 from service import Process, running
 
 CHROMIUM = next(
@@ -94,7 +95,7 @@ def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """Give a folder whose name is short: a server's socket is in it."""
-    path = Path(tempfile.mkdtemp(prefix="tf-e2e-", dir="/tmp"))  # noqa: S108
+    path = Path(tempfile.mkdtemp(prefix="tf-e2e-", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

@@ -122,8 +122,10 @@ def test_a_group_is_requeued_by_the_keyboard_alone(
 ) -> None:
     """The number is shown before it is done; the letters go back to work."""
     page = watch(address).open("#/dead-letters")
-    row = page.get_by_role("region", name="Groups").get_by_role("row").filter(
-        has_text="LookupError"
+    row = (
+        page.get_by_role("region", name="Groups")
+        .get_by_role("row")
+        .filter(has_text="LookupError")
     )
     before = flow.dlq.get(flow.dlq.list(name="import_row").items[0].id).deliveries
     row.get_by_role("button", name="Requeue this group").focus()
