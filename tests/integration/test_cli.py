@@ -663,6 +663,16 @@ def test_workers_are_listed_with_what_they_run(cli: Cli, flow: TaskFlow) -> None
     assert "draining" in cli("workers").out
 
 
+def test_what_a_group_was_told_is_told_to_its_subcommand(
+    cli: Cli, server_url: str
+) -> None:
+    """Else it would act on another server than the one that was named."""
+    ended = cli("workers", "--url", server_url, "drain", "w-2", url=None)
+    away = cli("workers", "--url", "redis://127.0.0.1:1", "drain", "w-2", url=None)
+
+    assert (3, 5) == (ended.code, away.code)
+
+
 def test_a_server_that_is_away_has_a_code_of_its_own(cli: Cli) -> None:
     """One sentence, no traceback."""
     ended = cli("list", url="redis://127.0.0.1:1")

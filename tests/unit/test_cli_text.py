@@ -81,6 +81,7 @@ def test_a_table_is_aligned_by_columns_and_not_by_characters(
 
 def test_rich_draws_the_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same cells; markup in them is text."""
+    pytest.importorskip("rich")
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -175,7 +175,7 @@ KINDS = (
     KeyKind("schedules", "^tasks:schedules$", "zset"),
     KeyKind("schedules", f"^schedule:{_NAME}$", "hash", "digest"),
     KeyKind("workers", "^tasks:workers$", "zset"),
-    KeyKind("workers", f"^worker:{_NAME}$", "hash", "info drain claim1"),
+    KeyKind("workers", f"^worker:{_NAME}$", "hash", "info drain claim0 claim1 claim2"),
     KeyKind("workers", f"^worker:heartbeat:{_NAME}$", "string"),
 )
 """Every kind of key; what has no line here survives a reset."""

@@ -10,7 +10,7 @@ imported only when it is called or described.
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from typing import Any, Final
 
 import click
 from attrs import frozen
@@ -127,6 +127,13 @@ class Commands(click.Group):
         if not isinstance(command, click.Command):
             return _broken(plugged, "it is no click command")
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that went away is no error of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return exit_codes.PIPE_CLOSED
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -21,7 +21,11 @@ from taskflow.errors import ConfigurationError
 @click.option("--delay", type=duration, help="Before the first run.")
 @click.option("--key", help="The same key and arguments are the same task.")
 @click.option("--expires", type=duration, help="A call that waits longer fails.")
-@click.option("--max-retries", type=click.IntRange(0, 1000))
+@click.option(
+    "--max-retries",
+    type=click.IntRange(0, 1000),
+    help="Failed attempts that are followed by another.",
+)
 @click.option("--timeout", type=duration, help="Hard time limit of an attempt.")
 @click.option("--wait", type=duration, help="Wait so long, and print the result.")
 @json_option

@@ -101,6 +101,4 @@ def _ended(main: Callable[[], Any], name: str) -> int:
     except click.ClickException as error:
         error.show()
         return error.code if isinstance(error, EndError) else error.exit_code
-    except BrokenPipeError:
-        return PIPE_CLOSED
     return code if isinstance(code, int) else 0

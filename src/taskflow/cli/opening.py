@@ -140,7 +140,14 @@ def _with_options(function: Command) -> Command:
 
 
 def with_flow(function: Command) -> Command:
-    """Give a command the flow as its first argument, and the options that name it."""
+    """Give a command the flow as its first argument, and the options that name it.
+
+    A group that is a command by itself hands what it was told to its subcommand,
+    so that ``workers --url X drain ID`` drains where X is.
+
+    Returns:
+        The command with the options.
+    """
 
     @functools.wraps(function)
     def opened(
@@ -151,6 +158,11 @@ def with_flow(function: Command) -> Command:
         env_file: Path,
         **rest: Any,
     ) -> Any:
+        context = click.get_current_context()
+        if context.invoked_subcommand is not None:
+            told = {"app": app, "url": url, "prefix": prefix, "env_file": env_file}
+            context.default_map = {context.invoked_subcommand: told}
+            return None
         with Place(app, url, prefix, env_file).open() as flow:
             return function(flow, **rest)
 

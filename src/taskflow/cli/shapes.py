@@ -191,9 +191,16 @@ def polled_ago(worker: WorkerStatus, now: datetime) -> float | None:
 
 
 def word_of(worker: WorkerStatus, now: datetime) -> str:
-    """Say how *worker* is: ``healthy``, ``stale`` or ``draining``."""
+    """Say how *worker* is: ``healthy``, ``stale`` or ``draining``.
+
+    Returns:
+        ``stale`` when it has not beaten for a lease, so that its tasks are taken
+        from it, or when it beats and has not asked for work lately.
+    """
     polled = polled_ago(worker, now)
-    if not worker.alive or (polled is not None and polled > POLLED_LATELY):
+    silent = (now - worker.last_beat_at).total_seconds()
+    is_silent = not worker.alive or silent > worker.info.get("lease", silent)
+    if is_silent or (polled is not None and polled > POLLED_LATELY):
         return "stale"
     return "draining" if worker.draining else "healthy"
 

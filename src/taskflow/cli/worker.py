@@ -51,8 +51,13 @@ _LOG = (
         type=click.Choice(
             ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], case_sensitive=False
         ),
+        help="Least severity that is logged; else LOG_LEVEL.",
     ),
-    click.option("--log-format", type=click.Choice(["text", "json"])),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        help="How lines are logged; else TASKFLOW_LOG_FORMAT.",
+    ),
     click.option(
         "--env-file",
         type=click.Path(path_type=Path),

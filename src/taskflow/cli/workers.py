@@ -19,8 +19,6 @@ from taskflow.cli.opening import json_option, note, with_flow
 @with_flow
 def workers_group(flow: TaskFlow, *, gone: bool, as_json: bool) -> None:
     """List the workers: how they are, and what each runs for how long."""
-    if click.get_current_context().invoked_subcommand is not None:
-        return
     now = flow.queues.status().now
     found = [worker for worker in flow.workers.list() if worker.alive or gone]
     if as_json:
