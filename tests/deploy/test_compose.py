@@ -78,7 +78,7 @@ def test_reset_takes_its_options_after_its_name(clone: Clone) -> None:
     """``docker compose run --rm reset --confirm`` is the command with an option."""
     reset = clone.services("--profile", "tools")["reset"]
 
-    assert ["taskflow", "reset"] == reset["entrypoint"]
+    assert ["taskflow", "reset", "--force"] == reset["entrypoint"]
     assert ("no", None) == (reset["restart"], reset["command"])
 
 

@@ -95,17 +95,22 @@ def test_a_check_fails_where_nothing_runs(clone: Clone, tmp_path: Path) -> None:
 
 
 def test_reset_asks_before_it_deletes(clone: Clone, tmp_path: Path) -> None:
-    """``docker compose run --rm reset`` shows; with ``--confirm`` it deletes."""
-    services = clone.services("--profile", "tools")
-    with topology(services, tmp_path / "up") as stack:
+    """Without ``--confirm`` it shows; with it, all is gone and workers work on."""
+    environment = {"COMPOSE_PROFILES": "tools", "WORKER_REPLICAS": "1"}
+    with topology(clone.services(**environment), tmp_path / "up") as stack:
         stack.wait_until_healthy(stack.start("redis"))
-        stack.wait_until_healthy(stack.start("api"))
-        made = curl(CREATE, stack.address("api")).json()
+        stack.wait_until_healthy([*stack.start("api"), *stack.start("worker")])
+        api = stack.address("api")
+        before = curl(CREATE, api).json()["task_id"]
+        wait_for_state(api, before, "COMPLETED")
 
         shown = stack.run("reset")
-        still = httpx.get(f"{stack.address('api')}/api/v1/tasks/{made['task_id']}")
+        still = httpx.get(f"{api}/api/v1/tasks/{before}")
         confirmed = stack.run("reset", "--confirm")
-        gone = httpx.get(f"{stack.address('api')}/api/v1/tasks/{made['task_id']}")
+        gone = httpx.get(f"{api}/api/v1/tasks/{before}")
+        after = curl(CREATE, api).json()["task_id"]
+        wait_for_state(api, after, "COMPLETED")
 
     assert (0, 200) == (shown.returncode, still.status_code), shown
+    assert "Nothing was deleted" in shown.stdout
     assert (0, 404) == (confirmed.returncode, gone.status_code), confirmed
