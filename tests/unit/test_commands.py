@@ -111,6 +111,31 @@ def test_an_error_is_an_exit_code_and_one_sentence(
     assert "Traceback" not in shown.err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.TaskFailedError("1", "DLQ", "E", "\x1b[2Jgone", 1),
+        errors.ConfigurationError(["one", "\x1b[2Jgone"]),
+        exit_codes.EndError("\x1b[2Jgone"),
+    ],
+    ids=["ours", "several lines", "the command's"],
+)
+def test_what_an_error_says_does_not_steer_the_terminal(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task's error was written by anybody; its lines stay lines."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit):
+        exit_codes.run(click.Command("x", callback=fail), "x", [])
+
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\\x1b[2Jgone\n" in shown
+
+
 @pytest.mark.parametrize(("answer", "code"), [(None, 0), (3, 3), ("text", 0)])
 def test_a_command_ends_with_the_code_it_returns(answer: object, code: int) -> None:
     """Zero where it returns none."""

@@ -1,6 +1,6 @@
 """What each check makes of the facts."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,8 +9,10 @@ from taskflow import QueueStatus, TaskState, WorkerStatus
 from taskflow._client import doctor
 from taskflow._client.homes import HomesProof
 from taskflow._protocol.checkup import ServerFacts, Whereabouts
+from taskflow._protocol.schedules import ScheduleStatus, Timetable
 
 GIB = 1_073_741_824
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def facts(**told: object) -> ServerFacts:
@@ -116,15 +118,13 @@ def test_clocks_may_differ_a_little(
 def status(**states: int) -> QueueStatus:
     """Give counts."""
     every = {state: states.get(state.value, 0) for state in TaskState}
-    now = datetime(2026, 1, 1, tzinfo=UTC)
     empty: Any = (None, None, 0.3, 0, 0, ())
-    return QueueStatus(now, 0, 0, 0, 0, 0, every, *empty)
+    return QueueStatus(NOW, 0, 0, 0, 0, 0, every, *empty)
 
 
 def worker(*, alive: bool, kind: str = "worker") -> WorkerStatus:
     """Give a worker."""
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    return WorkerStatus("w", alive, at, draining=False, info={"kind": kind})
+    return WorkerStatus("w", alive, NOW, draining=False, info={"kind": kind})
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,34 @@ def test_work_without_a_worker_is_an_error(
 ) -> None:
     """No work and no worker may be meant so."""
     finding = doctor._workers(status(**states), workers)
+
+    assert severity == finding.severity
+    assert what in finding.what
+
+
+def schedule(name: str, late: float, *, paused: bool = False) -> ScheduleStatus:
+    """Give a schedule whose tick nobody has made for *late* seconds."""
+    at = NOW - timedelta(seconds=late)
+    held = NOW if paused else None
+    return ScheduleStatus(name, "f", "hourly", "run", "d", at, None, "", held)
+
+
+@pytest.mark.parametrize(
+    ("known", "severity", "what"),
+    [
+        ([], "ok", "0 known"),
+        ([schedule("a", 59), schedule("b", -60)], "ok", "2 known, none is late"),
+        ([schedule("a", 3600, paused=True)], "ok", "none is late"),
+        ([schedule("a", 61), schedule("b", 9)], "error", "the ticks of: a"),
+        ([schedule(str(each), 99) for each in range(7)], "error", "4 and 2 more"),
+    ],
+    ids=["none", "served", "paused", "late", "many"],
+)
+def test_a_schedule_that_nobody_serves_is_an_error(
+    known: list[ScheduleStatus], severity: str, what: str
+) -> None:
+    """A little late is no error, and a paused one is meant so."""
+    finding = doctor._schedules(Timetable(NOW, tuple(known)))
 
     assert severity == finding.severity
     assert what in finding.what

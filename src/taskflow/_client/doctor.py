@@ -16,9 +16,10 @@ from attrs import frozen
 from taskflow._client.connection import Connection
 from taskflow._client.homes import HomesProof, prove_homes
 from taskflow._client.plan import Plan
-from taskflow._protocol import checkup, overview
+from taskflow._protocol import checkup, overview, schedules
 from taskflow._protocol.checkup import ServerFacts
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.schedules import Timetable
 from taskflow._protocol.states import TaskState
 from taskflow.errors import ServerError, ServerRefusedError, ServerUnavailableError
 
@@ -27,6 +28,9 @@ Severity = Literal["ok", "note", "unknown", "warning", "error"]
 OLDEST_SERVER: Final = (6, 2)
 CLOCK_TOLERANCE: Final = 2.0
 """Seconds by which clocks may differ; NTP keeps them within a hundredth of it."""
+
+UNSERVED_AFTER: Final = 60.0
+"""Seconds after its time at which a tick that nobody made is no delay any more."""
 
 _TIGHT: Final = 0.75
 _FULL: Final = 0.9
@@ -40,7 +44,7 @@ class Finding:
     Attributes:
         check: One word: ``installation``, ``extras``, ``server``, ``role``,
             ``eviction``, ``persistence``, ``memory``, ``clock``, ``workers``,
-            ``lanes`` or ``homes``.
+            ``lanes``, ``schedules`` or ``homes``.
         severity: ``ok``; ``note``: good to know; ``unknown``: cannot be told;
             ``warning``: may lose work or time one day; ``error``: does now.
         what: What was found, one sentence.
@@ -237,7 +241,8 @@ def _of_fleet(connection: Connection) -> _Findings:
     keys, now_ms = connection.keys, connection.clock()
     status: QueueStatus = yield overview.status(keys, connection.share, now_ms=now_ms)
     workers: list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
-    return [_workers(status, workers), _lanes(status)]
+    table: Timetable = yield schedules.timetable(keys, now_ms=now_ms)
+    return [_workers(status, workers), _lanes(status), _schedules(table)]
 
 
 def _workers(status: QueueStatus, workers: list[WorkerStatus]) -> Finding:
@@ -265,6 +270,26 @@ def _lanes(status: QueueStatus) -> Finding:
         do = f"taskflow queues resume {status.paused[0]}"
         return Finding("lanes", "warning", what, do)
     return Finding("lanes", "ok", "no lane is paused")
+
+
+def _schedules(table: Timetable) -> Finding:
+    late = [
+        each.name
+        for each in table.schedules
+        if each.paused_at is None
+        and (table.now - each.next_at).total_seconds() > UNSERVED_AFTER
+    ]
+    if late:
+        shown = ", ".join(late[:_SHOWN])
+        more = f" and {len(late) - _SHOWN} more" if late[_SHOWN:] else ""
+        return Finding(
+            "schedules",
+            "error",
+            f"nobody makes the ticks of: {shown}{more}",
+            "start a worker or scheduler that has their code, or, where the code is "
+            f"gone, taskflow schedules remove {late[0]}",
+        )
+    return Finding("schedules", "ok", f"{len(table.schedules)} known, none is late")
 
 
 def _of_homes(connection: Connection) -> _Findings:

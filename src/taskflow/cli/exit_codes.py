@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from taskflow.cli import text
 from taskflow.errors import (
     IllegalMoveError,
     KeyConflictError,
@@ -57,6 +58,10 @@ class EndError(click.ClickException):
         super().__init__(message)
         self.code = code
 
+    def format_message(self) -> str:
+        """Return the text as it may be shown."""
+        return text.block(self.message, indent="")
+
 
 def code_of(error: TaskflowError) -> int:
     """Return the exit code that stands for *error*."""
@@ -94,7 +99,8 @@ def _ended(main: Callable[[], Any], name: str) -> int:
     try:
         code = main()
     except TaskflowError as error:
-        click.echo(f"{name}: {error}", err=True)
+        # What a task's error says was written by anybody.
+        click.echo(text.block(f"{name}: {error}", indent=""), err=True)
         return code_of(error)
     except click.Abort:
         return INTERRUPTED
