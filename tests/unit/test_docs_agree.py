@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from taskflow import errors
+from taskflow._declare.registry import default_registry
 from taskflow._protocol import keys
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import LEGAL_MOVES, TaskState
@@ -201,6 +202,14 @@ PAGES = sorted(
     for path in DOCS.rglob("*.md")
     if "```python" in path.read_text("utf-8") and "_build" not in path.parts
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_task_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page declares is no task of the tests that come after."""
+    for name in ("_tasks", "_schedules"):
+        known = getattr(default_registry, name)
+        monkeypatch.setattr(default_registry, name, dict(known))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,7 +1,7 @@
 """Read how the whole stands: counts of every home, the lanes, the workers."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -120,6 +120,13 @@ def status(keys: Keys, share: LaneShare, *, now_ms: int = 0) -> Operation[QueueS
     )
 
 
+POLLED_LATELY = 30.0
+"""Seconds after which a worker that has not asked for work is stale; idle workers
+ask every 5 s, busy ones with every task that ends."""
+
+Condition: TypeAlias = Literal["healthy", "stale", "draining"]
+
+
 @frozen
 class WorkerStatus:
     """A worker that beat lately.
@@ -138,6 +145,45 @@ class WorkerStatus:
     last_beat_at: datetime
     draining: bool
     info: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """``worker``, or ``scheduler`` for one that runs no task."""
+        return str(self.info.get("kind", "worker"))
+
+    def polled_ago(self, now: datetime) -> float | None:
+        """Return seconds since it asked for work; None for one that never does.
+
+        Args:
+            now: The server's time.
+
+        Returns:
+            As it said with its last beat, and what has passed since.
+        """
+        polled = self.info.get("polled")
+        if polled is None or self.kind != "worker":
+            return None
+        silent = max(0.0, (now - self.last_beat_at).total_seconds())
+        return round(float(polled) + silent, 1)
+
+    def condition(self, now: datetime) -> Condition:
+        """Say how it is, in one word.
+
+        Args:
+            now: The server's time.
+
+        Returns:
+            ``stale`` when it has not beaten for a lease, so that its tasks are
+            taken from it, or when it beats and has not asked for work lately: its
+            loop stands still.
+        """
+        polled = self.polled_ago(now)
+        silent = (now - self.last_beat_at).total_seconds()
+        if not self.alive or silent > self.info.get("lease", silent):
+            return "stale"
+        if polled is not None and polled > POLLED_LATELY:
+            return "stale"
+        return "draining" if self.draining else "healthy"
 
 
 _WORKER_FIELDS = 5

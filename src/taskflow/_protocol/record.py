@@ -225,3 +225,14 @@ class TaskRecord:
     key: str
     history: tuple[AttemptEntry, ...]
     dead_letter: DeadLetterRecord | None
+
+    @property
+    def timeline(self) -> tuple[AttemptEntry, ...]:
+        """What is known of its life, in order: ``enqueued``, the history, the end."""
+        entries = [AttemptEntry(self.created_at, "enqueued"), *self.history]
+        if self.started_at is not None:
+            facts = {"delivery": self.deliveries}
+            entries.append(AttemptEntry(self.started_at, "started", facts))
+        if self.finished_at is not None:
+            entries.append(AttemptEntry(self.finished_at, self.state.value.lower()))
+        return tuple(sorted(entries, key=lambda entry: entry.at))

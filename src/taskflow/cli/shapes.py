@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from taskflow._codec import from_json
 from taskflow._protocol.dead_letters import DeadLetterGroup
@@ -12,9 +12,6 @@ from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord, TaskSummary
 from taskflow._protocol.schedules import ScheduleStatus
 from taskflow.errors import PayloadError
-
-POLLED_LATELY: Final = 30.0
-"""Seconds after which a worker that has not asked for work is stale."""
 
 
 def utc(when: datetime | None) -> str | None:
@@ -82,8 +79,8 @@ def detail(record: TaskRecord) -> dict[str, Any]:
         "annotations": record.annotations,
         "key": record.key,
         "timeline": [
-            {"at": utc(at), "event": event, "facts": told}
-            for at, event, told in timeline(record)
+            {"at": utc(entry.at), "event": entry.outcome, "facts": entry.facts}
+            for entry in record.timeline
         ],
         "dead_letter": _letter(record.dead_letter),
     }
@@ -101,19 +98,6 @@ def _letter(letter: DeadLetterRecord | None) -> dict[str, Any] | None:
         "died_at": utc(letter.died_at),
         "worker": letter.worker,
     }
-
-
-def timeline(record: TaskRecord) -> list[tuple[datetime, str, dict[str, Any]]]:
-    """Put what is known of a task's life in order."""
-    entries: list[tuple[datetime, str, dict[str, Any]]] = [
-        (record.created_at, "enqueued", {}),
-        *((entry.at, entry.outcome, entry.facts) for entry in record.history),
-    ]
-    if record.started_at is not None:
-        entries.append((record.started_at, "started", {"delivery": record.deliveries}))
-    if record.finished_at is not None:
-        entries.append((record.finished_at, record.state.value.lower(), {}))
-    return sorted(entries, key=lambda entry: entry[0])
 
 
 def status(found: QueueStatus) -> dict[str, Any]:
@@ -176,43 +160,14 @@ def journal(entries: Sequence[JournalEntry], limit: int) -> dict[str, Any]:
     }
 
 
-def kind_of(worker: WorkerStatus) -> str:
-    """Return ``worker`` or ``scheduler``."""
-    return str(worker.info.get("kind", "worker"))
-
-
-def polled_ago(worker: WorkerStatus, now: datetime) -> float | None:
-    """Return seconds since *worker* asked for work; None when it never does."""
-    polled = worker.info.get("polled")
-    if polled is None or kind_of(worker) != "worker":
-        return None
-    since_beat = max(0.0, (now - worker.last_beat_at).total_seconds())
-    return round(float(polled) + since_beat, 1)
-
-
-def word_of(worker: WorkerStatus, now: datetime) -> str:
-    """Say how *worker* is: ``healthy``, ``stale`` or ``draining``.
-
-    Returns:
-        ``stale`` when it has not beaten for a lease, so that its tasks are taken
-        from it, or when it beats and has not asked for work lately.
-    """
-    polled = polled_ago(worker, now)
-    silent = (now - worker.last_beat_at).total_seconds()
-    is_silent = not worker.alive or silent > worker.info.get("lease", silent)
-    if is_silent or (polled is not None and polled > POLLED_LATELY):
-        return "stale"
-    return "draining" if worker.draining else "healthy"
-
-
 def _worker(worker: WorkerStatus, now: datetime) -> dict[str, Any]:
     info = worker.info
     return {
         "id": worker.id,
-        "status": word_of(worker, now),
-        "kind": kind_of(worker),
+        "status": worker.condition(now),
+        "kind": worker.kind,
         "last_beat_at": utc(worker.last_beat_at),
-        "polled_ago": polled_ago(worker, now),
+        "polled_ago": worker.polled_ago(now),
         "concurrency": info.get("concurrency", 0),
         "running": len(info.get("running", ())),
         "done": info.get("done", 0),
@@ -227,7 +182,7 @@ def _worker(worker: WorkerStatus, now: datetime) -> dict[str, Any]:
 
 def workers(found: Sequence[WorkerStatus], now: datetime) -> dict[str, Any]:
     """Show workers, each with what it runs."""
-    working = [word_of(worker, now) for worker in found if kind_of(worker) == "worker"]
+    working = [each.condition(now) for each in found if each.kind == "worker"]
     healthy = working.count("healthy")
     return {
         "status": "healthy" if healthy else "degraded",

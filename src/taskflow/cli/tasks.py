@@ -207,7 +207,8 @@ def _indented(value: Any) -> str:
 
 
 def _timeline(record: TaskRecord) -> Iterable[str]:
-    for at, event, told in shapes.timeline(record):
+    for entry in record.timeline:
+        at, event, told = entry.at, entry.outcome, entry.facts
         facts = "  ".join(f"{name}={_compact(value)}" for name, value in told.items())
         yield f"{text.moment(at)}  {event:<10} {facts}"
 

@@ -42,8 +42,8 @@ def _row(worker: WorkerStatus, now: datetime) -> tuple[Any, ...]:
     running = len(info.get("running", ()))
     return (
         worker.id,
-        shapes.word_of(worker, now),
-        shapes.kind_of(worker),
+        worker.condition(now),
+        worker.kind,
         f"{running} of {slots}" if slots else running,
         info.get("done", 0),
         info.get("failed", 0),

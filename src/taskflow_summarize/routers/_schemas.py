@@ -8,7 +8,6 @@ from attrs import fields
 from pydantic import BaseModel, ConfigDict
 
 from taskflow import (
-    AttemptEntry,
     DeadLetterGroup,
     JournalEntry,
     Page,
@@ -191,7 +190,10 @@ class TaskBody(SummaryBody):
             "max_retries": spec.max_retries if spec else None,
             "timeout": spec.timeout if spec else None,
             "result": _value(record.result),
-            "timeline": timeline(record),
+            "timeline": [
+                TimelineEntry(at=each.at, event=each.outcome, facts=each.facts)
+                for each in record.timeline
+            ],
             "fingerprint": letter.fingerprint if letter else "",
             "cause": letter.cause if letter else "",
             "dead_letter": letter,
@@ -205,25 +207,6 @@ def _value(text: bytes | None) -> Any:
         return json.loads(text) if text else None
     except ValueError:
         return None
-
-
-def timeline(record: TaskRecord) -> list[TimelineEntry]:
-    """Put what is known of a task's life in order."""
-    entries = [TimelineEntry(at=record.created_at, event="enqueued", facts={})]
-    entries += [_attempt(entry) for entry in record.history]
-    if record.started_at is not None:
-        facts = {"delivery": record.deliveries}
-        entries.append(
-            TimelineEntry(at=record.started_at, event="started", facts=facts)
-        )
-    if record.finished_at is not None:
-        event = record.state.value.lower()
-        entries.append(TimelineEntry(at=record.finished_at, event=event, facts={}))
-    return sorted(entries, key=lambda entry: entry.at)
-
-
-def _attempt(entry: AttemptEntry) -> TimelineEntry:
-    return TimelineEntry(at=entry.at, event=entry.outcome, facts=entry.facts)
 
 
 class LaneCounts(BaseModel):

@@ -6,7 +6,7 @@ scanned, and a frozen worker delays no answer: it is shown stale.
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
@@ -18,10 +18,6 @@ from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._route import needs
 from taskflow_summarize.routers._schemas import LaneAges, LaneCounts
 from taskflow_summarize.routers._service import GrantHere, Service, ServiceHere
-
-POLLED_LATELY: Final = 30.0
-"""Seconds after which a worker that has not asked for work is stale; idle workers
-ask every 5 s, busy ones with every task that ends."""
 
 Word = Literal["healthy", "stale", "draining"]
 
@@ -118,36 +114,6 @@ class ResetBody(BaseModel):
     message: str
 
 
-def word_of(worker: WorkerStatus, now: datetime) -> Word:
-    """Say how *worker* is, in one word.
-
-    Returns:
-        ``stale`` when it has not beaten for a lease, so that its tasks are taken
-        from it, or when it beats and has not asked for work lately: its loop
-        stands still.
-    """
-    ago = polled_ago(worker, now)
-    silent = (now - worker.last_beat_at).total_seconds()
-    is_silent = not worker.alive or silent > worker.info.get("lease", silent)
-    if is_silent or (ago is not None and ago > POLLED_LATELY):
-        return "stale"
-    return "draining" if worker.draining else "healthy"
-
-
-def polled_ago(worker: WorkerStatus, now: datetime) -> float | None:
-    """Return seconds since *worker* asked for work; None when it never does."""
-    polled = worker.info.get("polled")
-    if polled is None or kind_of(worker) != "worker":
-        return None
-    since_beat = max(0.0, (now - worker.last_beat_at).total_seconds())
-    return round(float(polled) + since_beat, 1)
-
-
-def kind_of(worker: WorkerStatus) -> str:
-    """Return ``worker`` or ``scheduler``."""
-    return str(worker.info.get("kind", "worker"))
-
-
 async def look(service: Service) -> tuple[QueueStatus, list[WorkerStatus]]:
     """Read counts and workers, within the patience of a probe.
 
@@ -171,10 +137,10 @@ def facts_of(worker: WorkerStatus, now: datetime) -> dict[str, Any]:
     info = worker.info
     return {
         "id": worker.id,
-        "status": word_of(worker, now),
-        "kind": kind_of(worker),
+        "status": worker.condition(now),
+        "kind": worker.kind,
         "last_beat_at": worker.last_beat_at,
-        "polled_ago": polled_ago(worker, now),
+        "polled_ago": worker.polled_ago(now),
         "concurrency": info.get("concurrency", 0),
         "running": len(info.get("running", ())),
         "done": info.get("done", 0),
@@ -235,7 +201,7 @@ async def _health(service: Service) -> HealthBody:
     able = [
         worker
         for worker in workers
-        if kind_of(worker) == "worker" and word_of(worker, status.now) == "healthy"
+        if worker.kind == "worker" and worker.condition(status.now) == "healthy"
     ]
     detail = "" if able else "no worker has asked for work lately"
     word: Literal["healthy", "degraded"] = "healthy" if able else "degraded"
