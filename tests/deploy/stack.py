@@ -12,6 +12,11 @@ ROOT = Path(__file__).parents[2]
 FILES = ROOT / "examples" / "deploy"
 PROFILES = ("development", "production", "high-throughput", "memory-constrained")
 
+# As the seed has it.
+CREATE = """curl -X POST http://localhost:8000/api/v1/tasks/summarize/ \\
+  -H "Content-Type: application/json" \\
+  -d '{"content": "This is a test document to summarize."}'"""
+
 
 class Clone:
     """The root of a clone, after ``cp .env.example .env``.

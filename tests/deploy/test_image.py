@@ -4,6 +4,7 @@ What this does not show: that the base images are there, and that they hold what
 their names promise.
 """
 
+import itertools
 import re
 import shlex
 import shutil
@@ -12,9 +13,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from attrs import define, field
-from stack import FILES, ROOT
+from stack import CREATE, FILES, ROOT, Clone
+from topology import topology
+
+from service import curl, wait_for_state
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -41,13 +46,11 @@ class Built:
         root: Holds the directories of the image.
         environment: The variables that the current stage sets.
         work: The current working directory.
-        runtime: What the stage `runtime` has in its environment.
     """
 
     root: Path
     environment: dict[str, str] = field(factory=dict)
     work: Path = Path()
-    runtime: str = ""
 
     def here(self, text: str) -> str:
         """Put the directories that *text* names below the root."""
@@ -100,13 +103,15 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Follow the instructions up to the stage `test`, and then those of it."""
+    """Follow the instructions of the stages that every image has."""
     image = Built(tmp_path_factory.mktemp("image"))
-    for word, rest in _instructions():
-        if (word, rest) == ("FROM", "base AS test"):
-            image.runtime = image.run("ls /opt/taskflow/lib/python*/site-packages")
+    for word, rest in itertools.takewhile(_is_of_all, _instructions()):
         image.follow(word, rest)
     return image
+
+
+def _is_of_all(instruction: tuple[str, str]) -> bool:
+    return instruction != ("FROM", "base AS test")
 
 
 def test_every_command_of_the_image_starts(built: Built) -> None:
@@ -123,14 +128,37 @@ def test_every_command_of_the_image_starts(built: Built) -> None:
 
 def test_the_image_holds_no_tool_that_builds(built: Built) -> None:
     """Neither pip nor a build backend is beside what runs."""
-    installed = set(built.runtime.split())
+    installed = set(built.run("ls /opt/taskflow/lib/python*/site-packages").split())
 
     assert {"taskflow", "taskflow_summarize", "fastapi", "hiredis"} <= installed
     assert installed.isdisjoint({"hatchling", "pip", "setuptools", "wheel"})
 
 
+def test_what_is_in_the_image_does_the_work(
+    built: Built, clone: Clone, tmp_path: Path
+) -> None:
+    """Its own environment serves and works; no extra is missing."""
+    scripts = built.root / "opt/taskflow/bin"
+    with topology(
+        clone.profile("development"), tmp_path / "up", scripts=scripts
+    ) as stack:
+        stack.wait_until_healthy(stack.start("redis"))
+        names = ("api", "worker", "scheduler", "frontend")
+        stack.wait_until_healthy([each for name in names for each in stack.start(name)])
+
+        made = curl(CREATE, stack.address("api")).json()
+        ended = wait_for_state(stack.address("api"), made["task_id"], "COMPLETED")
+        metrics = httpx.get(f"{stack.address('api')}/metrics")
+
+    assert "This is a test document to summarize." == ended["result"]
+    assert 'taskflow_tasks{state="COMPLETED"} 1.0' in metrics.text
+
+
 def test_the_tests_can_be_run_in_the_test_image(built: Built) -> None:
     """``docker compose exec api python -m pytest`` finds all of them."""
+    for word, rest in itertools.dropwhile(_is_of_all, _instructions()):
+        built.follow(word, rest)
+
     printed = built.run("cd /app && python -m pytest --collect-only -q tests")
 
     assert re.search(r"\d{3,} tests collected", printed)

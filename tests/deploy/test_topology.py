@@ -5,16 +5,13 @@ from typing import Any
 
 import httpx
 import pytest
-from stack import PROFILES, Clone
+from stack import CREATE, PROFILES, Clone
 from topology import Topology, seconds, topology
 
 from service import curl, wait_for_state
 
 pytestmark = pytest.mark.timeout(240)
 
-CREATE = """curl -X POST http://localhost:8000/api/v1/tasks/summarize/ \\
-  -H "Content-Type: application/json" \\
-  -d '{"content": "This is a test document to summarize."}'"""
 # Slots of each worker, and workers.
 SLOTS = {
     "development": [2],

@@ -80,12 +80,14 @@ class Topology:
     Attributes:
         services: The configuration, by name of the service.
         root: An empty directory for all of them.
+        scripts: Where their commands are.
         ports: The port on the loopback of each service that listens.
         running: The processes, in the order they were started.
     """
 
     services: dict[str, Any]
     root: Path
+    scripts: Path = Path(sysconfig.get_path("scripts"))
     ports: dict[str, int] = field(factory=dict)
     running: list[Container] = field(factory=list)
 
@@ -147,7 +149,7 @@ class Topology:
             if words[option] == "--port":
                 assert str(service["ports"][0]["target"]) == value
                 words[option + 1] = str(self.ports[name])
-        words[0] = str(Path(sysconfig.get_path("scripts")) / words[0])
+        words[0] = str(self.scripts / words[0])
         return words
 
     def _environment(self, name: str, folder: Path) -> dict[str, str]:
@@ -158,7 +160,7 @@ class Topology:
         if name in self.ports:
             given["TASKFLOW_API_HOST"] = "127.0.0.1"
             given["TASKFLOW_API_PORT"] = str(self.ports[name])
-        path = f"{sysconfig.get_path('scripts')}:/usr/local/bin:/usr/bin:/bin"
+        path = f"{self.scripts}:/usr/local/bin:/usr/bin:/bin"
         # As in a container: nothing from outside, no home to write to.
         return {**given, "PATH": path, "HOME": "/", "TMPDIR": str(folder / "tmp")}
 
@@ -173,7 +175,7 @@ class Topology:
             )
             words = ["sh", "-c", script]
         else:
-            words[0] = str(Path(sysconfig.get_path("scripts")) / words[0])
+            words[0] = str(self.scripts / words[0])
         return subprocess.run(
             words,
             cwd=container.folder,
@@ -207,9 +209,9 @@ class Topology:
 
 
 @contextlib.contextmanager
-def topology(services: dict[str, Any], root: Path) -> Iterator[Topology]:
+def topology(services: dict[str, Any], root: Path, **more: Any) -> Iterator[Topology]:
     """Give a topology of which nothing runs yet; nothing runs on afterwards."""
-    made = Topology(services, root)
+    made = Topology(services, root, **more)
     try:
         yield made
     finally:
