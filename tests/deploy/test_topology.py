@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
-from stack import CREATE, PROFILES, Clone
-from topology import Topology, seconds, topology
+from stack import CREATE, Clone
+from topology import seconds, topology
 
 from service import curl, wait_for_state
 
@@ -21,74 +21,54 @@ SLOTS = {
 }
 
 
-def _workers(stack: Topology) -> list[dict[str, Any]]:
-    answer = curl("curl http://localhost:8000/health/workers", stack.address("api"))
-    workers: list[dict[str, Any]] = answer.json()["workers"]
-    return [worker for worker in workers if worker["kind"] == "worker"]
+def _slots(shown: list[dict[str, Any]]) -> list[int]:
+    return [each["concurrency"] for each in shown if each["kind"] == "worker"]
 
 
 def test_up_gives_a_system_that_works_and_down_ends_it(
     clone: Clone, tmp_path: Path
 ) -> None:
     """All five services: healthy, useful to the seed's commands, stopped in time."""
-    with topology(clone.services(), tmp_path / "up") as stack:
+    with topology(clone.profile("production"), tmp_path / "up") as stack:
         stack.wait_until_healthy(stack.start("redis"))
-        others = [
-            container
-            for name in ("api", "worker", "scheduler", "frontend")
-            for container in stack.start(name)
-        ]
+        names = ("api", "worker", "scheduler", "frontend")
+        others = [each for name in names for each in stack.start(name)]
         stack.wait_until_healthy(others)
+        api = stack.address("api")
 
-        made = curl(CREATE, stack.address("api"))
-        ended = wait_for_state(
-            stack.address("api"), made.json()["task_id"], "COMPLETED"
-        )
-        health = curl("curl http://localhost:8000/health", stack.address("api"))
+        made = curl(CREATE, api)
+        ended = wait_for_state(api, made.json()["task_id"], "COMPLETED")
+        health = curl("curl http://localhost:8000/health", api)
         page = httpx.get(stack.address("frontend"), follow_redirects=True)
-        workers = _workers(stack)
-        shown = httpx.get(f"{stack.address('api')}/health/workers").json()
-        stopped = {each.name: each.stop() for each in (*others, stack.running[0])}
+        shown = httpx.get(f"{api}/health/workers").json()["workers"]
+        took = {each.name: each.stop() for each in (*others, stack.running[0])}
+        checked = {each.name: stack.check(each).returncode for each in stack.running}
 
     assert "This is a test document to summarize." == ended["result"]
     assert (200, "healthy") == (health.status_code, health.json()["status"])
     assert (200, True) == (page.status_code, "<html" in page.text)
-    assert 3 == len(workers)
-    assert ["scheduler"] == [
-        each["kind"] for each in shown["workers"] if each["kind"] != "worker"
-    ]
+    assert SLOTS["production"] == _slots(shown)
+    assert 1 == len([each for each in shown if each["kind"] == "scheduler"])
     for container in stack.running:
         allowed = seconds(container.service["stop_grace_period"])
-        assert stopped[container.name] < allowed, container.name
+        assert took[container.name] < allowed, container.name
         assert 0 == container.process.returncode, container.log
         assert "Traceback" not in container.log
+    # A check that is always content would watch over nothing.
+    assert all(checked.values()), checked
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", [name for name in SLOTS if name != "production"])
 def test_a_profile_yields_its_slots(clone: Clone, tmp_path: Path, name: str) -> None:
     """As many workers as it says, each with the slots that it says."""
     with topology(clone.profile(name), tmp_path / "up") as stack:
         stack.wait_until_healthy(stack.start("redis"))
         stack.wait_until_healthy([*stack.start("api"), *stack.start("worker")])
 
-        workers = _workers(stack)
+        shown = httpx.get(f"{stack.address('api')}/health/workers").json()["workers"]
 
-    assert SLOTS[name] == [worker["concurrency"] for worker in workers]
-    assert {"healthy"} == {worker["status"] for worker in workers}
-
-
-def test_a_check_fails_where_nothing_runs(clone: Clone, tmp_path: Path) -> None:
-    """A health check that is always content would watch over nothing."""
-    with topology(clone.profile("development"), tmp_path / "up") as stack:
-        stack.wait_until_healthy(stack.start("redis"))
-        others = [*stack.start("api"), *stack.start("worker")]
-        stack.wait_until_healthy(others)
-        for container in others:
-            container.stop()
-
-        checked = {each.name: stack.check(each).returncode for each in others}
-
-    assert all(checked.values()), checked
+    assert SLOTS[name] == _slots(shown)
+    assert {"healthy"} == {each["status"] for each in shown}
 
 
 def test_reset_asks_before_it_deletes(clone: Clone, tmp_path: Path) -> None:
