@@ -11,7 +11,9 @@ import pytest
 
 import taskflow
 from taskflow import TaskFlow, TaskState
-from taskflow.cli import commands, exit_codes
+from taskflow._client.journal import Journal
+from taskflow.cli import commands, doctor, exit_codes
+from taskflow.errors import PluginError, ServerFullError
 from taskflow.testing import run_until_idle
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202etxt\x9b31m"
@@ -31,6 +33,16 @@ def add(x: int, y: int = 1) -> int:
 def greet(who: str) -> str:
     return f"hello {who}"
 """
+
+
+class Stdin(io.StringIO):
+    """What a person or a pipe types."""
+
+    terminal = False
+
+    def isatty(self) -> bool:
+        """Whether a person does."""
+        return self.terminal
 
 
 class Ended(NamedTuple):
@@ -99,7 +111,7 @@ def cli(
 
     def run(*arguments: str, stdin: str = "", url: str | None = server_url) -> Ended:
         at = [] if url is None else ["--url", url]
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        monkeypatch.setattr("sys.stdin", Stdin(stdin))
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             exit_codes.run(commands.taskflow, "taskflow", [*arguments, *at])
@@ -707,3 +719,89 @@ def test_the_doctor_can_be_asked_when_the_server_is_away(cli: Cli) -> None:
     assert 1 == ended.code
     assert "the server gave no answer" in ended.out
     assert "secret" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [("y\n", 0, 0), ("n\n", 4, 1)], ids=["yes", "no"]
+)
+def test_a_bulk_action_asks_on_a_terminal(
+    cli: Cli,
+    flow: TaskFlow,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    code: int,
+    left: int,
+) -> None:
+    """A person is asked, once the number is on the screen."""
+    dead(flow, "no")
+    monkeypatch.setattr(Stdin, "terminal", True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    ended = cli("dlq", "purge", "--all", stdin=answer)
+
+    assert (code, left) == (ended.code, flow.dlq.count())
+    assert "1 dead letter to be purged\n" in ended.err
+    assert "Do it? [y/N]" in ended.err + ended.out
+
+
+def test_a_corrupt_record_is_shown_as_it_is(cli: Cli, flow: TaskFlow) -> None:
+    """Whatever a foreign hand wrote into it."""
+    client = flow.connection.server.sync_client()  # type: ignore[attr-defined]
+    fields = {"state": "FAILED", "payload": "{\x1b[2J", "spec": "?", "result": "?"}
+    client.hset("task:bad", mapping=fields)
+    client.zadd("tasks:failed", {"bad": 1_700_000_000_000})
+    client.close()
+    shown, told = cli("show", "bad"), cli("show", "bad", "--json").json
+
+    assert (0, "") == (shown.code, shown.err)
+    assert "(the record is corrupt)" in shown.out
+    assert "  {\\x1b[2J\n" in shown.out
+    assert (None, None) == (told["arguments"], told["result"])
+
+
+def test_the_journal_is_paged(cli: Cli, flow: TaskFlow) -> None:
+    """The id of the last entry leads to the next."""
+    for number in range(3):
+        flow.journal.record(f"event{number}", number=number)
+    first = cli("journal", "--limit", "2")
+    cursor = first.err.split()[-1]
+    second = cli("journal", "--cursor", cursor)
+    wrong = cli("journal", "--cursor", "nonsense")
+
+    assert ["event2", "event1"] == [
+        line.split()[3] for line in first.out.splitlines()[1:]
+    ]
+    assert "number=0" in second.out
+    assert (2, "") == (wrong.code, wrong.out)
+
+
+def test_a_deed_that_cannot_be_written_down_is_done_all_the_same(
+    cli: Cli, flow: TaskFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal serves the deed and not the other way round."""
+
+    def full(*_: object, **__: object) -> None:
+        message = "full"
+        raise ServerFullError(message)
+
+    handle = flow.enqueue(add.call(1))
+    monkeypatch.setattr(Journal, "record", full)
+    ended = cli("cancel", handle.id)
+
+    assert (0, f"{handle.id} CANCELLED\n") == (ended.code, ended.out)
+    assert "not written to the journal: full\n" == ended.err
+
+
+def test_a_plugin_that_cannot_be_loaded_is_a_finding(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker would not start; the doctor does."""
+
+    def broken(_: object) -> None:
+        name, reason = "shop", "no module named shop"
+        raise PluginError(name, reason)
+
+    monkeypatch.setattr(doctor, "load_plugins", broken)
+    ended = cli("doctor")
+
+    assert 1 == ended.code
+    assert "error    plugins       plugin 'shop' failed to load" in ended.out

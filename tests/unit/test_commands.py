@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 
 import click
 import pytest
@@ -155,3 +156,34 @@ def test_the_worker_command_has_a_door_of_its_own(
 
     assert 0 == ended.value.code
     assert "Usage: taskflow-worker" in capsys.readouterr().out
+
+
+PLUGGED = [
+    EntryPoint("gone", "no_such_module:command", commands.GROUP),
+    EntryPoint("wrong", "json:dumps", commands.GROUP),
+    EntryPoint("hidden", "test_commands_plugged:hidden", commands.GROUP),
+]
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install plugins whose commands are not what they should be."""
+    module = ModuleType("test_commands_plugged")
+    vars(module)["hidden"] = click.Command("hidden", hidden=True)
+    monkeypatch.setitem(sys.modules, "test_commands_plugged", module)
+    monkeypatch.setattr(commands, "entry_points", lambda group: PLUGGED)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_plugins_command_that_cannot_be_loaded_stops_no_other() -> None:
+    """It is listed with the reason, and refuses with it."""
+    listed = CliRunner().invoke(taskflow, ["--help"])
+    gone = CliRunner().invoke(taskflow, ["gone", "--any", "thing"])
+    wrong = CliRunner().invoke(taskflow, ["wrong"])
+
+    assert 0 == listed.exit_code
+    assert "(cannot be loaded: ModuleNotFoundError" in listed.output
+    assert "hidden" not in listed.output
+    assert (1, 1) == (gone.exit_code, wrong.exit_code)
+    assert "command 'gone' (no_such_module:command) cannot be loaded" in gone.output
+    assert "it is no click command" in wrong.output
