@@ -3,11 +3,12 @@
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE, Serve, Watch
 from host import HOSTILE, registry
 from playwright.sync_api import Page, expect
 
-from taskflow import TaskFlow
+from taskflow import Registry, TaskFlow
 
 expect.set_options(timeout=PATIENCE)
 
@@ -161,3 +162,57 @@ def test_a_lane_is_paused_and_resumed(
     expect(page.get_by_label("Needs attention")).to_be_hidden()
 
     assert (("retry",), ()) == (tuple(held), tuple(flow.queues.status().paused))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_view_has_a_barrier_that_a_checker_knows(
+    scheme: str, watch: Watch, address: str, stocked: dict[str, str]
+) -> None:
+    """Names, roles, contrast and structure, on every view and in a dialog."""
+    page = watch(
+        address, color_scheme=scheme, viewport={"width": 375, "height": 900}
+    ).open()
+    views = ("", "tasks", f"tasks/{stocked['hostile']}", "workers", "dead-letters")
+    found: list[tuple[str, str]] = []
+    for view in views:
+        page.goto(f"{address}/#/{view}")
+        expect(page.locator("main table").first).to_be_visible()
+        found += [(view, each["id"]) for each in Axe().run(page).response["violations"]]
+    page.get_by_role("button", name="Requeue every group").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    found += [("dialog", each["id"]) for each in Axe().run(page).response["violations"]]
+
+    assert [] == found
+
+
+def test_huge_payloads_and_endless_words_leave_the_page_whole(
+    watch: Watch, address: str, url: str, stocked: dict[str, str]
+) -> None:
+    """What is long is cut, scrolls on its own, and can be shown further."""
+    endless = "\u0416" * 400_000
+    name = "x" * 128
+    stranger = Registry()
+
+    @stranger.task(name=name)
+    def unread(text: str) -> None:
+        """Never run."""
+
+    with TaskFlow(url, registry=stranger) as other:
+        handle = other.enqueue(unread.options(delay=3600.0).call(endless))
+    page = watch(address, viewport={"width": 375, "height": 900}).open(
+        f"#/tasks/{handle.id}"
+    )
+    expect(page.get_by_text("The first 20,000 of 400,")).to_be_visible()
+    widths = [page.evaluate("document.documentElement.scrollWidth")]
+    page.get_by_role("button", name="Show more").click()
+    expect(page.get_by_text("The first 20,000 of 400,")).to_be_hidden()
+    widths.append(page.evaluate("document.documentElement.scrollWidth"))
+    page.goto(f"{address}/#/tasks?status=SCHEDULED")
+    expect(page.get_by_text("x" * 60)).to_be_visible()
+    widths.append(page.evaluate("document.documentElement.scrollWidth"))
+    page.goto(f"{address}/#/tasks/{handle.id}")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
+    expect(page).to_have_url(f"{address}/#/tasks")
+
+    assert [375, 375, 375] == widths

@@ -26,7 +26,7 @@ function entries(page, cursor, app) {
   return [
     items.length === 0
       ? h('p', { class: 'box' }, 'Nothing rare has happened.')
-      : table('Journal', [['When'], ['Event'], ['Who'], ['Details']], items.map((item) => h('tr', { key: item.id },
+      : table('Journal', [['When'], ['Event'], ['Who'], ['Details', 'long']], items.map((item) => h('tr', { key: item.id },
         h('td', null, moment(item.at, app.now())),
         h('td', { class: 'short' }, foreign(item.event, 60)),
         h('td', null, item.actor ? foreign(item.actor, 80) : h('span', { class: 'muted' }, '\u2013')),

@@ -37,7 +37,7 @@ export function letters(route, app) {
 }
 
 function groupsShown(found, { fingerprint, skip, again, app }) {
-  const columns = [['Count', 'number'], ['Error', 'long'], ['Task', 'roomy'], ['First', 'roomy'], ['Last', 'roomy'], ['Actions']];
+  const columns = [['Count', 'number'], ['Error', 'long'], ['Task', 'name roomy'], ['First', 'roomy'], ['Last', 'roomy'], ['Actions']];
   return [
     h('h2', null, 'Groups'),
     h('p', { class: 'muted' }, 'Errors of one kind share a group: numbers, ids and quoted text are left out before they are compared.'),

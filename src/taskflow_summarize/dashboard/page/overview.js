@@ -32,7 +32,7 @@ function lanes(status, app) {
     ['primary', 1 - status.retry_ratio, status.served_ratio === null ? null : 1 - status.served_ratio],
     ['retry', status.retry_ratio, status.served_ratio],
   ];
-  return h('section', { 'aria-labelledby': 'lanes' },
+  return h('section', null,
     h('h2', { id: 'lanes' }, 'Lanes'),
     h('p', { class: 'muted' },
       'While tasks wait in both lanes, workers keep to the target. ',
@@ -42,7 +42,7 @@ function lanes(status, app) {
         h('thead', null, h('tr', null,
           h('th', { scope: 'col' }, 'Lane'),
           h('th', { scope: 'col', class: 'number' }, 'Waiting'),
-          h('th', { scope: 'col', class: 'number' }, 'Oldest'),
+          h('th', { scope: 'col', class: 'number roomy' }, 'Oldest'),
           h('th', { scope: 'col', class: 'number' }, 'Target'),
           h('th', { scope: 'col' }, 'Served, last minute'),
           h('th', { scope: 'col' }, 'Claims'))),
@@ -59,10 +59,10 @@ function lane(status, app, name, target, share) {
   return h('tr', { key: name, class: 'lane' },
     h('th', { scope: 'row' }, name),
     h('td', { class: 'number' }, count(status.queues[name])),
-    h('td', { class: 'number' }, duration(status.oldest_age[name])),
+    h('td', { class: 'number roomy' }, duration(status.oldest_age[name])),
     h('td', { class: 'number' }, percent(target)),
-    h('td', { class: 'short' }, bar(target, share), ` ${percent(share)} `, h('span', { class: 'muted' }, `(${count(status.served[name])})`)),
-    h('td', { class: 'short' },
+    h('td', { class: 'served' }, bar(target, share), ` ${percent(share)} `, h('span', { class: 'muted' }, `(${count(status.served[name])})`)),
+    h('td', { class: 'claims' },
       h('span', { class: isPaused ? 'badge paused' : 'badge open' }, isPaused ? 'paused' : 'open'), ' ',
       may('admin') && h('button', { type: 'button', 'aria-disabled': app.busy && 'true', onclick: change, 'aria-label': `${isPaused ? 'Resume' : 'Pause'} the ${name} lane` }, isPaused ? 'Resume' : 'Pause')));
 }

@@ -76,8 +76,8 @@ function shown(whole, { path, output, open, app }) {
     actions(whole, path, app),
     item.progress && progress(item.progress),
     h('div', { class: 'columns' },
-      h('section', { 'aria-labelledby': 'facts' }, h('h2', { id: 'facts' }, 'Facts'), facts(item, app.now())),
-      h('section', { 'aria-labelledby': 'timeline' }, h('h2', { id: 'timeline' }, 'Timeline'), timeline(item.timeline))),
+      h('section', null, h('h2', null, 'Facts'), facts(item, app.now())),
+      h('section', null, h('h2', null, 'Timeline'), timeline(item.timeline))),
     letter && part('Dead letter', [
       h('p', null, `${visible(letter.cause)}: `, h('strong', null, foreign(letter.error_type, 200)), ' ',
         foreign(letter.error_message, 2000), ' ',
