@@ -1,7 +1,7 @@
 """Text summarisation as taskflow tasks, and taskflow over HTTP.
 
-`create_router` and `create_app` need the extra ``fastapi``; they are imported when
-they are first asked for. Type checkers read ``__init__.pyi`` instead.
+`create_router`, `create_dashboard` and `create_app` need the extra ``fastapi``; they
+are imported when they are first asked for. Type checkers read ``__init__.pyi`` instead.
 """
 
 import importlib
@@ -9,6 +9,7 @@ from typing import Any
 
 _HOMES = {
     "create_app": "taskflow_summarize.app",
+    "create_dashboard": "taskflow_summarize.dashboard",
     "create_router": "taskflow_summarize.routers",
 }
 

@@ -18,6 +18,13 @@ class HostileError(Exception):
     """An error whose text tries to be more."""
 
 
+@registry.cron("30 4 1 1 *", name="new_year", arguments={"text": "a new year"})
+@registry.task(name="echo")
+def echo(text: str) -> dict[str, str]:
+    """Answer with what a stranger sent."""
+    return {text: text}
+
+
 @registry.task(name="add")
 def add(x: int, y: int = 0) -> int:
     """Add two numbers."""
@@ -42,12 +49,6 @@ def import_row(row: int) -> None:
 def hostile_error(text: str) -> None:
     """Fail with a text from a stranger."""
     raise HostileError(text)
-
-
-@registry.task(name="echo")
-def echo(text: str) -> dict[str, str]:
-    """Answer with what a stranger sent."""
-    return {text: text}
 
 
 @registry.task(name="later", retry=taskflow.RetryPolicy(wait=(3600.0,)))

@@ -14,8 +14,7 @@ from playwright.sync_api import expect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskflow import TaskFlow
-from taskflow_summarize import create_router
-from taskflow_summarize.dashboard import create_dashboard
+from taskflow_summarize import create_dashboard, create_router
 from taskflow_summarize.routers import Level, allow_all, make_key
 
 expect.set_options(timeout=PATIENCE)

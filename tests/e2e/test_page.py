@@ -8,7 +8,7 @@ from browsing import PATIENCE, Serve, Watch
 from host import HOSTILE, registry
 from playwright.sync_api import Page, expect
 
-from taskflow import Registry, TaskFlow
+from taskflow import Registry, TaskFilter, TaskFlow
 
 expect.set_options(timeout=PATIENCE)
 
@@ -38,7 +38,7 @@ def test_the_flow_shows_the_count_of_every_place(
         "aria-label", re.compile("Completed: 41, ")
     )
     said = [place(page, name) for name in ("scheduled", "active", "failed", "dlq")]
-    for view in ("tasks", "dead-letters", "workers", "journal"):
+    for view in ("tasks", "dead-letters", "workers", "schedules", "journal"):
         page.get_by_role("navigation", name="Views").locator(
             f"a[href='#/{view}']"
         ).click()
@@ -172,7 +172,14 @@ def test_no_view_has_a_barrier_that_a_checker_knows(
     page = watch(
         address, color_scheme=scheme, viewport={"width": 375, "height": 900}
     ).open()
-    views = ("", "tasks", f"tasks/{stocked['hostile']}", "workers", "dead-letters")
+    views = (
+        "",
+        "tasks",
+        f"tasks/{stocked['hostile']}",
+        "workers",
+        "schedules",
+        "dead-letters",
+    )
     found: list[tuple[str, str]] = []
     for view in views:
         page.goto(f"{address}/#/{view}")
@@ -216,3 +223,26 @@ def test_huge_payloads_and_endless_words_leave_the_page_whole(
     expect(page).to_have_url(f"{address}/#/tasks")
 
     assert [375, 375, 375] == widths
+
+
+def test_a_schedule_is_run_paused_and_resumed(
+    watch: Watch, address: str, stocked: dict[str, str], flow: TaskFlow
+) -> None:
+    """What runs by itself is there, with its next time, and can be held back."""
+    page = watch(address).open()
+    page.get_by_role("link", name="Schedules").click()
+    row = page.get_by_role("row").filter(has_text="new_year")
+    expect(row).to_contain_text("30 4 1 1 *")
+    row.get_by_role("button", name="Pause").click()
+    expect(row.get_by_text("paused")).to_be_visible()
+    (held,) = flow.schedules.list()
+    row.get_by_role("button", name="Resume").click()
+    expect(row.get_by_text("paused")).to_be_hidden()
+    row.get_by_role("button", name="Run now").click()
+    expect(page.get_by_role("status")).to_contain_text("A task of new_year was")
+    newest = flow.tasks.list(TaskFilter(name="echo")).items[0]
+    flow.handle(newest.id).result(timeout=10)
+    flow.tasks.delete(newest.id)
+
+    assert held.paused_at is not None
+    assert stocked["done"] != newest.id

@@ -8,6 +8,7 @@ import { journal } from './journal.js';
 import { letters } from './letters.js';
 import { overview } from './overview.js';
 import { routeOf } from './route.js';
+import { schedules } from './schedules.js';
 import { follow } from './stream.js';
 import { task } from './task.js';
 import { tasks } from './tasks.js';
@@ -19,6 +20,7 @@ const VIEWS = [
   { name: 'tasks', title: 'Tasks', make: (route, app) => (route.parts[1] ? task : tasks)(route, app) },
   { name: 'dead-letters', title: 'Dead letters', make: letters },
   { name: 'workers', title: 'Workers', make: workers },
+  { name: 'schedules', title: 'Schedules', make: schedules, isThere: () => hasSchedules },
   { name: 'journal', title: 'Journal', make: journal },
 ];
 
@@ -39,6 +41,7 @@ let said = { text: '', kind: '' }; // the outcome of what a person did
 let offset = 0; // the server's clock less ours, ms
 let stream = null;
 let asking = false;
+let hasSchedules = false; // an application may leave them out
 let due = 0;
 
 /** Bring the page up to date, once per frame however often it is called. */
@@ -67,6 +70,8 @@ async function act(call, says) {
   try {
     const answer = await call();
     app.actedAt = Date.now();
+    // What came back to work may have ended again, with the counts as they were.
+    setTimeout(moveOn, 1500);
     if (says) said = { text: says(answer), kind: 'good' };
     return answer;
   } catch (error) {
@@ -80,12 +85,17 @@ async function act(call, says) {
   }
 }
 
+function moveOn() {
+  app.changes += 1;
+  render();
+}
+
 function whole() {
   return [
     h('a', { class: 'skip', href: '#main', onclick: skip }, 'Skip to the content'),
     h('header', { class: 'top' },
       h('p', { class: 'brand' }, 'taskflow'),
-      h('nav', { 'aria-label': 'Views' }, h('ul', null, VIEWS.map(link))),
+      h('nav', { 'aria-label': 'Views' }, h('ul', null, VIEWS.filter(({ isThere }) => isThere?.() ?? true).map(link))),
       h('p', { class: 'who' }, live(), key() && [
         session.actor && h('span', { class: 'muted' }, foreign(session.actor, 40), ` (${session.level})`), ' ',
         h('button', { type: 'button', onclick: forget }, 'Forget key')])),
@@ -209,9 +219,23 @@ async function start() {
     setTimeout(start, 2000);
     return;
   }
-  if (may('read')) connect();
+  if (may('read')) {
+    connect();
+    look();
+  }
   show();
   if (!may('read')) askForKey(key() ? 'This key is not known.' : '');
+}
+
+/** Find out whether this service has schedules. */
+async function look() {
+  try {
+    await read('api/v1/schedules/');
+    hasSchedules = true;
+  } catch (error) {
+    hasSchedules = error.status !== 404;
+  }
+  render();
 }
 
 async function askForKey(problem) {

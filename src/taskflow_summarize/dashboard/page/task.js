@@ -16,7 +16,7 @@ const STOPPABLE = ['PENDING', 'SCHEDULED', 'ACTIVE'];
 export function task(route, app) {
   const id = route.parts[1];
   const path = `api/v1/tasks/${encodeURIComponent(id)}`;
-  const open = new Set();
+  const open = { names: new Set(), texts: new Map() };
   let output = '';
   let stream = null;
   let last = '';
@@ -86,10 +86,12 @@ function shown(whole, { path, output, open, app }) {
     ]),
     !letter && item.error_type && part('Last error', h('p', null, h('strong', null, foreign(item.error_type, 200)), ' ', foreign(item.error_message, 2000))),
     output && part('Output', text('Output', output, open, app)),
-    part('Arguments', text('Arguments', json(item.arguments), open, app)),
-    item.result !== null && part('Result', text('Result', typeof item.result === 'string' ? item.result : json(item.result), open, app)),
-    filled(item.usage) && part('Usage', text('Usage', json(item.usage), open, app)),
-    filled(item.annotations) && part('Annotations', text('Annotations', json(item.annotations), open, app)),
+    part('Arguments', item.arguments === null
+      ? h('p', { class: 'muted' }, 'They cannot be shown.')
+      : text('Arguments', item.arguments, open, app)),
+    item.result !== null && part('Result', text('Result', item.result, open, app)),
+    filled(item.usage) && part('Usage', text('Usage', item.usage, open, app)),
+    filled(item.annotations) && part('Annotations', text('Annotations', item.annotations, open, app)),
   ];
 }
 
@@ -97,25 +99,33 @@ function part(title, content) {
   return h('section', { key: title }, h('h2', null, title), content);
 }
 
-function json(value) {
-  return value === null ? '(cannot be shown)' : JSON.stringify(value, null, 2);
-}
-
 function filled(value) {
   return value && Object.keys(value).length > 0;
 }
 
-function text(name, whole, open, app) {
-  const most = open.has(name) ? MOST : SHORT;
+function text(name, value, open, app) {
+  const isOpen = open.names.has(name);
+  const most = isOpen ? MOST : SHORT;
+  const { says, length } = written(name, value, most, open.texts);
   const more = () => {
-    open.add(name);
+    open.names.add(name);
     app.render();
   };
   return [
-    h('pre', { tabindex: 0, dir: 'auto', 'aria-label': name }, visible(cut(whole, most))),
-    whole.length > most && h('p', { class: 'muted' }, `The first ${count(most)} of ${count(whole.length)} characters. `,
-      !open.has(name) && h('button', { type: 'button', onclick: more }, 'Show more')),
+    h('pre', { tabindex: 0, dir: 'auto', 'aria-label': name }, says),
+    length > most && h('p', { class: 'muted' }, `The first ${count(most)} of ${count(length)} characters. `,
+      !isOpen && h('button', { type: 'button', onclick: more }, 'Show more')),
   ];
+}
+
+/** Write a value as text; what may be a megabyte is not written anew every second. */
+function written(name, value, most, texts) {
+  const known = texts.get(name);
+  if (known && known.value === value && known.most === most) return known;
+  const whole = typeof value === 'string' ? value : JSON.stringify(value, null, 2);
+  const made = { value, most, says: visible(cut(whole, most)), length: whole.length };
+  texts.set(name, made);
+  return made;
 }
 
 function progress({ done, total, message }) {
