@@ -69,10 +69,12 @@ async function act(call, says) {
   render();
   try {
     const answer = await call();
-    app.actedAt = Date.now();
-    // What came back to work may have ended again, with the counts as they were.
-    setTimeout(moveOn, 1500);
-    if (says) said = { text: says(answer), kind: 'good' };
+    if (says) {
+      said = { text: says(answer), kind: 'good' };
+      app.actedAt = Date.now();
+      // What came back to work may have ended again, with the counts as they were.
+      setTimeout(moveOn, 1500);
+    }
     return answer;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;

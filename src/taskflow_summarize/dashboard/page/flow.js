@@ -69,7 +69,7 @@ export function flow(status) {
   const box = form === 'wide' ? '0 0 960 325' : '0 0 354 492';
   return h('svg', { key: form, class: `flow ${form}`, viewBox: box, role: 'group', 'aria-label': 'The way of a task, with how many stand where' },
     h('defs', null,
-      h('marker', { id: 'head', viewBox: '0 0 8 8', refX: '2', refY: '4', markerWidth: '7', markerHeight: '7', orient: 'auto-start-reverse' },
+      h('marker', { id: 'head', viewBox: '0 0 8 8', refX: '4.2', refY: '4', markerWidth: '7', markerHeight: '7', orient: 'auto-start-reverse' },
         h('path', { class: 'head', d: 'M0 0 8 4 0 8z' }))),
     ARROWS.map((arrow) => h('path', { class: 'arrow', d: arrow[form], 'marker-end': 'url(#head)' })),
     ARROWS.filter((arrow) => arrow[`${form}Word`]).map((arrow) => {
