@@ -122,15 +122,24 @@ def status(**states: int) -> QueueStatus:
     return QueueStatus(NOW, 0, 0, 0, 0, 0, every, *empty)
 
 
-def worker(*, alive: bool, kind: str = "worker") -> WorkerStatus:
+def worker(*, alive: bool, kind: str = "worker", polled: float = 1.0) -> WorkerStatus:
     """Give a worker."""
-    return WorkerStatus("w", alive, NOW, draining=False, info={"kind": kind})
+    return WorkerStatus(
+        "w", alive, NOW, draining=False, info={"kind": kind, "polled": polled}
+    )
 
 
 @pytest.mark.parametrize(
     ("workers", "states", "severity", "what"),
     [
         ([worker(alive=True)], {"PENDING": 3}, "ok", "1 alive"),
+        (
+            [worker(alive=True), worker(alive=True, polled=60)],
+            {},
+            "warning",
+            "beat and ask for no work: w",
+        ),
+        ([worker(alive=True, polled=60)], {}, "error", "beat and ask for no work"),
         ([worker(alive=False)], {"COMPLETED": 3}, "warning", "no worker is alive"),
         (
             [worker(alive=True, kind="scheduler")],
@@ -139,7 +148,7 @@ def worker(*, alive: bool, kind: str = "worker") -> WorkerStatus:
             "there is work: 3 PENDING, 1 ACTIVE",
         ),
     ],
-    ids=["alive", "gone", "scheduler only"],
+    ids=["alive", "one stuck", "all stuck", "gone", "scheduler only"],
 )
 def test_work_without_a_worker_is_an_error(
     workers: list[WorkerStatus], states: dict[str, int], severity: str, what: str

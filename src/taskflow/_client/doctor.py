@@ -246,12 +246,15 @@ def _of_fleet(connection: Connection) -> _Findings:
 
 
 def _workers(status: QueueStatus, workers: list[WorkerStatus]) -> Finding:
-    alive = sum(
-        worker.alive and worker.info.get("kind", "worker") == "worker"
-        for worker in workers
-    )
+    alive = [each for each in workers if each.alive and each.kind == "worker"]
+    stuck = [each.id for each in alive if each.condition(status.now) == "stale"]
+    if stuck:
+        what = f"beat and ask for no work: {', '.join(stuck[:_SHOWN])}"
+        do = "look at their logs; restart them"
+        severity: Severity = "warning" if len(stuck) < len(alive) else "error"
+        return Finding("workers", severity, what, do)
     if alive:
-        return Finding("workers", "ok", f"{alive} alive")
+        return Finding("workers", "ok", f"{len(alive)} alive")
     undone = {
         state.value: count
         for state, count in status.states.items()
