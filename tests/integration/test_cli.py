@@ -268,7 +268,7 @@ def test_nothing_is_stored_in_a_memory_that_ends_with_the_command(cli: Cli) -> N
 def test_an_app_that_cannot_be_imported_is_one_sentence(cli: Cli, here: Path) -> None:
     """Its traceback helps nobody at a prompt."""
     (here / "broken_app.py").write_text("1 / 0\n", encoding="utf-8")
-    ended = cli("list", "--app", "broken_app:flow")
+    ended = cli("list", "--app", "broken_app:flow", url=None)
 
     assert 1 == ended.code
     assert "app 'broken_app:flow' cannot be imported: ZeroDivisionError" in ended.err
@@ -287,7 +287,12 @@ def test_an_app_says_where_its_tasks_are(
     by_option = cli("list", "--app", "own_app:flow", "--json", url=None)
     by_file = cli("list", "--json", url=None)
 
+    half = cli("list", "--prefix", "x:", url=None)
+    enqueued = cli("enqueue", "add", "--prefix", "x:", url=None)
+
     assert [1, 1] == [len(each.json["items"]) for each in (by_option, by_file)]
+    assert [2, 2] == [each.code for each in (half, enqueued)]
+    assert "app 'own_app:flow' says where tasks are: beside --prefix" in half.err
     sys.modules.pop("own_app", None)
 
 

@@ -96,24 +96,36 @@ class Place:
         """Return the flow; the app is imported only when it says where tasks are.
 
         Raises:
-            EndError: The app cannot be imported.
+            EndError: The app cannot be imported, or says half of where they are.
         """
         settings, path = self.settings()
         export_dotenv(self.env_file)
-        if path and (self.app or self.url is None):
-            host = _imported(lambda: load_host(path), path)
-            if isinstance(host, TaskFlow) and self.url is None and self.prefix is None:
-                return host
-        return TaskFlow(self.url, prefix=self.prefix, settings=settings)
+        return self._of_host(path) or TaskFlow(
+            self.url, prefix=self.prefix, settings=settings
+        )
+
+    def _of_host(self, path: str | None) -> TaskFlow | None:
+        if path is None or self.url is not None:
+            return None
+        host = _imported(lambda: load_host(path), path)
+        if not isinstance(host, TaskFlow):
+            return None
+        if self.prefix is not None:
+            # The app's server with another prefix, or the settings' server? One
+            # of them is the wrong one to reset.
+            message = f"app {path!r} says where tasks are: beside --prefix, name --url"
+            raise EndError(message, USAGE)
+        return host
 
     def load(self) -> App:
         """Return the flow and the tasks: the default's, the plugins', the host's.
 
         Raises:
-            EndError: The app cannot be imported.
+            EndError: The app cannot be imported, or says half of where they are.
         """
         settings, path = self.settings()
         export_dotenv(self.env_file)
+        self._of_host(path)
         url, prefix = self.url, self.prefix
 
         def loading() -> App:
