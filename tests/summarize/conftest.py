@@ -9,10 +9,11 @@ import pytest_asyncio
 
 from taskflow_summarize import _tasks
 from taskflow_summarize._settings import current_settings
+from taskflow_summarize.testing import FakeOpenRouter
 
 sys.path.append(str(Path(__file__).parent))
 
-from fake_openrouter import KEY, FakeOpenRouter
+from canary import KEY
 
 VARIABLES = (
     "OPENROUTER_API_KEY",
@@ -47,7 +48,8 @@ def _forget() -> None:
 @pytest_asyncio.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeOpenRouter]:
     """Run a misbehaving OpenRouter and have the settings name it."""
-    async with FakeOpenRouter() as fake:
+    fake = FakeOpenRouter()
+    async with fake.serve():
         monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
         monkeypatch.setenv("OPENROUTER_BASE_URL", fake.url)
         monkeypatch.setenv("OPENROUTER_MODEL", "maker/model-7b")

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fake_openrouter import SUMMARY, completion
 
 from taskflow_summarize._providers.answers import Answer, read_answer
 from taskflow_summarize.errors import (
@@ -18,6 +17,7 @@ from taskflow_summarize.errors import (
     RequestRefusedError,
     UnavailableError,
 )
+from taskflow_summarize.testing import SUMMARY, completion
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CANARY = "canary-8042"

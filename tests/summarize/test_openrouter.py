@@ -7,7 +7,7 @@ import pickle
 import traceback
 
 import pytest
-from fake_openrouter import KEY, SUMMARY, FakeOpenRouter, Reply, completion
+from canary import KEY
 
 from taskflow_summarize._provider import Summary, SummaryRequest
 from taskflow_summarize._settings import SummarizeSettings, current_settings
@@ -19,6 +19,7 @@ from taskflow_summarize.errors import (
     UnavailableError,
 )
 from taskflow_summarize.samples import load_samples
+from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply, completion
 
 openrouter = pytest.importorskip("taskflow_summarize._providers.openrouter")
 
@@ -63,11 +64,11 @@ async def test_the_request_is_what_the_api_wants(server: FakeOpenRouter) -> None
     """The whole text, no compression behind our back, a bound on what is written."""
     await provider().summarize(REQUEST)
     (request,) = server.requests
-    body = request["body"]
+    body = request.body
     messages = body.pop("messages")
 
-    assert ("POST", "/api/v1/chat/completions") == (request["method"], request["path"])
-    assert f"Bearer {KEY}" == request["headers"]["authorization"]
+    assert ("POST", "/api/v1/chat/completions") == (request.method, request.path)
+    assert f"Bearer {KEY}" == request.headers["authorization"]
     assert {
         "model": "maker/model-7b",
         "max_completion_tokens": 1328,
@@ -93,7 +94,7 @@ async def test_a_text_too_long_for_the_model_is_shortened_first(
     """By its most central sentences, and the summary says so."""
     monkeypatch.setenv("OPENROUTER_MAX_INPUT_TOKENS", "1000")
     summary = await provider().summarize(REQUEST)
-    sent = server.requests[0]["body"]["messages"][1]["content"]
+    sent = server.requests[0].body["messages"][1]["content"]
 
     assert 300 < (summary.condensed_to or 0) < 600
     assert len(sent) < 4000
@@ -123,7 +124,8 @@ def test_connections_are_closed_with_their_loop(
 
     async def ask() -> str:
         nonlocal made
-        async with FakeOpenRouter() as fake:
+        fake = FakeOpenRouter()
+        async with fake.serve():
             if made is None:
                 made = openrouter.OpenRouterProvider(
                     SummarizeSettings(api_key=KEY, base_url=fake.url)
@@ -143,8 +145,8 @@ def test_connections_are_closed_with_their_loop(
         (Reply(body={"id": None, "choices": None}), BadAnswerError),
         (Reply(body=b"<html>hello</html>"), BadAnswerError),
         (Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}), BadAnswerError),
-        (Reply(does="hang up"), UnavailableError),
-        (Reply(does="halve"), UnavailableError),
+        (Reply(ends="before"), UnavailableError),
+        (Reply(ends="cut"), UnavailableError),
         (Reply(body=b" " * (9 * 1_048_576)), BadAnswerError),
     ],
     ids=str,
@@ -173,7 +175,7 @@ async def test_no_answer_in_time_is_a_timeout(
 ) -> None:
     """After the seconds of the setting, for the whole call."""
     monkeypatch.setenv("OPENROUTER_TIMEOUT", "200ms")
-    server.replies.append(Reply(does="stall"))
+    server.replies.append(Reply(ends="never"))
     met = await failure(provider())
 
     assert ProviderTimeoutError is type(met)
@@ -183,7 +185,8 @@ async def test_no_answer_in_time_is_a_timeout(
 
 async def test_nobody_listening_is_unavailable() -> None:
     """A connection that cannot be made is tried twice, then it is the queue's."""
-    async with FakeOpenRouter() as gone:
+    gone = FakeOpenRouter()
+    async with gone.serve():
         url = gone.url
     made = openrouter.OpenRouterProvider(SummarizeSettings(api_key=KEY, base_url=url))
     met = await failure(made)
@@ -198,7 +201,7 @@ async def test_an_old_connection_that_was_closed_is_replaced(
     """Servers close idle connections when they like; no attempt is lost for it."""
     made = provider()
     await made.summarize(REQUEST)
-    server.replies.append(Reply(does="hang up"))
+    server.replies.append(Reply(ends="before"))
     summary = await made.summarize(REQUEST)
 
     assert SUMMARY == summary.text
@@ -237,7 +240,7 @@ async def test_neither_key_nor_text_nor_address_is_in_a_log_or_an_error(
     caplog.set_level(logging.DEBUG)
     made = provider()
     levels = {name: logging.getLogger(name).level for name in ("httpx", "httpcore")}
-    server.replies.extend([Reply(), Reply(status=401), Reply(does="halve")])
+    server.replies.extend([Reply(), Reply(status=401), Reply(ends="cut")])
     await made.summarize(REQUEST)
     errors = [await failure(made), await failure(made)]
     shown = "".join("".join(traceback.format_exception(each)) for each in errors)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from fake_openrouter import KEY, SUMMARY, FakeOpenRouter, Reply
+from canary import KEY
 
 from taskflow import Context, Registry, TaskFlow, TaskState
 from taskflow.errors import ConfigurationError
@@ -16,6 +16,7 @@ from taskflow_summarize._settings import current_settings
 from taskflow_summarize._tasks import registry, summarize_text
 from taskflow_summarize.errors import ContentError, OptionError
 from taskflow_summarize.samples import load_samples
+from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
 
 TIDES = next(sample.text for sample in load_samples() if sample.name == "tides")
 

@@ -1,0 +1,124 @@
+"""The provider that misbehaves on demand does what its script says."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
+
+PATH = "/api/v1/chat/completions"
+BODY = {"model": "m", "messages": []}
+
+
+async def asked(*replies: Reply, **changes) -> httpx.Response:
+    """Give the answer to one request."""
+    fake = FakeOpenRouter(*replies)
+    async with fake.serve() as url, httpx.AsyncClient() as client:
+        answer = await client.post(f"{url}/chat/completions", json=BODY | changes)
+    assert [("POST", PATH, BODY | changes)] == [
+        (request.method, request.path, request.body) for request in fake.requests
+    ]
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "headers"),
+    [
+        (Reply.ok(), 200, {}),
+        (Reply.rate_limited(), 429, {}),
+        (Reply.rate_limited(3), 429, {"retry-after": "3"}),
+        (
+            Reply.rate_limited(datetime(2026, 11, 23, 20, 0, tzinfo=UTC)),
+            429,
+            {"retry-after": "Mon, 23 Nov 2026 20:00:00 GMT"},
+        ),
+        (Reply.no_credit(), 402, {}),
+        (Reply.bad_key(), 401, {}),
+        (Reply.failing(), 503, {}),
+        (Reply.failing(500), 500, {}),
+        (Reply.failing_inside(), 200, {}),
+    ],
+)
+async def test_an_answer_has_its_status_and_headers(reply, status, headers):
+    """And JSON that a client can read."""
+    answer = await asked(reply)
+
+    assert status == answer.status_code
+    assert headers.items() <= dict(answer.headers).items()
+    assert (reply == Reply.ok()) == ("choices" in answer.json())
+
+
+async def test_when_the_script_is_over_the_answers_are_good():
+    """A test scripts what matters to it."""
+    assert SUMMARY == (await asked()).json()["choices"][0]["message"]["content"]
+
+
+async def test_an_answer_can_be_no_json():
+    """With the status of a good one."""
+    answer = await asked(Reply.garbled())
+
+    assert 200 == answer.status_code
+    with pytest.raises(json.JSONDecodeError):
+        answer.json()
+
+
+@pytest.mark.parametrize("reply", [Reply.cut(), Reply.hang_up()])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_connection_can_end_too_early(reply, stream):
+    """In the middle of the answer, or before it."""
+    if stream and reply == Reply.cut():
+        # A stream has no length: what is missing is its last event.
+        assert "[DONE]" not in (await asked(reply, stream=True)).text
+        return
+    with pytest.raises(httpx.RemoteProtocolError):
+        await asked(reply, stream=stream)
+
+
+async def test_a_slow_answer_takes_its_time():
+    """At least as long as it says."""
+    before = time.monotonic()
+    await asked(Reply.slow(0.2))
+
+    assert time.monotonic() - before >= 0.2
+
+
+async def test_a_stalled_answer_never_comes():
+    """Until the client gives up; and the server can still be left."""
+    fake = FakeOpenRouter(Reply.stall())
+    async with (
+        asyncio.timeout(5),
+        fake.serve() as url,
+        httpx.AsyncClient(timeout=0.2) as client,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(f"{url}/chat/completions", json=BODY)
+
+
+async def test_a_stream_comes_in_pieces():
+    """Comments between them, and an end that can be recognised."""
+    answer = await asked(Reply.ok("One two three four five."), stream=True)
+    lines = [line for line in answer.text.split("\n\n") if line]
+    pieces = [
+        json.loads(line.removeprefix("data: "))["choices"][0]["delta"]["content"]
+        for line in lines[1:-1]
+    ]
+
+    assert "text/event-stream" == answer.headers["content-type"]
+    assert (": OPENROUTER PROCESSING", "data: [DONE]") == (lines[0], lines[-1])
+    assert "One two three four five." == "".join(pieces).strip()
+    assert len(pieces) > 1
+
+
+async def test_it_can_be_asked_without_a_socket():
+    """As any ASGI application."""
+    fake = FakeOpenRouter(Reply.no_credit())
+    transport = httpx.ASGITransport(fake)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        answer = await client.post(PATH, json=BODY, headers={"X-Title": "mine"})
+
+    assert 402 == answer.status_code
+    assert "mine" == fake.requests[0].headers["x-title"]
