@@ -14,9 +14,6 @@ from typing import Any
 from sybil import Sybil
 from sybil.parsers.myst import PythonCodeBlockParser, SkipParser
 
-from taskflow_summarize import _tasks
-from taskflow_summarize._settings import current_settings
-
 _ORIGIN = Path.cwd()
 _opened: list[TemporaryDirectory[str]] = []
 
@@ -34,8 +31,6 @@ def _leave(namespace: dict[str, Any]) -> None:
     os.chdir(_ORIGIN)
     os.environ.clear()
     os.environ.update(namespace["_environ"])
-    current_settings.cache_clear()
-    _tasks._provider.cache_clear()
     _opened.pop().cleanup()
 
 

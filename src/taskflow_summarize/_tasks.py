@@ -115,6 +115,12 @@ def _provider(name: str) -> Provider:
     return OpenRouterProvider(current_settings())
 
 
+def forget_settings() -> None:
+    """Read the settings, and make the providers, anew at the next use."""
+    current_settings.cache_clear()
+    _provider.cache_clear()
+
+
 def _report(ctx: Context, summary: Summary) -> None:
     facts: dict[str, Any] = {
         "provider": summary.provider,

@@ -11,6 +11,7 @@ answers well. Everything that was asked is kept, to be looked at.
 import asyncio
 import contextlib
 import json
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from email.utils import format_datetime
 from typing import Any, Literal, cast
 
 from attrs import field, frozen
+
+from taskflow_summarize import _tasks
 
 __all__ = ["SUMMARY", "AskedRequest", "FakeOpenRouter", "Reply", "completion"]
 
@@ -287,6 +290,33 @@ class FakeOpenRouter:
                 task.cancel()
             await asyncio.gather(*underway, return_exceptions=True)
             await server.wait_closed()
+
+    @contextlib.asynccontextmanager
+    async def stand_in(self, *, key: str = "test") -> AsyncGenerator[str]:
+        """Serve, and have the plugin's settings name this server meanwhile.
+
+        The environment is put back at the end, and the settings are read anew.
+
+        Args:
+            key: To be shown as the account's.
+
+        Yields:
+            The base URL.
+        """
+        async with self.serve() as url:
+            given = {"OPENROUTER_API_KEY": key, "OPENROUTER_BASE_URL": url}
+            before = {name: os.environ.get(name) for name in given}
+            os.environ.update(given)
+            _tasks.forget_settings()
+            try:
+                yield url
+            finally:
+                for name, value in before.items():
+                    if value is None:
+                        del os.environ[name]
+                    else:
+                        os.environ[name] = value
+                _tasks.forget_settings()
 
     async def _converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

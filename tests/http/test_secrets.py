@@ -6,29 +6,11 @@ import logging
 import pytest
 
 import taskflow
-from taskflow_summarize import _tasks
-from taskflow_summarize._settings import current_settings
 from taskflow_summarize.testing import FakeOpenRouter, Reply
 
 CANARY = "sk-or-v1-canary-9311"
 
 
-@pytest.fixture
-def _forget_settings(monkeypatch):
-    """Read the settings anew, before and after."""
-
-    def forget() -> None:
-        current_settings.cache_clear()
-        _tasks._provider.cache_clear()
-
-    monkeypatch.setenv("OPENROUTER_API_KEY", CANARY)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    forget()
-    yield
-    forget()
-
-
-@pytest.mark.usefixtures("_forget_settings")
 @pytest.mark.parametrize(
     "reply",
     [
@@ -43,8 +25,8 @@ async def test_the_key_is_in_no_record_log_or_page(
 ):
     """Also where the other side repeats it in its answer."""
     fake = FakeOpenRouter(*[reply] * 10)
-    async with fake.serve() as url:
-        monkeypatch.setenv("OPENROUTER_BASE_URL", url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with fake.stand_in(key=CANARY):
         body = {"content": "The tide rises. " * 80, "max_words": 20}
         with caplog.at_level(logging.DEBUG):
             made = await client.post("/api/v1/tasks/summarize/", json=body)

@@ -8,7 +8,6 @@ import pytest
 import pytest_asyncio
 
 from taskflow_summarize import _tasks
-from taskflow_summarize._settings import current_settings
 from taskflow_summarize.testing import FakeOpenRouter
 
 sys.path.append(str(Path(__file__).parent))
@@ -35,22 +34,15 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         monkeypatch.delenv(f"TASKFLOW_{name}", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    _forget()
+    _tasks.forget_settings()
     yield
-    _forget()
-
-
-def _forget() -> None:
-    current_settings.cache_clear()
-    _tasks._provider.cache_clear()
+    _tasks.forget_settings()
 
 
 @pytest_asyncio.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeOpenRouter]:
     """Run a misbehaving OpenRouter and have the settings name it."""
+    monkeypatch.setenv("OPENROUTER_MODEL", "maker/model-7b")
     fake = FakeOpenRouter()
-    async with fake.serve():
-        monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
-        monkeypatch.setenv("OPENROUTER_BASE_URL", fake.url)
-        monkeypatch.setenv("OPENROUTER_MODEL", "maker/model-7b")
+    async with fake.stand_in(key=KEY):
         yield fake

@@ -2,9 +2,7 @@
 
 import ast
 import inspect
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -16,8 +14,6 @@ from taskflow._protocol import keys
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import LEGAL_MOVES, TaskState
 from taskflow._worker.verdict import MISSES_BEFORE_DEAD
-from taskflow_summarize import _tasks
-from taskflow_summarize._settings import current_settings
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 LUA = Path(inspect.getfile(keys)).parent / "lua"
@@ -209,17 +205,11 @@ PAGES = sorted(
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a page declares and sets is nothing to the tests that come after."""
-    environ = dict(os.environ)
+def _no_task_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page declares is no task of the tests that come after."""
     for name in ("_tasks", "_schedules"):
         known = getattr(default_registry, name)
         monkeypatch.setattr(default_registry, name, dict(known))
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    current_settings.cache_clear()
-    _tasks._provider.cache_clear()
 
 
 @pytest.mark.parametrize("page", PAGES)
