@@ -55,6 +55,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
             max_crashes=3,
             executor="asyncio",
             app=None,
+            health_dir=None,
         ),
         log=LogSettings(level="INFO", format="text"),
     )
@@ -82,6 +83,7 @@ ALL_VARIABLES = {
     "TASKFLOW_MAX_CRASHES": ("worker", "max_crashes", "5", 5),
     "TASKFLOW_EXECUTOR": ("worker", "executor", "asyncio", "asyncio"),
     "TASKFLOW_APP": ("worker", "app", "shop.tasks:flow", "shop.tasks:flow"),
+    "TASKFLOW_HEALTH_DIR": ("worker", "health_dir", "/run/tf", "/run/tf"),
     "LOG_LEVEL": ("log", "level", "warning", "WARNING"),
     "TASKFLOW_LOG_FORMAT": ("log", "format", "json", "json"),
 }

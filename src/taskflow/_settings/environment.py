@@ -176,7 +176,7 @@ def check_settings(
     for cls in classes:
         _, wrong, conflicts = read_class(cls, sources)
         problems.extend([*wrong, *conflicts])
-        concerned = not cls.read_by or part in cls.read_by
+        concerned = cls in OWN or not cls.read_by or part in cls.read_by
         stops = stops or bool(wrong) or (concerned and bool(conflicts))
     if stops:
         raise ConfigurationError(list(dict.fromkeys(problems)))

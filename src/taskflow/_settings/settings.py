@@ -206,7 +206,12 @@ class WorkerSettings(Checked):
         executor: What runs the bodies: ``asyncio``. ``TASKFLOW_EXECUTOR``.
         app: A host's ``TaskFlow`` or ``Registry`` as ``module:attribute``; None for
             the default registry and the plugins only. ``TASKFLOW_APP``.
+        health_dir: Folder of the files that ``taskflow health worker`` looks at, one
+            for each worker; None for ``taskflow-UID`` below the folder for temporary
+            files. ``TASKFLOW_HEALTH_DIR``.
     """
+
+    read_by: ClassVar[tuple[str, ...]] = ("worker", "scheduler")
 
     concurrency: int = option(
         10,
@@ -236,6 +241,9 @@ class WorkerSettings(Checked):
             "module:attribute, such as shop.tasks:flow",
         ),
         "TASKFLOW_APP",
+    )
+    health_dir: str | None = option(
+        None, Text(r"/[^\x00]{0,4000}", "an absolute path"), "TASKFLOW_HEALTH_DIR"
     )
 
     def _conflicts(self) -> Iterator[str]:

@@ -42,6 +42,9 @@ class Listener(Protocol):
     def server_back(self) -> None:
         """The server answers again."""
 
+    def answered(self) -> None:
+        """The server took a whole beat."""
+
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take the server's time, and whether it was set since the last beat."""
 
@@ -169,6 +172,7 @@ class Heartbeat(threading.Thread):
         for answer in answers:
             if isinstance(answer, TaskflowError):
                 raise answer
+        self._listener.answered()
         self._hear(answers[0])
         told = [
             (task_id, token, word)

@@ -44,6 +44,7 @@ from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.timekeeper import Timekeeper
+from taskflow._worker.vitals import VitalsFile, folder_of
 from taskflow.errors import ConfigurationError
 
 CHANNELS = 2
@@ -117,6 +118,7 @@ class Worker:
         )
         self._version = version("asynctaskflow")
         self._leases = Leases()
+        self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
 
@@ -135,6 +137,7 @@ class Worker:
         async with self._assembled():
             heartbeat = self._heartbeat()
             try:
+                await asyncio.to_thread(self._vitals.open)
                 await asyncio.to_thread(heartbeat.meet)
                 heartbeat.start()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
@@ -144,6 +147,7 @@ class Worker:
                     self._loops_over()
             finally:
                 await asyncio.to_thread(heartbeat.stop)
+                await asyncio.to_thread(self._vitals.close)
                 self.events.emit(WorkerStopped(self.id, self._pump.released))
 
     async def run_until_idle(self) -> None:
@@ -349,6 +353,10 @@ class Worker:
         self._gate.hold()
         self._on_loop(self._outage.end)
         self._on_loop(self._pump.look)
+
+    def answered(self) -> None:
+        """The server took a whole beat: a probe may see it."""
+        self._vitals.refresh(self._pump.polled_ago())
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take note of the server's time; if it was set, the living renew first."""

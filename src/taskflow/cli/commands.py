@@ -60,6 +60,9 @@ OWN: Final[dict[str, Own]] = {
         "taskflow.cli.enqueue:enqueue_command",
         "Store a call of the task NAME and print its id",
     ),
+    "health": Own(
+        "taskflow.cli.health:health", "Probe the workers or the API of this machine"
+    ),
     "journal": Own(
         "taskflow.cli.journal:journal_command",
         "List rare events, the newest first: dead letters, pauses, who did what",
