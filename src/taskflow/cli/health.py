@@ -53,7 +53,7 @@ def _env_file(command: Any) -> Any:
 
 @click.group()
 def health() -> None:
-    """Probe a worker or the API of this machine.
+    """Probe the workers or the API of this machine.
 
     Exit code 0: healthy. 1: not, and a sentence on standard error says why.
     """
