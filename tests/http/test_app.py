@@ -49,7 +49,7 @@ async def test_what_no_route_takes_is_a_problem_too(client):
 
 
 async def test_no_other_site_is_let_in_by_a_header(client):
-    """Nothing says that pages of other sites may read the answers (D53)."""
+    """Nothing says that pages of other sites may read the answers."""
     origin = {"Origin": "https://example.com"}
     answer = await client.get("/api/v1/queues/status", headers=origin)
     stream = await client.options("/api/v1/queues/status/stream", headers=origin)

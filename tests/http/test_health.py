@@ -79,7 +79,7 @@ async def test_with_a_worker_all_is_well(client, flow):
 
 
 async def test_a_worker_that_says_nothing_is_stale():
-    """It is shown, and it delays no answer (D42)."""
+    """It is shown, and it delays no answer."""
     clock = ManualClock()
     with TaskFlow("memory://stale-worker", clock=clock) as flow:
         worker, task = await working(flow)

@@ -49,14 +49,14 @@ async def test_the_status_has_the_shape_of_the_seed(client, flow):
 
 @pytest.mark.parametrize("queue", ["primary", "retry", "scheduled", "active", "dlq"])
 async def test_each_queue_can_be_listed(client, flow, queue):
-    """By the name it has in the status; what is elsewhere is not in it (D46)."""
+    """By the name it has in the status; what is elsewhere is not in it."""
     await bury(client, flow, 1)
     first, second = [await store(client, "add", x=number) for number in (1, 2)]
     items = (await client.get(f"{QUEUES}/{queue}/tasks")).json()["items"]
 
     found = [item["task_id"] for item in items]
     expected = {"primary": [first, second], "dlq": found[:1]}.get(queue, [])
-    assert expected == found  # what waits in its order: the next one first (D59)
+    assert expected == found  # what waits in its order: the next one first
     assert (queue == "dlq") == bool(found and items[0]["state"] == "DLQ")
 
 

@@ -48,7 +48,7 @@ async def test_the_last_slash_does_not_matter(client, path):
 
 @pytest.mark.parametrize("content", ["", " \n\t ", "\x00\x01binary", None, 5, ["x"]])
 async def test_what_is_no_text_is_refused_and_nothing_is_stored(client, content):
-    """With a reason, and no piece of the content (D49)."""
+    """With a reason, and no piece of the content."""
     answer = await client.post(f"{TASKS}summarize/", json={"content": content})
     listed = (await client.get(TASKS)).json()
 
@@ -154,7 +154,7 @@ async def test_lists_are_paged_and_filtered(client, flow):
 
 
 async def test_a_time_with_any_zone_filters_as_meant(client):
-    """An aware time of another zone finds what UTC finds (D45)."""
+    """An aware time of another zone finds what UTC finds."""
     await stored(client)
     zone = timezone(timedelta(hours=5, minutes=30))
     past = datetime.now(zone) - timedelta(minutes=1)
@@ -238,7 +238,7 @@ async def test_a_waiting_task_is_cancelled_and_deleted(client):
 
 
 async def test_a_running_task_is_deleted_by_force_only(client, flow):
-    """Its late settle then writes nothing: it does not come back (D17)."""
+    """Its late settle then writes nothing: it does not come back."""
     import taskflow
 
     registry = taskflow.Registry()
@@ -267,7 +267,7 @@ async def test_a_running_task_is_deleted_by_force_only(client, flow):
 
 
 async def test_nothing_is_orphaned_while_tasks_wait(client):
-    """What waits is never queued twice (D9)."""
+    """What waits is never queued twice."""
     await stored(client)
     report = (await client.post(f"{TASKS}requeue-orphaned")).json()
     status = (await client.get("/api/v1/queues/status")).json()
@@ -282,7 +282,7 @@ async def test_nothing_is_orphaned_while_tasks_wait(client):
 
 
 async def test_a_record_that_a_foreign_hand_broke_can_still_be_read(client, flow):
-    """A half-written hash is no server error (D57)."""
+    """A half-written hash is no server error."""
     broken = flow.connection.server.sync_client()
     broken.hset("task:half", mapping={"state": "COMPLETED", "result": "{no json"})
     broken.close()

@@ -12,7 +12,7 @@ from taskflow._protocol.operation import Operation
 from taskflow.errors import ScriptError
 
 MOST_PER_CALL = 100
-"""Tasks per script call: about 1 ms of Redis (``reference/spike.md`` D)."""
+"""Tasks per script call: about 1 ms of Redis."""
 
 
 @frozen

@@ -1,10 +1,9 @@
 """Keep leases alive from a thread, whatever the event loop does.
 
 A body that blocks the loop must not lose its lease (measured: a 3 s block
-makes a 0.2 s heartbeat on the loop 3.2 s late, one in a thread 0.05 s;
-``reference/reliability.md``, finding 6). So this thread has a connection of
-its own, and shares with the loop only the table of leases and a way to call
-back.
+makes a 0.2 s heartbeat on the loop 3.2 s late, one in a thread 0.05 s). So
+this thread has a connection of its own, and shares with the loop only the
+table of leases and a way to call back.
 """
 
 import random

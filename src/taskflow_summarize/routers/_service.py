@@ -57,6 +57,7 @@ class Service:
         self._access = access
         self._streams = 0
         self._status: tuple[float, QueueStatus] | None = None
+        self._reading: asyncio.Future[QueueStatus] | None = None
         self._chores: set[asyncio.Task[Any]] = set()
 
     async def admit(self, request: Request, level: Level) -> Grant:
@@ -105,10 +106,15 @@ class Service:
     async def status(self) -> QueueStatus:
         """Count every home; one reading serves all who ask within half a second."""
         now = time.monotonic()
-        if self._status is None or now - self._status[0] > STATUS_AGE:
-            # Those who come meanwhile read too: that is a few, once.
-            self._status = now, await self.flow.queues.astatus()
-        return self._status[1]
+        if self._status is not None and now - self._status[0] <= STATUS_AGE:
+            return self._status[1]
+        if self._reading is None or self._reading.done():
+            reading = self.flow.queues.astatus()
+            self._reading = asyncio.ensure_future(reading)
+        # One who goes away must not take the answer of the others along.
+        status = await asyncio.shield(self._reading)
+        self._status = now, status
+        return status
 
     def refuse_crowd(self) -> None:
         """Refuse a stream when as many are open as may be.
