@@ -6,6 +6,7 @@ beside it, and remove both at the end.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import textwrap
 import time
 from collections.abc import Callable, Generator, Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def demo(once: bool, max_words: int) -> None:  # noqa: FBT001 - click passes it 
 
     Needs no server, no key and no network: starts an embedded Valkey and a
     worker process, and removes both. Without --once, new work keeps coming
-    until Ctrl-C.
+    until Ctrl-C, and the dashboard shows it.
     """
     click.echo("starting an embedded server and a worker process ...")
     with _stage("--app", "taskflow_summarize._demo:registry") as flow:
@@ -253,11 +255,38 @@ def _print_outcome(flow: TaskFlow) -> None:
         )
 
 
+@contextlib.contextmanager
+def _dashboard(url: str) -> Generator[str | None]:
+    """Serve the dashboard while the context lasts; give its address, if it can be."""
+    if find_spec("uvicorn") is None or find_spec("sse_starlette") is None:
+        yield None
+        return
+    command = [sys.executable, "-m", "taskflow", "dashboard", "--port", "0"]
+    serving = subprocess.Popen(  # noqa: S603 - our own command
+        [*command, "--url", url, "--log-level", "ERROR"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        line = serving.stderr.readline() if serving.stderr else ""
+        found = re.search(r"http://\S+", line)
+        yield found[0] if found else None
+    finally:
+        serving.terminate()
+        serving.communicate()
+
+
 def _go_on(flow: TaskFlow) -> None:
     """Keep new work coming until Ctrl-C."""
     click.echo("\nnew work keeps coming; Ctrl-C ends it")
     number = STEADY
-    with contextlib.suppress(KeyboardInterrupt), _display() as show:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        _dashboard(flow.connection.display) as address,
+        _display() as show,
+    ):
+        if address:
+            click.secho(f"dashboard: {address}", bold=True)
         while True:
             flow.enqueue_many(
                 [

@@ -1,10 +1,12 @@
 """The commands as a person types them, each in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 pytestmark = pytest.mark.timeout(120)
@@ -44,6 +46,31 @@ def test_the_demo_summarises_retries_and_keeps_what_dies(tmp_path: Path) -> None
     assert "1 x demo.doomed: LookupError: invoice 4711" in ended.stdout
     assert "claims served: 222 new, 121 retries" in ended.stdout
     assert [] == list(tmp_path.iterdir())
+
+
+def test_the_demo_goes_on_and_shows_its_dashboard(tmp_path: Path) -> None:
+    """Until Ctrl-C, which ends the server, the worker and the dashboard too."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "taskflow", "demo"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as demo:
+        assert demo.stdout is not None
+        address = next(
+            line.split()[1] for line in demo.stdout if line.startswith("dashboard: ")
+        )
+        page = httpx.get(address)
+        status = httpx.get(f"{address}api/v1/queues/status").json()
+        demo.send_signal(signal.SIGINT)
+        demo.stdout.read()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address)
+
+    assert 200 == page.status_code
+    assert status["states"]["COMPLETED"] >= 200
+    assert 0 == demo.returncode
 
 
 def test_summarize_prints_the_summary_of_each_file(tmp_path: Path) -> None:
