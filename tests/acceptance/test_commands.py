@@ -48,6 +48,11 @@ def test_the_demo_summarises_retries_and_keeps_what_dies(tmp_path: Path) -> None
     assert [] == list(tmp_path.iterdir())
 
 
+def heeding_ctrl_c() -> None:
+    """Undo what a shell does for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_the_demo_goes_on_and_shows_its_dashboard(tmp_path: Path) -> None:
     """Until Ctrl-C, which ends the server, the worker and the dashboard too."""
     with subprocess.Popen(
@@ -56,6 +61,7 @@ def test_the_demo_goes_on_and_shows_its_dashboard(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        preexec_fn=heeding_ctrl_c,  # noqa: PLW1509 - no thread runs here
     ) as demo:
         assert demo.stdout is not None
         address = next(

@@ -33,6 +33,11 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def heeding_ctrl_c() -> None:
+    """Undo what a shell does for what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str, cwd: Path, **environment: str) -> "subprocess.Popen[str]":
     """Start ``python -m taskflow`` with *arguments*, without settings from outside."""
     kept = {
@@ -48,6 +53,7 @@ def start(*arguments: str, cwd: Path, **environment: str) -> "subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
         env={**kept, "PYTHONUTF8": "1", **environment},
+        preexec_fn=heeding_ctrl_c,  # noqa: PLW1509 - no thread runs here
     )
 
 

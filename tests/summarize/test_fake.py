@@ -5,16 +5,17 @@ import json
 import time
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
+
+httpx = pytest.importorskip("httpx")
 
 PATH = "/api/v1/chat/completions"
 BODY = {"model": "m", "messages": []}
 
 
-async def asked(*replies: Reply, **changes) -> httpx.Response:
+async def asked(*replies: Reply, **changes):
     """Give the answer to one request."""
     fake = FakeOpenRouter(*replies)
     async with fake.serve() as url, httpx.AsyncClient() as client:

@@ -1,15 +1,17 @@
-"""What ``@task`` is to a type checker."""
+"""What ``@task``, ``@cron`` and ``@every`` are to a type checker."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, final, overload
 
 from taskflow._declare.context import Context
 from taskflow._declare.duration import Seconds
 from taskflow._declare.retry_policy import RetryPolicy
+from taskflow._declare.schedule import Missed
 from taskflow._declare.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
+TaskT = TypeVar("TaskT", bound=Task[..., Any, Any])
 
 # How a task is inferred, first match first. A function whose first parameter is
 # a Context is a task without it; a coroutine function is one whose handle has
@@ -106,3 +108,30 @@ class TaskDecorator(Protocol):
         soft_timeout: Seconds | None = None,
         dead_letter: bool = True,
     ) -> BareDecorator: ...
+
+
+class CronDecorator(Protocol):
+    """``@cron(...)``, which gives the task back; see ``Registry.cron``."""
+
+    def __call__(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        name: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        missed: Missed = "last",
+    ) -> Callable[[TaskT], TaskT]: ...
+
+
+class EveryDecorator(Protocol):
+    """``@every(...)``, which gives the task back; see ``Registry.every``."""
+
+    def __call__(
+        self,
+        interval: Seconds,
+        *,
+        name: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        missed: Missed = "last",
+    ) -> Callable[[TaskT], TaskT]: ...

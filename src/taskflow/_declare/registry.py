@@ -9,18 +9,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from taskflow._codec import layers, unwrap
 from taskflow._declare import schedule as schedules
-from taskflow._declare.decorator import TaskDecorator
+from taskflow._declare.decorator import (
+    CronDecorator,
+    EveryDecorator,
+    TaskDecorator,
+    TaskT,
+)
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.schedule import Cron, Every, Missed, Schedule
 from taskflow._declare.task import Task
 from taskflow.errors import RegistryError, TaskNameTakenError, UnknownTaskError
-
-TaskT = TypeVar("TaskT", bound=Task[..., Any, Any])
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -359,6 +362,6 @@ default_registry = Registry()
 
 task: TaskDecorator = default_registry.task
 
-cron = default_registry.cron
+cron: CronDecorator = default_registry.cron
 
-every = default_registry.every
+every: EveryDecorator = default_registry.every

@@ -44,6 +44,10 @@ OWN: Final[dict[str, Own]] = {
         "taskflow.cli.tasks:cancel_command",
         "Stop tasks: at once while they wait, on request while they run",
     ),
+    "config": Own(
+        "taskflow.cli.config:config_command",
+        "Show every setting in force, and where it comes from",
+    ),
     "delete": Own(
         "taskflow.cli.tasks:delete_command",
         "Remove tasks with everything that belongs to them",

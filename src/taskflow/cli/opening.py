@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 from attrs import frozen
@@ -18,6 +18,7 @@ from taskflow.cli.exit_codes import USAGE, EndError
 from taskflow.errors import TaskflowError
 
 Command = Callable[..., Any]
+Decorator: TypeAlias = Callable[[Command], Command]
 
 _OPTIONS = (
     click.option(
@@ -36,17 +37,17 @@ _OPTIONS = (
     ),
 )
 
-json_option = click.option(
+json_option: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, for programs."
 )
-limit_option = click.option(
+limit_option: Decorator = click.option(
     "--limit",
     type=click.IntRange(1, 200),
     default=50,
     show_default=True,
     help="Most entries to show.",
 )
-cursor_option = click.option(
+cursor_option: Decorator = click.option(
     "--cursor", default="", help="Continue where the page before ended."
 )
 

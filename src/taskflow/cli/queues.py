@@ -9,9 +9,11 @@ import click
 from taskflow._client.flow import TaskFlow
 from taskflow._protocol.overview import QueueStatus
 from taskflow.cli import shapes, text
-from taskflow.cli.opening import duration, json_option, note, with_flow
+from taskflow.cli.opening import Decorator, duration, json_option, note, with_flow
 
-lane_argument = click.argument("lane", type=click.Choice(["primary", "retry"]))
+lane_argument: Decorator = click.argument(
+    "lane", type=click.Choice(["primary", "retry"])
+)
 
 
 @click.group("queues")

@@ -4,9 +4,9 @@ import click
 
 from taskflow._client.flow import TaskFlow
 from taskflow.cli import shapes, text
-from taskflow.cli.opening import json_option, note, with_flow
+from taskflow.cli.opening import Decorator, json_option, note, with_flow
 
-name_argument = click.argument("name")
+name_argument: Decorator = click.argument("name")
 
 
 @click.group("schedules")

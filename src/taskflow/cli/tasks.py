@@ -17,6 +17,7 @@ from taskflow._settings import read_duration
 from taskflow.cli import shapes, text
 from taskflow.cli.exit_codes import code_of
 from taskflow.cli.opening import (
+    Decorator,
     cursor_option,
     json_option,
     limit_option,
@@ -47,7 +48,9 @@ def moment(value: str) -> datetime:
         raise click.BadParameter(message) from error
 
 
-ids_argument = click.argument("ids", nargs=-1, required=True, metavar="ID...")
+ids_argument: Decorator = click.argument(
+    "ids", nargs=-1, required=True, metavar="ID..."
+)
 
 
 @click.command("list")
