@@ -193,7 +193,7 @@ def examples(session: nox.Session) -> None:
     session.run("pytest", "tests/integration/test_examples.py", *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session
 def deploy(session: nox.Session) -> None:
     """Read the deployment files by the tools that use them, and run what they say."""
     _install(session, "deploy", "test", extras="all")
