@@ -7,7 +7,7 @@ settled.
 """
 
 import asyncio
-import contextlib
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import Note, SettleWord
 from taskflow.errors import LeaseLostError
+
+_logger = logging.getLogger("taskflow.worker")
 
 FLUSH_EVERY = 0.2
 """Seconds that reports gather: five times a second is live to a person."""
@@ -84,9 +86,7 @@ class Reports:
     async def _flush_soon(self) -> None:
         try:
             await asyncio.sleep(FLUSH_EVERY)
-            # A lost lease shows when the task is settled.
-            with contextlib.suppress(LeaseLostError):
-                await self.flush()
+            await self.store()
         finally:
             self._flusher = None
         if self._asked:
@@ -132,6 +132,15 @@ class Reports:
             word = await self._send(self._claim, note)
         if word != "OK":
             raise LeaseLostError(self._claim.id)
+
+    async def store(self) -> None:
+        """Store what was reported; what cannot be stored harms no body."""
+        try:
+            await self.flush()
+        except LeaseLostError:
+            pass  # it shows when the task is settled
+        except Exception:
+            _logger.exception("reports of task %s could not be stored", self._claim.id)
 
     def save(self, checkpoint: bytes) -> None:
         """Store *checkpoint* from a thread; returns when the server has it.

@@ -4,6 +4,7 @@ Pure: the same run gives the same outcome, whichever executor ran it. The
 randomness of a retry's delay is an argument.
 """
 
+import logging
 import re
 import traceback
 from hashlib import blake2b
@@ -38,6 +39,8 @@ from taskflow._protocol.record import (
 )
 from taskflow._worker.executor import Limits
 from taskflow.errors import Cancel, DeadLetter, PayloadError, Retry, Snooze
+
+_logger = logging.getLogger("taskflow.worker")
 
 MISSES_BEFORE_DEAD = 10
 """Workers that may not know a task's name before it is dead-lettered: with
@@ -92,13 +95,10 @@ def describe_error(name: str, error: BaseException) -> ErrorFacts:
         Type, message, traceback and fingerprint.
     """
     kind = type(error).__name__
-    try:
-        message = str(error)
-    except Exception as failure:  # noqa: BLE001 - a __str__ that raises is data
-        message = f"<its text cannot be had: {type(failure).__name__}>"
+    message = _text_of(error)
     return ErrorFacts(
         type=kind,
-        message=_bounded(message),
+        message=message,
         traceback=_bounded(_traceback(error)),
         fingerprint=fingerprint(name, kind, message, _place(error)),
     )
@@ -135,6 +135,14 @@ def _place(error: BaseException) -> str:
     return f"{frames[0].filename.rpartition('/')[2]}:{frames[0].name}" if frames else ""
 
 
+def _text_of(given: object) -> str:
+    try:
+        text = str(given)
+    except Exception as failure:  # noqa: BLE001 - a __str__ that raises is data
+        text = f"<its text cannot be had: {type(failure).__name__}>"
+    return _bounded(text)
+
+
 def _bounded(text: str) -> str:
     data = text.encode("utf-8", errors="replace")
     if len(data) <= LONGEST_ERROR_BYTES:
@@ -147,6 +155,9 @@ def _bounded(text: str) -> str:
 def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
     """Decide what becomes of a run that ended with *error*.
 
+    An error whose own code fails while it is looked at counts as that failure: a
+    run without an outcome would hold its lease for ever.
+
     Args:
         run: The run.
         error: What the body raised, or what stopped it.
@@ -156,6 +167,14 @@ def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdic
     Returns:
         The outcome, and the event that tells of it.
     """
+    try:
+        return _judged(run, error, limits, rng)
+    except Exception as failure:
+        _logger.exception("an error of %r could not be judged", run.name)
+        return _judge_failure(run, failure, limits, rng)
+
+
+def _judged(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
     if isinstance(error, Snooze):
         return _snoozed(run, error)
     if isinstance(error, Cancel) or run.cancelled:
@@ -262,15 +281,16 @@ def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
 
 
 def _snoozed(run: Run, signal: Snooze) -> Verdict:
+    reason = _text_of(signal.reason)
     outcome = settle.snooze(
-        run.claim, delay=signal.seconds, entry=_entry(run, reason=signal.reason)
+        run.claim, delay=signal.seconds, entry=_entry(run, reason=reason)
     )
-    return outcome, TaskSnoozed(run.claim.id, run.name, signal.seconds, signal.reason)
+    return outcome, TaskSnoozed(run.claim.id, run.name, signal.seconds, reason)
 
 
 def _cancelled(run: Run, error: BaseException) -> Verdict:
     reason = error.reason if isinstance(error, Cancel) else "cancelled while it ran"
-    facts = ErrorFacts("Cancelled", _bounded(reason or "cancelled by its body"))
+    facts = ErrorFacts("Cancelled", _text_of(reason or "cancelled by its body"))
     outcome = settle.cancel(run.claim, facts, entry=_entry(run, reason=facts.message))
     return outcome, TaskCancelled(run.claim.id, run.name, facts.message)
 

@@ -1,7 +1,6 @@
 """Run bodies in this process: coroutines on the loop, functions in threads."""
 
 import asyncio
-import contextlib
 import contextvars
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from taskflow._worker import verdict
 from taskflow._worker.executor import Host
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Run, Verdict
-from taskflow.errors import LeaseLostError, PayloadError, UnknownTaskError
+from taskflow.errors import PayloadError, UnknownTaskError
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
@@ -46,6 +45,7 @@ class Job:
 
     __slots__ = (
         "abandoned",
+        "begun",
         "claim",
         "context",
         "future",
@@ -71,6 +71,7 @@ class Job:
         self.context: Context | None = None
         self.stop = ""
         self.abandoned = False
+        self.begun = False
 
 
 class LocalExecutor:
@@ -230,6 +231,7 @@ class LocalExecutor:
         return self._host.limits.max_retries
 
     async def _run_coroutine(self, job: Job, arguments: dict[str, Any]) -> None:
+        job.begun = True
         try:
             value = await job.task.function(**arguments)
         except BaseException as error:  # noqa: BLE001 - every end is an outcome
@@ -271,9 +273,7 @@ class LocalExecutor:
     async def _finish_after(
         self, reports: Reports, job: Job, value: Any, error: BaseException | None
     ) -> None:
-        # A lost lease shows when the task is settled.
-        with contextlib.suppress(LeaseLostError):
-            await reports.flush()
+        await reports.store()
         if not job.abandoned:
             self._finish(job, value, error)
 
@@ -334,6 +334,9 @@ class LocalExecutor:
             job.context.mark_cancelled()
         if job.task.is_async and job.future is not None:
             job.future.cancel()
+            if not job.begun and not job.abandoned:
+                # Cancelled before its first step, it never takes one.
+                self._ended(job, None, asyncio.CancelledError())
 
     def abandon(self, task_id: str, token: str) -> bool:
         """Stop a body whose lease is lost; it gives no outcome."""
