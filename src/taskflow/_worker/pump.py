@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 
 from attrs import field, frozen
@@ -37,6 +38,8 @@ AHEAD = 1.2
 at hand when a slot gets free."""
 
 _FAILURES = frozenset({"retry", "dead", "fail"})
+
+_STRAYS_KEPT = 1_000
 
 LONGEST_DOZE = 5.0
 """Seconds that an idle worker waits for the marker before it looks itself."""
@@ -94,6 +97,7 @@ class Pump:
         self._reserved = 0
         self._suspects: set[tuple[str, str]] = set()
         self._suspect_asked = False
+        self._strays: deque[tuple[str, str]] = deque(maxlen=_STRAYS_KEPT)
         self._due_at = float("inf")
         self._failures = 0
         self._polled_at = time.monotonic()
@@ -170,9 +174,14 @@ class Pump:
         self._wake.set()
 
     def release_strays(self, pairs: list[tuple[str, str]]) -> None:
-        """Hand back leases that the server holds for us and we do not run."""
-        for task_id, token in pairs:
-            self._settler.add(Outcome(task_id, token, "release", b""))
+        """Hand back leases that the server holds for us and we do not run.
+
+        A claim that is answered late may bring one of them after all: whichever
+        comes first stands, so that no task is both run here and handed back.
+        """
+        for pair in set(pairs).difference(self._strays, self._leases.snapshot()):
+            self._strays.append(pair)
+            self._settler.add(Outcome(*pair, "release", b""))
         self._wake.set()
 
     def forget(self, task_id: str, token: str) -> None:
@@ -305,14 +314,17 @@ class Pump:
 
     def _claimed(self, trip: _Trip, consumer: Consumer, reply: ClaimReply) -> None:
         self._polled_at = time.monotonic()
-        claims = consumer.receive(reply)
-        if claims is None:
+        received = consumer.receive(reply)
+        if received is None:
             return
+        claims = [
+            each for each in received if (each.id, each.token) not in self._strays
+        ]
         self._leases.add((each.id, each.token) for each in claims)
         self._suspects.update(
             (each.id, each.token) for each in claims if each.lane == "suspects"
         )
-        if len(claims) < trip.slots:
+        if len(received) < trip.slots:
             due = (reply.next_due_ms - reply.now_ms) / 1000
             self._due_at = time.monotonic() + due if reply.next_due_ms else float("inf")
             self._sated.set()

@@ -1,0 +1,174 @@
+"""The pump: late answers, and leases that nobody seems to run."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from taskflow import Registry, TaskFlow, Worker
+from taskflow._events import Events
+from taskflow._protocol.claim import ClaimReply, LaneShare
+from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import Claim
+from taskflow._worker import consumer
+from taskflow._worker.consumer import ConsumerSettings
+from taskflow._worker.leases import Leases
+from taskflow._worker.outage import Outage
+from taskflow._worker.pump import Pump, PumpSettings
+
+NONCE = 3
+"""Where the nonce stands among the arguments of the claim."""
+
+CLAIM = Claim("t1", "primary", 1, "1:w:0-1", b"{}", b"", 0, 0, 0, 0, b"", 0)
+PAIR = (CLAIM.id, CLAIM.token)
+
+
+async def test_a_claim_that_is_answered_late_is_asked_again_and_runs_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under the same name, so that the server gives the same tasks."""
+    now = 0.0
+    monkeypatch.setattr(consumer, "time", SimpleNamespace(monotonic=lambda: now))
+    registry, ran, nonces = Registry(), list[int](), list[Any]()
+
+    @registry.task(name="count")
+    async def count(number: int) -> None:
+        ran.append(number)
+
+    async with TaskFlow(f"memory://{uuid.uuid4().hex}", registry=registry) as flow:
+        await flow.aenqueue_many([count.call(n) for n in range(3)])
+        server = flow.connection.server
+        make_runner = server.async_runner
+
+        def late_runner() -> Any:
+            runner = make_runner()
+            send_all = runner.send_all
+
+            async def send_late(operations: Sequence[Operation[Any]]) -> list[Any]:
+                nonlocal now
+                answers = await send_all(operations)
+                claims = [each for each in operations if each.script.name == "claim"]
+                nonces.extend(each.args[NONCE] for each in claims)
+                now += 100.0 if len(nonces) == 1 else 0.0
+                return answers
+
+            monkeypatch.setattr(runner, "send_all", send_late)
+            return runner
+
+        monkeypatch.setattr(server, "async_runner", late_runner)
+        await Worker(flow, concurrency=3).run_until_idle()
+        states = (await flow.queues.astatus()).states
+
+    assert [0, 1, 2] == sorted(ran)
+    assert nonces[0] == nonces[1] != nonces[2]
+    assert 3 == states["COMPLETED"]
+
+
+class StubExecutor:
+    """Runs nothing, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.started: list[Claim] = []
+        self.has_begun = asyncio.Event()
+        self.ready = 0
+        self.is_brisk = False
+
+    @property
+    def running(self) -> int:
+        """Say how many were started."""
+        return len(self.started)
+
+    def start(self, claims: list[Claim]) -> None:
+        """Keep *claims*."""
+        self.started.extend(claims)
+        if claims:
+            self.has_begun.set()
+
+
+class StubRunner:
+    """Answers one claim with one task when told to, and keeps what is settled."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answer = asyncio.Event()
+        self.settled: list[str] = []
+        self.was_settled = asyncio.Event()
+
+    async def send_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Answer each of *operations*."""
+        return [await self._answer_to(each) for each in operations]
+
+    async def _answer_to(self, operation: Operation[Any]) -> Any:
+        if operation.script.name == "settle":
+            self.settled.append(str(operation.args[3]))
+            self.was_settled.set()
+            return ["OK"]
+        if self.asked.is_set():
+            return ClaimReply(0, 0, [])
+        self.asked.set()
+        await self.answer.wait()
+        return ClaimReply(0, 0, [CLAIM])
+
+
+class Bench:
+    """A pump between stubs."""
+
+    def __init__(self) -> None:
+        self.runner, self.executor = StubRunner(), StubExecutor()
+        self.leases, events = Leases(), Events()
+        share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
+        settings = ConsumerSettings(Keys(), "w", 15.0, share)
+        runner: Any = self.runner
+        executor: Any = self.executor
+        self.pump = Pump(
+            PumpSettings(settings, 1, lambda: 0),
+            runner,
+            self.leases,
+            Outage(events),
+            events,
+        )
+        self.pump.serve(executor)
+        self._channels = [asyncio.create_task(self.pump.run(n)) for n in range(2)]
+
+    async def close(self) -> None:
+        """Stop the channels."""
+        for each in self._channels:
+            each.cancel()
+        await asyncio.gather(*self._channels, return_exceptions=True)
+
+
+async def test_a_task_that_runs_is_not_handed_back_as_a_stray() -> None:
+    """The claim was answered just after the heartbeat had looked."""
+    bench = Bench()
+    async with asyncio.timeout(10):
+        await bench.runner.asked.wait()
+        bench.runner.answer.set()
+        await bench.executor.has_begun.wait()
+        bench.pump.release_strays([PAIR])
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    assert [] == bench.runner.settled
+    assert [CLAIM] == bench.executor.started
+    await bench.close()
+
+
+async def test_a_stray_that_is_being_handed_back_is_not_run() -> None:
+    """However late its claim is answered; it is handed back once."""
+    bench = Bench()
+    async with asyncio.timeout(10):
+        await bench.runner.asked.wait()
+        bench.pump.release_strays([PAIR])
+        bench.pump.release_strays([PAIR])
+        bench.runner.answer.set()
+        await bench.runner.was_settled.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    assert ["t1"] == bench.runner.settled
+    assert [] == bench.executor.started
+    await bench.close()
