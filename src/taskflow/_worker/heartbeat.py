@@ -6,6 +6,7 @@ this thread has a connection of its own, and shares with the loop only the
 table of leases and a way to call back.
 """
 
+import logging
 import random
 import threading
 import time
@@ -21,6 +22,8 @@ from taskflow._protocol.upkeep import BeatReply
 from taskflow._servers.runner import SyncRunner
 from taskflow._worker.leases import Leases
 from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
+
+_logger = logging.getLogger("taskflow.worker")
 
 JUMP_MS = 5_000
 """A server clock that runs away from ours by more than this has been set."""
@@ -115,6 +118,11 @@ class Heartbeat(threading.Thread):
             except ServerError as error:
                 self._lose(error)
                 wait = random.uniform(0.1, 0.5)  # noqa: S311 - spreads reconnects
+                continue
+            except Exception:
+                # Without this thread every lease of the worker would be lost.
+                _logger.exception("a beat failed")
+                wait = random.uniform(0.1, 0.5)  # noqa: S311
                 continue
             if self._lost:
                 self._lost = False
