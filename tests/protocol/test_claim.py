@@ -260,3 +260,19 @@ def test_a_number_beyond_reading_does_not_strand_the_claim(stage, name):
     )
 
     assert ["bad", "t1"] == [each.id for each in stage.claim(5).claims]
+
+
+def test_a_suspect_behind_a_tombstone_is_looked_for_at_once(stage):
+    """A cancelled suspect costs those behind it no wait."""
+    stage.fill(
+        {
+            "task:s1": record("CANCELLED", "suspects", crashes=2),
+            "task:s2": record(lane="suspects", crashes=2),
+            "tasks:suspects": ["s1", "s2"],
+            "tasks:tombstones:suspects": {"s1"},
+        }
+    )
+
+    assert [] == stage.claim(1).claims
+    assert {"work": 0} == stage.dump()["tasks:marker"]
+    assert ["s2"] == [claim.id for claim in stage.claim(1).claims]

@@ -5,7 +5,9 @@ import pytest
 from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.record import Outcome
 from taskflow._protocol.settle import settle
+from taskflow.errors import ScriptError
 
 ENTRY = {"attempt": 1}
 ERROR = WHY.to_json()
@@ -238,3 +240,20 @@ def test_a_batch_is_bounded(keys, count):
     outcome = verbs.Outcome("t", "1:w:1-1", "release", b"")
     with pytest.raises(ValueError, match=f"got {count}"):
         settle(keys, [outcome] * count)
+
+
+def test_a_detail_beyond_reading_moves_nothing(real_stage):
+    """The script reads all before its first write: Lua has no rollback."""
+    stage = real_stage
+    stage.enqueue("t1", "t2")
+    first, second = stage.claimed("t1", "t2")
+    before = stage.dump()
+    outcomes = [
+        MOVES["complete"](first),
+        Outcome(second.id, second.token, "fail", b"{"),
+    ]
+
+    with pytest.raises(ScriptError):
+        stage.send(settle(stage.keys, outcomes, now_ms=NOW))
+
+    assert before == stage.dump()

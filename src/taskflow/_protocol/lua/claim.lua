@@ -121,9 +121,9 @@ if may_suspect and not kept[4] then
   local id = redis.call('LPOP', suspects)
   if id and hand_over(id, 'suspects') then
     served.retry = 1
-    if redis.call('LLEN', suspects) > 0 then
-      redis.call('ZADD', marker, 0, 'work')
-    end
+  end
+  if id and redis.call('LLEN', suspects) > 0 then
+    redis.call('ZADD', marker, 0, 'work')
   end
 end
 

@@ -47,7 +47,11 @@ for i = 1, count do
     if found[1] == 'ACTIVE' and not seen[id] then
       seen[id] = true
       found[5] = found[5] or 'primary'
-      accepted[#accepted + 1] = { id, ARGV[at + 2], ARGV[at + 3], found }
+      local verb, detail = ARGV[at + 2], ARGV[at + 3]
+      if verb ~= 'complete' and detail ~= '' then
+        detail = cjson.decode(detail)
+      end
+      accepted[#accepted + 1] = { id, verb, detail, found }
       removed[#removed + 1] = id
     end
   end
@@ -143,7 +147,7 @@ for _, item in ipairs(accepted) do
       ended(id, 'COMPLETED', found[3], found[4])
     end
   else
-    verbs[verb](id, detail ~= '' and cjson.decode(detail) or nil, found)
+    verbs[verb](id, detail, found)
   end
 end
 if #done > 0 then
