@@ -64,7 +64,8 @@ class Supervisor:
         self._crew = crew
         self._tell = tell
         self._children = [_Child(number) for number in range(crew.count)]
-        self._asked = threading.Event()
+        # A number and no event: a signal handler that sets an event waits for ever
+        # where it interrupts the wait for that event in the wrong place.
         self._stops = 0
 
     def run(self) -> int:
@@ -85,19 +86,19 @@ class Supervisor:
         """Stop the crew; the second time, without letting it finish."""
         del signum, frame
         self._stops += 1
-        self._asked.set()
         if self._stops > 1:
             self._signal_all()
 
     def _watch(self, reading: int) -> None:
-        while not self._asked.is_set():
+        while not self._stops:
             now = time.monotonic()
             for child in self._children:
                 if child.process is None and now >= child.start_at:
                     self._start(child, reading)
                 elif child.process is not None and child.process.poll() is not None:
                     self._bury(child)
-            self._asked.wait(0.1)
+            if not self._stops:
+                time.sleep(0.1)
 
     def _start(self, child: _Child, reading: int) -> None:
         child.process = subprocess.Popen(  # noqa: S603 - our own command
