@@ -89,6 +89,23 @@ async def test_a_tick_is_enqueued_when_it_is_due_and_knows_its_time(
     assert 0.1 == pytest.approx(after)
 
 
+async def test_a_tick_that_is_skipped_is_let_go_and_the_next_one_is_made(
+    flow, clock, keeper
+):
+    """It is more than a minute late, and nobody wants it any more."""
+    registry = registry_of("skip", period=600)
+    one = keeper(registry)
+    await one.look()
+    clock.advance(700)
+    await one.look()
+    let_go = (await flow.queues.astatus()).primary
+    clock.advance(500)
+    await one.look()
+
+    assert 0 == let_go
+    assert ["Ada 00:20:00"] == await results(flow, registry)
+
+
 async def test_many_timekeepers_make_each_tick_once(flow, clock, keeper):
     """They all look at the same moment."""
     registry = registry_of()

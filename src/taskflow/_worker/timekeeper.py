@@ -121,15 +121,15 @@ class Timekeeper:
     async def _make(self, schedule: Schedule, due: datetime, now: datetime) -> None:
         ticks, following = schedule.due(due, now)
         if not ticks:
-            await self._runner.send(
-                schedules.tick(
-                    self._keys,
-                    schedule,
-                    due=due,
-                    following=following,
-                    now_ms=self._clock(),
-                )
+            skip = schedules.tick(
+                self._keys,
+                schedule,
+                due=due,
+                following=following,
+                now_ms=self._clock(),
             )
+            await self._runner.send(skip)
+            return
         for each, after in zip(ticks, [*ticks[1:], following], strict=True):
             call = schedule.call()
             spec = Spec(name=schedule.task.name, tick_ms=_ms(each))
