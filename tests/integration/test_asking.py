@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from taskflow import (
     TaskFlow,
     TaskState,
 )
+from taskflow._client import plan
+from taskflow._protocol import settle, upkeep
+from taskflow._protocol.claim import claim
 from taskflow.errors import (
     ConfigurationError,
     IllegalMoveError,
@@ -310,6 +314,39 @@ class TestActing:
         run_until_idle(flow)
         assert (1, 2) == (waiting.result(1), lost.result(1))
 
+    @pytest.mark.parametrize("lives", [True, False], ids=["living", "dead"])
+    def test_a_worker_cut_off_by_an_outage_may_renew_before_it_is_reaped(
+        self,
+        flow: TaskFlow,
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+        lives: bool,
+    ) -> None:
+        """What is in flight is never started twice; what is lost comes back."""
+        connection, waits = flow.connection, list[float]()
+        keys, runner = connection.keys, connection.runner
+        flow.enqueue(add.call(1))
+        asked: Any = {"worker": "w", "share": connection.share, "now_ms": clock()}
+        reply = runner.send(
+            claim(keys, nonce="0-1", slots=1, lease_ms=15_000, suspect=True, **asked)
+        )
+        runner.send(
+            upkeep.beat(keys, worker="w", info=b"{}", ttl_ms=30_000, now_ms=clock())
+        )
+        held = [(each.id, each.token) for each in reply.claims]
+        clock.advance(20)
+
+        def renew(seconds: float) -> None:
+            waits.append(seconds)
+            if lives:
+                runner.send(settle.extend(keys, held, lease_ms=15_000, now_ms=clock()))
+
+        monkeypatch.setattr(plan, "time", SimpleNamespace(sleep=renew))
+        report = flow.tasks.requeue_orphaned()
+
+        assert [2.0] == waits
+        assert (0 if lives else 1) == report.requeued
+
 
 class TestLists:
     """Paged, bounded, filtered."""
@@ -447,6 +484,16 @@ class TestDeadLetters:
             and each.history
             for each in exported
         )
+
+    def test_dead_letters_are_requeued_by_name_and_by_id(self, dead: TaskFlow) -> None:
+        """Those of the name and no others; an id is taken once."""
+        every = dead.dlq.count()
+        chosen = dead.dlq.list(name="dies").items[0].id
+
+        assert 0 == dead.dlq.requeue(name="add")
+        assert [1, 0] == [dead.dlq.requeue(chosen) for _ in range(2)]
+        assert every - 1 == dead.dlq.requeue(name="dies")
+        assert (0, every) == (dead.dlq.count(), dead.queues.status().retry)
 
     async def test_the_same_verbs_on_the_loop(self, dead: TaskFlow) -> None:
         """Twins, with an a before the name."""

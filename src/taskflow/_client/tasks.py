@@ -2,23 +2,27 @@
 
 import builtins
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import uuid4
 
 from attrs import frozen
 
 from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan, one
-from taskflow._protocol import control, dead_letters, inspect, news, upkeep
+from taskflow._client.plan import Pause, Plan, one
+from taskflow._protocol import control, dead_letters, inspect, news, overview, upkeep
 from taskflow._protocol.inspect import Page
 from taskflow._protocol.keys import ID_PATTERN, SIDE_LISTS
 from taskflow._protocol.news import TaskNews
+from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
 from taskflow.errors import IllegalMoveError, TaskflowError, TaskNotFoundError
 
 MOST_EXAMINED = 1000
+
+RENEWED_WITHIN = 2.0
+"""Seconds after an outage within which a worker that lives has renewed its leases."""
 
 _ORDER = (
     TaskState.ACTIVE,
@@ -202,6 +206,7 @@ class Tasks:
         connection = self._connection
         keys, max_crashes = connection.keys, connection.settings.worker.max_crashes
         found = requeued = 0
+        yield from self._let_workers_renew()
         while True:
             reaped: builtins.list[upkeep.Reaped] = yield upkeep.reap(
                 keys, max_crashes=max_crashes, now_ms=connection.clock()
@@ -222,6 +227,20 @@ class Tasks:
                 found += adopted
                 requeued += adopted
         return OrphanReport(found, requeued, tuple(errors))
+
+    def _let_workers_renew(self) -> Plan[None]:
+        """Wait a little when leases may have ended because the server was away."""
+        connection = self._connection
+        keys, now_ms = connection.keys, connection.clock()
+        counts: QueueStatus = yield overview.status(
+            keys, connection.share, now_ms=now_ms
+        )
+        beats: builtins.list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
+        silent = timedelta(seconds=connection.settings.worker.lease / 2)
+        if counts.states[TaskState.ACTIVE] and any(
+            counts.now - each.last_beat_at > silent for each in beats
+        ):
+            yield Pause(RENEWED_WITHIN)
 
     def _orphans(self) -> Plan[builtins.list[str]]:
         keys, cursor = self._connection.keys, "0"
@@ -382,7 +401,8 @@ class Tasks:
         """Reap ended leases, then bring back tasks that stand in no home.
 
         Looks at every record in small steps; what is queued or running is
-        never queued twice.
+        never queued twice. Where a worker has not beaten lately, it waits two
+        seconds first: after an outage the living renew their leases.
 
         Returns:
             What was found and brought back.
