@@ -10,6 +10,7 @@ import pytest
 
 import taskflow
 from taskflow import Registry, TaskFlow, Worker
+from taskflow._protocol.schedules import MOST_SCHEDULES
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow.errors import PayloadError, ScheduleNotFoundError
 from taskflow.testing import ManualClock, arun_until_idle
@@ -104,6 +105,21 @@ async def test_a_tick_that_is_skipped_is_let_go_and_the_next_one_is_made(
 
     assert 0 == let_go
     assert ["Ada 00:20:00"] == await results(flow, registry)
+
+
+async def test_more_schedules_than_one_reading_holds_keep_nobody_busy(flow, keeper):
+    """Those that are due first are read; the others are not announced for ever."""
+    registry = Registry()
+
+    @registry.task(name="greet")
+    def greet() -> None: ...
+
+    for number in range(MOST_SCHEDULES + 2):
+        registry.every(3600, name=f"s{number}")(greet)
+    one = keeper(registry)
+    await one.look()
+
+    assert 0.0 < await one.look()
 
 
 async def test_many_timekeepers_make_each_tick_once(flow, clock, keeper):

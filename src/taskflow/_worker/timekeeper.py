@@ -72,7 +72,7 @@ class Timekeeper:
         for schedule in self._served:
             await self._announce(schedule, now)
 
-    async def _announce(self, schedule: Schedule, now: datetime) -> None:
+    async def _announce(self, schedule: Schedule, now: datetime) -> bool:
         call = schedule.call()
         operation = schedules.announce(
             self._keys,
@@ -82,7 +82,7 @@ class Timekeeper:
             first=schedule.when.after(now),
             now_ms=self._clock(),
         )
-        await self._runner.send(operation)
+        return await self._runner.send(operation)
 
     async def _read(self) -> Timetable:
         operation = schedules.timetable(self._keys, now_ms=self._clock())
@@ -101,8 +101,9 @@ class Timekeeper:
             status = known.get(schedule.name)
             if status is None or self._is_abandoned(schedule, status, table.now):
                 # Removed, or the server was emptied; or nobody has that code now.
-                await self._announce(schedule, table.now)
-                wait = 0.0
+                # One that is known stands beyond what a reading holds.
+                if await self._announce(schedule, table.now):
+                    wait = 0.0
             elif status.digest == schedule.digest:
                 left = (status.next_at - table.now).total_seconds()
                 if left <= 0:
