@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +20,14 @@ from taskflow import (
 from taskflow._client import plan
 from taskflow._protocol import settle, upkeep
 from taskflow._protocol.claim import claim
+from taskflow._servers.runner import PATIENCE
 from taskflow.errors import (
     ConfigurationError,
     IllegalMoveError,
     KeyConflictError,
     PayloadError,
     ResultTimeoutError,
+    ServerUnavailableError,
     TaskFailedError,
     TaskNotFoundError,
     UnknownTaskError,
@@ -346,6 +349,33 @@ class TestActing:
 
         assert [2.0] == waits
         assert (0 if lives else 1) == report.requeued
+
+
+class TestNobodyThere:
+    """A server that does not answer is an error, and soon."""
+
+    def test_a_blocking_call_gives_up_within_its_patience(self) -> None:
+        """Nothing waits for ever in a host's request."""
+        began = time.monotonic()
+        with (
+            TaskFlow("redis://127.0.0.1:1", registry=registry) as flow,
+            pytest.raises(ServerUnavailableError),
+        ):
+            flow.enqueue(add.call(1))
+
+        assert time.monotonic() - began < 2 * PATIENCE
+
+    async def test_a_call_on_the_loop_gives_up_within_its_patience(self) -> None:
+        """A crowd waits together, and not each hundred in turn."""
+        began = time.monotonic()
+        async with TaskFlow("redis://127.0.0.1:1", registry=registry) as flow:
+            ended = await asyncio.gather(
+                *(flow.aenqueue(add.call(n)) for n in range(1000)),
+                return_exceptions=True,
+            )
+
+        assert {ServerUnavailableError} == {type(each) for each in ended}
+        assert time.monotonic() - began < 4 * PATIENCE
 
 
 class TestLists:

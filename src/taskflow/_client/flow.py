@@ -25,7 +25,7 @@ from taskflow._protocol import submit
 from taskflow._protocol.record import TaskRecord
 from taskflow._protocol.submit import Stored, Submission, SubmitOptions
 from taskflow._settings import Settings
-from taskflow.errors import KeyConflictError
+from taskflow.errors import KeyConflictError, ServerUnavailableError
 
 R = TypeVar("R")
 
@@ -344,7 +344,8 @@ class _Batcher:
 
     The first caller sends at once; those who come while it waits go together
     with the next trip. So a lone caller pays nothing, and a crowd is served a
-    hundred at a time.
+    hundred at a time. Where the server is away, nobody waits longer than two
+    trips take to fail.
     """
 
     def __init__(self, send: Any) -> None:
@@ -376,6 +377,11 @@ class _Batcher:
                 try:
                     stored = await self._send([submission for submission, _ in part])
                 except Exception as error:  # noqa: BLE001 - each caller gets it
+                    if isinstance(error, ServerUnavailableError):
+                        # The others have waited for the same server: were each
+                        # hundred to wait in turn, a crowd would wait for minutes.
+                        part += self._waiting
+                        self._waiting.clear()
                     for _, future in part:
                         if not future.done():
                             future.set_exception(error)
