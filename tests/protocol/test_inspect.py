@@ -242,3 +242,21 @@ def test_an_empty_server_has_no_ages(stage):
         found.served_ratio,
     )
     assert {} == stage.dump()
+
+
+@pytest.mark.parametrize(
+    ("kind", "cursor"),
+    [
+        ("newest", "is wrong"),
+        ("newest", "1"),
+        ("oldest", "nan t1"),
+        ("oldest", "1 t1 t2"),
+        ("list", "x"),
+        ("list", "-1"),
+        ("list", "1 t1"),
+    ],
+)
+def test_a_cursor_of_another_kind_never_reaches_the_server(stage, kind, cursor):
+    """There it would be an error of the script, and nobody's mistake."""
+    with pytest.raises(ValueError, match="does not belong to this list"):
+        page(stage.keys, stage.keys.dlq, kind=kind, after=cursor)

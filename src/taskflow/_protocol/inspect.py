@@ -1,5 +1,6 @@
 """Read tasks without moving them: one whole, how it ended, a page of many."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -216,6 +217,11 @@ class Page:
 
 
 _PAGE_FIELDS = 12
+# Of a sorted set: score and id of the last entry seen; of a list: entries to skip.
+_CURSORS = (
+    re.compile(r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})? \S{1,200}", re.ASCII),
+    re.compile(r"\d{1,12}", re.ASCII),
+)
 
 
 def page(
@@ -242,7 +248,8 @@ def page(
         waits elsewhere (a tombstone) is left out but counts as examined.
 
     Raises:
-        ValueError: *limit* is outside 1..200.
+        ValueError: *limit* is outside 1..200, or *after* is no cursor of this kind
+            of list.
 
     Source:
         ``_protocol/lua/page.lua``; O(log m + limit), for a list O(skipped +
@@ -250,6 +257,9 @@ def page(
     """
     if not 1 <= limit <= MOST_PER_PAGE:
         message = f"limit must be 1..{MOST_PER_PAGE}, got {limit}"
+        raise ValueError(message)
+    if after and not _CURSORS[kind == "list"].fullmatch(after):
+        message = f"cursor {after!r} does not belong to this list"
         raise ValueError(message)
 
     def decode(reply: list[Any]) -> Page:
