@@ -254,8 +254,10 @@ def quick(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Run the suites that need a server on each server there is.
 
-    A Redis of your own joins in by its address in ``TASKFLOW_TEST_REDIS_URL``; its
-    keys under the prefix of the tests are deleted.
+    A Redis of your own joins in by its address in ``TASKFLOW_TEST_REDIS_URL``. Its
+    database must be empty at the start, or the run stops; before each test everything
+    in that database is deleted (``FLUSHDB``), and the scripts that the whole server
+    keeps are forgotten (``SCRIPT FLUSH``).
     """
     _install(session, "test", extras="all")
     suites = _suites("protocol", "conformance", "property", "acceptance")
