@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+import taskflow
 from taskflow import errors
 from taskflow._declare.registry import default_registry
 from taskflow._protocol import keys
@@ -184,6 +185,16 @@ def test_the_page_of_errors_shows_the_tree_of_the_module() -> None:
     shown = [line.strip(" ") for line in page.splitlines()]
 
     assert [] == [line for line in drawing if line not in shown]
+
+
+def test_the_page_of_the_api_has_every_public_name() -> None:
+    """By its directive; errors and signals come with their module."""
+    page = (DOCS / "reference/api.md").read_text("utf-8")
+    shown = set(re.findall(r"auto(?:class|function):: (?:taskflow\.)?(\w+)", page))
+
+    assert set(taskflow.__all__) == {
+        name for name in taskflow.__all__ if name in shown or hasattr(errors, name)
+    }
 
 
 @pytest.mark.parametrize(
