@@ -105,7 +105,7 @@ class TestSendAll:
     async def test_only_what_was_missing_is_sent_again(self, runner, blocking, plain):
         """One script known, one forgotten: each is run once."""
         for send_all in (runner.send_all, asyncio_like(blocking.send_all)):
-            plain.flushall()
+            plain.flushdb()
             plain.script_flush()
             await runner.send(incr("n"))
             batch = [incr("n"), put("k", 1), incr("n"), echo("x")]

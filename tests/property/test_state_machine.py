@@ -92,7 +92,7 @@ class Tasks(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.client = self.server.sync_client()
-        self.client.flushall()
+        self.client.flushdb()
         self.runner = self.server.runner()
         self.now = NOW
         self.number = 0

@@ -124,7 +124,7 @@ def storm(stage, share: LaneShare) -> tuple[float, int]:
     One task is served every 10 ms. Gives the mean wait of new work in ms until
     the storm is over, and how many retries were served.
     """
-    stage.client.flushall()
+    stage.client.flushdb()
     queue(stage, "retry", 10_000)
     chance = random.Random(1)
     waits, retried, arrivals, number = [], 0, 0, 0
