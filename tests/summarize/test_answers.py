@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from taskflow_summarize._providers.answers import Answer, read_answer
+from taskflow_summarize._provider import Completion
+from taskflow_summarize._providers.answers import read_answer
 from taskflow_summarize.errors import (
     AccountError,
     BadAnswerError,
@@ -23,7 +24,9 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 CANARY = "canary-8042"
 
 
-def read(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+def read(
+    body: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Completion:
     """Read one answer at noon."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read_answer(status, headers or {}, data, now=NOW)
@@ -52,7 +55,7 @@ def choice(**changes: Any) -> dict[str, Any]:
 
 def test_a_good_answer_is_read_whole() -> None:
     """The text, who wrote it, and what it cost."""
-    expected = Answer(
+    expected = Completion(
         text=SUMMARY,
         model="maker/model-7b",
         is_truncated=False,
@@ -67,15 +70,9 @@ def test_a_good_answer_is_read_whole() -> None:
 
 def test_what_an_answer_leaves_out_is_not_made_up() -> None:
     """Older servers say no cost; some say no usage at all."""
-    nothing = {
-        "prompt_tokens": 0,
-        "completion_tokens": 0,
-        "cost": None,
-        "generation_id": None,
-    }
     answer = read({"choices": [{"message": {"content": "Yes."}}], "error": None})
 
-    assert Answer("Yes.", None, is_truncated=False, **nothing) == answer
+    assert Completion("Yes.") == answer
 
 
 def test_a_text_that_ran_out_of_tokens_is_truncated() -> None:

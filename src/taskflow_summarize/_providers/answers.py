@@ -17,8 +17,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, cast
 
-from attrs import frozen
-
+from taskflow_summarize._provider import Completion
 from taskflow_summarize.errors import (
     AccountError,
     BadAnswerError,
@@ -106,32 +105,9 @@ _DEFAULT_CREDIT_WAIT: Final = 15.0  # seconds
 _MOST_SECONDS: Final = 1e11  # since 1970, in the year 5138; above are milliseconds
 
 
-@frozen
-class Answer:
-    """A text that a model wrote.
-
-    Attributes:
-        text: The text, not blank.
-        model: Which model wrote it, or None.
-        is_truncated: Whether it stopped at the budget of tokens.
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
-        cost: US dollars, or None where it is not said.
-        generation_id: The service's name for it, or None.
-    """
-
-    text: str
-    model: str | None
-    is_truncated: bool
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
-    generation_id: str | None
-
-
 def read_answer(
     status: int, headers: Mapping[str, str], body: bytes, *, now: datetime
-) -> Answer:
+) -> Completion:
     """Read one whole answer.
 
     Args:
@@ -153,12 +129,14 @@ def read_answer(
     choice = _first_choice(data)
     text = _object(choice.get("message")).get("content")
     usage = _object(data.get("usage"))
-    return Answer(
+    details = _object(usage.get("completion_tokens_details"))
+    return Completion(
         text=text if isinstance(text, str) else "",
         model=_word(data.get("model")),
         is_truncated=choice.get("finish_reason") == "length",
         prompt_tokens=int(_number(usage.get("prompt_tokens")) or 0),
         completion_tokens=int(_number(usage.get("completion_tokens")) or 0),
+        reasoning_tokens=int(_number(details.get("reasoning_tokens")) or 0),
         cost=_number(usage.get("cost")),
         generation_id=_word(data.get("id")),
     )

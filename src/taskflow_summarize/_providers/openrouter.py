@@ -1,4 +1,4 @@
-"""Summaries by a model, through OpenRouter or a server that speaks like it.
+"""A model, through OpenRouter or a server that speaks like it.
 
 The transport of httpx is used and not its client. ``httpx.AsyncClient`` logs the
 address of every call at INFO into the host's logs, and apart from its private
@@ -14,7 +14,7 @@ one that had been closed meanwhile. Every other failure is the queue's to retry.
 import asyncio
 import json
 import urllib.request
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -23,17 +23,15 @@ from weakref import WeakKeyDictionary
 import httpx
 import tenacity
 
-from taskflow_summarize._prompt import (
-    clean_answer,
-    completion_budget,
-    estimate_tokens,
-    make_messages,
+from taskflow_summarize._provider import (
+    Completion,
+    CompletionRequest,
+    Summary,
+    SummaryRequest,
 )
-from taskflow_summarize._provider import Summary, SummaryRequest
-from taskflow_summarize._providers.answers import NAME, Answer, read_answer
-from taskflow_summarize._providers.extractive import Extract, extract
+from taskflow_summarize._providers.abstractive import summarize_by_model
+from taskflow_summarize._providers.answers import NAME, read_answer
 from taskflow_summarize._settings import SummarizeSettings
-from taskflow_summarize._text.words import count_words
 from taskflow_summarize.errors import (
     BadAnswerError,
     ProviderTimeoutError,
@@ -43,6 +41,7 @@ from taskflow_summarize.errors import (
 _CONNECT_TIMEOUT: Final = 5.0
 _MOST_ANSWER_BYTES: Final = 8 * 1_048_576
 _TRIES: Final = 2
+_CONTEXT_TOKENS: Final = 65_536
 _TEMPERATURE: Final = 0.2
 _LIMITS: Final = httpx.Limits(
     max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0
@@ -50,7 +49,7 @@ _LIMITS: Final = httpx.Limits(
 
 
 class OpenRouterProvider:
-    """Summarises by a model behind an API.
+    """A model behind an API.
 
     Its connections are shared by all calls on one event loop, and closed when
     the loop ends.
@@ -71,10 +70,6 @@ class OpenRouterProvider:
     async def summarize(self, request: SummaryRequest) -> Summary:
         """Ask the model for a summary of one text.
 
-        A text that is within the budget already is given back without a call. One
-        that is longer than *max_input_tokens* is shortened to its most central
-        sentences first.
-
         Args:
             request: The text and the budget.
 
@@ -85,38 +80,46 @@ class OpenRouterProvider:
             ContentError: There is not one word in the text.
             ProviderError: There is no summary; the class says what to do.
         """
-        made = await asyncio.to_thread(
-            extract, request.content, max_words=request.max_words
-        )
-        if made.is_whole:
-            return Summary(
-                text=made.text,
-                provider=self.name,
-                method="passthrough",
-                language=made.language,
-                words=made.words,
-                source_words=made.source_words,
-            )
-        text, condensed_to = await asyncio.to_thread(
-            self._fit, request.content, made.source_words
-        )
-        answer = await self._ask(text, request.max_words, made.language)
-        return _summary(answer, request, made, condensed_to)
+        most = self._settings.max_input_tokens
+        return await summarize_by_model(self, request, max_input_tokens=most)
 
-    def _fit(self, content: str, source_words: int) -> tuple[str, int | None]:
-        """Shorten *content* to what may be sent; None = it need not be."""
-        tokens = estimate_tokens(content)
-        if tokens <= self._settings.max_input_tokens:
-            return content, None
-        share = self._settings.max_input_tokens / tokens
-        short = extract(content, max_words=max(1, int(source_words * share)))
-        return short.text, short.words
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of the model's window."""
+        return _CONTEXT_TOKENS
 
-    async def _ask(self, text: str, max_words: int, language: str | None) -> Answer:
-        body = {
+    async def complete(
+        self,
+        request: CompletionRequest,
+        *,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Completion:
+        """Have the model write one answer.
+
+        Args:
+            request: The messages and the budget.
+            on_text: Called with each piece of the text.
+
+        Returns:
+            The whole answer.
+
+        Raises:
+            ProviderError: There is none; the class says what to do.
+        """
+        answer = await self._ask(request)
+        if on_text is not None:
+            on_text(answer.text)
+        return answer
+
+    async def prices(self) -> tuple[float, float] | None:
+        """Say what the model costs: nothing is known of it."""
+        return None
+
+    async def _ask(self, request: CompletionRequest) -> Completion:
+        body: dict[str, Any] = {
             "model": self._settings.model,
-            "messages": make_messages(text, max_words=max_words, language=language),
-            "max_completion_tokens": completion_budget(max_words),
+            "messages": list(request.messages),
+            "max_completion_tokens": request.max_tokens,
             "temperature": _TEMPERATURE,
             "stream": False,
             # On by default for small models, where it drops the middle of the text.
@@ -273,29 +276,3 @@ async def _read(response: httpx.Response) -> bytes:
             reason = f"the answer is longer than {_MOST_ANSWER_BYTES} bytes"
             raise BadAnswerError(NAME, reason, status_code=response.status_code)
     return bytes(received)
-
-
-def _summary(
-    answer: Answer, request: SummaryRequest, made: Extract, condensed_to: int | None
-) -> Summary:
-    text, is_cut = clean_answer(
-        answer.text, max_words=request.max_words, language=made.language
-    )
-    if not text:
-        reason = "the answer holds no text"
-        raise BadAnswerError(NAME, reason)
-    return Summary(
-        text=text,
-        provider=NAME,
-        method="abstractive",
-        language=made.language,
-        words=count_words(text),
-        source_words=made.source_words,
-        model=answer.model,
-        is_truncated=answer.is_truncated or is_cut,
-        condensed_to=condensed_to,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        cost=answer.cost,
-        generation_id=answer.generation_id,
-    )
