@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from typing import ClassVar, Final
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -19,6 +20,8 @@ from taskflow.settings import (
 )
 
 _MIB: Final = 1_048_576
+_MODEL: Final = r"[\x21-\x2b\x2d-\x7e]{1,200}"  # no comma
+_OWN_HOST: Final = "openrouter.ai"
 
 
 @frozen
@@ -42,13 +45,25 @@ class SummarizeSettings(Checked):
             ``OPENROUTER_API_KEY``.
         base_url: Where the API is, http or https, without a user part.
             ``OPENROUTER_BASE_URL``.
-        model: Sent as it is. ``OPENROUTER_MODEL``.
+        model: A model's id, sent as it is; up to three more, separated by commas,
+            are for when it fails. ``OPENROUTER_MODEL``.
         timeout: Seconds for one call, from 100 ms to 1 h. ``OPENROUTER_TIMEOUT``.
+        idle_timeout: Seconds that an answer which has begun may be silent, from
+            100 ms to 1 h. ``OPENROUTER_IDLE_TIMEOUT``.
+        context_tokens: Tokens of the model's window, 1024 to 100 million; None = as
+            the service's list of models says, and 65536 where it does not.
+            ``OPENROUTER_CONTEXT_TOKENS``.
         max_input_tokens: Most tokens of text that are sent, as estimated, 500 to
             a million; a longer text is shortened to its most central sentences
             first. ``OPENROUTER_MAX_INPUT_TOKENS``.
         data_collection: ``deny`` or ``allow``: whether the text may go to companies
             that keep it. ``OPENROUTER_DATA_COLLECTION``.
+        dialect: ``openrouter``, ``openai`` (its keys only, for any server that
+            speaks like it), or ``auto``: the former where *base_url* is on
+            openrouter.ai. ``OPENROUTER_DIALECT``.
+        app_title: Name of your application, shown to OpenRouter only.
+            ``OPENROUTER_APP_TITLE``.
+        app_url: Its address, likewise; None = not shown. ``OPENROUTER_APP_URL``.
     """
 
     read_by: ClassVar[tuple[str, ...]] = ("worker", "api")
@@ -76,15 +91,35 @@ class SummarizeSettings(Checked):
     )
     model: str = option(
         "openrouter/auto",
-        Text(r"[\x21-\x7e]{1,200}", "a model's id such as openrouter/auto"),
+        Text(
+            rf"{_MODEL}(, *{_MODEL}){{0,3}}",
+            "a model's id such as openrouter/auto, or up to four separated by commas",
+        ),
         "OPENROUTER_MODEL",
     )
     timeout: float = option(120.0, Duration(0.1, 3600.0), "OPENROUTER_TIMEOUT")
+    idle_timeout: float = option(30.0, Duration(0.1, 3600.0), "OPENROUTER_IDLE_TIMEOUT")
+    context_tokens: int | None = option(
+        None, WholeNumber(1024, 100_000_000, "tokens"), "OPENROUTER_CONTEXT_TOKENS"
+    )
     max_input_tokens: int = option(
         48_000, WholeNumber(500, 1_000_000, "tokens"), "OPENROUTER_MAX_INPUT_TOKENS"
     )
     data_collection: str = option(
         "deny", Choice(("deny", "allow")), "OPENROUTER_DATA_COLLECTION"
+    )
+    dialect: str = option(
+        "auto", Choice(("auto", "openrouter", "openai")), "OPENROUTER_DIALECT"
+    )
+    app_title: str = option(
+        "asynctaskflow",
+        Text(r"[\x20-\x7e]{1,200}", "up to 200 printable ASCII characters"),
+        "OPENROUTER_APP_TITLE",
+    )
+    app_url: str | None = option(
+        None,
+        Address(r"https?://[\x21-\x7e]{1,500}", "a URL such as https://example.com"),
+        "OPENROUTER_APP_URL",
     )
 
     @property
@@ -93,6 +128,20 @@ class SummarizeSettings(Checked):
         if self.provider != "auto":
             return self.provider
         return "extractive" if self.api_key is None else "openrouter"
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The ids in *model*, the first one first."""
+        return tuple(part.strip() for part in self.model.split(","))
+
+    @property
+    def dialect_in_force(self) -> str:
+        """``openrouter`` or ``openai``: what ``auto`` comes to."""
+        if self.dialect != "auto":
+            return self.dialect
+        host = urlsplit(self.base_url).hostname or ""
+        is_own = host == _OWN_HOST or host.endswith(f".{_OWN_HOST}")
+        return "openrouter" if is_own else "openai"
 
     def _conflicts(self) -> Iterator[str]:
         if self.provider == "openrouter" and self.api_key is None:

@@ -7,12 +7,14 @@
     ├── OptionError
     └── ProviderError
         ├── RequestRefusedError
-        │   └── ContentRefusedError
+        │   ├── ContentRefusedError
+        │   └── TextTooLongError
         ├── AccountError
         ├── RateLimitedError
         ├── UnavailableError
         │   └── ProviderTimeoutError
         └── BadAnswerError
+            └── EmptyAnswerError
 
 Whether another attempt can help is a property of the class, and so is whether the
 failure counts against the service (its circuit breaker): a caller's mistake says
@@ -69,7 +71,9 @@ class ProviderError(SummarizeError):
     Attributes:
         provider: Its name.
         reason: What happened, in fixed words.
-        status_code: The HTTP status it goes by, or None where there was no answer.
+        status_code: The HTTP status that it amounts to, or None where there was no
+            answer. It may not be the one that was sent: a service relays a 401 that
+            its own host met as if the caller's key were wrong; here that is 502.
         retry_after: Seconds that the provider asked to wait, or None.
         code: The provider's own word for it, or None.
     """
@@ -105,6 +109,10 @@ class ContentRefusedError(RequestRefusedError):
     """Permanent: the provider will not work on this text."""
 
 
+class TextTooLongError(RequestRefusedError):
+    """Permanent: the text does not fit in the model's window; smaller pieces may."""
+
+
 class AccountError(ProviderError):
     """Retryable once a person has acted: the key is rejected, or credit is spent."""
 
@@ -133,3 +141,36 @@ class BadAnswerError(ProviderError):
 
     is_retryable = True
     counts_against_upstream = True
+
+
+class EmptyAnswerError(BadAnswerError):
+    """Retryable: the model answered as it should, but wrote no text.
+
+    It says nothing against the service, and may have been billed.
+
+    Attributes:
+        is_truncated: Whether the budget of tokens ended before the text began, as
+            it does where a model thinks first: a larger one may help.
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        cost: US dollars, or None where it is not said.
+    """
+
+    counts_against_upstream = False
+
+    def __init__(
+        self,
+        provider: str,
+        reason: str,
+        *,
+        status_code: int | None = None,
+        is_truncated: bool = False,
+        prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cost: float | None = None,
+    ) -> None:
+        super().__init__(provider, reason, status_code=status_code)
+        self.is_truncated = is_truncated
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
+        self.cost = cost

@@ -13,27 +13,39 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Literal, cast
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from taskflow_summarize import _tasks
+from taskflow_summarize._fake_wire import (
+    Receive,
+    Scope,
+    Send,
+    converse,
+    end_answer,
+    event,
+    events_of,
+    read_body,
+    send_answer,
+)
 
-__all__ = ["SUMMARY", "AskedRequest", "FakeOpenRouter", "Reply", "completion"]
+__all__ = [
+    "SUMMARY",
+    "AskedRequest",
+    "FakeOpenRouter",
+    "Reply",
+    "completion",
+    "listing",
+]
 
 SUMMARY = "Tides are raised by the Moon and shaped by the coasts."
 """What a good answer says, unless told otherwise."""
 
 _PIECES = 4
-_HEAD_END = b"\r\n\r\n"
-
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 def completion(text: str | None = SUMMARY, **changes: Any) -> dict[str, Any]:
@@ -62,6 +74,27 @@ def completion(text: str | None = SUMMARY, **changes: Any) -> dict[str, Any]:
     }
 
 
+def listing(name: str = "maker/model-7b", **changes: Any) -> dict[str, Any]:
+    """Make the entry of one model in the list of models.
+
+    Args:
+        name: Its id.
+        **changes: To its members: ``context_length``, ``pricing``.
+
+    Returns:
+        What OpenRouter sends, as JSON has it.
+    """
+    return {
+        "id": name,
+        "name": name,
+        "context_length": 32768,
+        "pricing": {"prompt": "0.0000002", "completion": "0.000002"},
+        "top_provider": {"context_length": 32768, "max_completion_tokens": 8192},
+        "supported_parameters": ["max_tokens", "response_format", "temperature"],
+        **changes,
+    }
+
+
 @frozen
 class Reply:
     """One scripted answer; the class methods make those that are usual.
@@ -72,16 +105,21 @@ class Reply:
         headers: To be sent with it.
         wait: Seconds before it begins.
         ends: ``well``; ``cut``: half of the body is sent; ``before``: the connection
-            is closed without a word; ``never``: it is held open without one.
-        pieces: Of text, when the request asks for a stream.
+            is closed without a word; ``never``: it is held open without one;
+            ``silent``: likewise, after half of the body.
+        pieces: Of text, when the request asks for a stream. With none, and no
+            *events*, the answer comes whole: some servers know no streams.
+        events: Of a stream, in place of those made of *body* and *pieces*: objects
+            are sent as JSON, bytes as they are.
     """
 
     body: Any = field(factory=completion)
     status: int = 200
     headers: Mapping[str, str] = field(factory=dict[str, str])
     wait: float = 0.0
-    ends: Literal["well", "cut", "before", "never"] = "well"
+    ends: Literal["well", "cut", "before", "never", "silent"] = "well"
     pieces: tuple[str, ...] = ()
+    events: tuple[Any, ...] = ()
 
     @classmethod
     def ok(cls, text: str | None = SUMMARY, **changes: Any) -> "Reply":
@@ -94,17 +132,15 @@ class Reply:
         Returns:
             The reply; as a stream, the text comes in a few pieces.
         """
-        words = (text or "").split(" ")
-        size = max(1, -(-len(words) // _PIECES))
-        parts = (words[at : at + size] for at in range(0, len(words), size))
-        pieces = tuple(" ".join(part) + " " for part in parts)
+        said = text or ""
+        size = max(1, -(-len(said) // _PIECES))
+        pieces = tuple(said[at : at + size] for at in range(0, len(said), size))
         return cls(completion(text, **changes), pieces=pieces)
 
     @classmethod
     def slow(cls, seconds: float) -> "Reply":
         """Answer well, after *seconds*."""
-        good = cls.ok()
-        return cls(good.body, wait=seconds, pieces=good.pieces)
+        return evolve(cls.ok(), wait=seconds)
 
     @classmethod
     def rate_limited(cls, retry_after: float | datetime | None = None) -> "Reply":
@@ -146,6 +182,48 @@ class Reply:
         return cls({"error": error})
 
     @classmethod
+    def failing_midway(cls, code: int | str = 502) -> "Reply":
+        """Write half of a text, then say that it failed."""
+        good = cls.ok()
+        error = {"code": code, "message": "Provider returned error"}
+        failed: dict[str, Any] = {
+            "error": error,
+            "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}],
+        }
+        whole = completion(good.body["choices"][0]["message"]["content"][:10])
+        whole["choices"][0].update(finish_reason="error", error=error)
+        half = events_of(good.body, good.pieces)[:3]
+        return cls(whole, events=(*half, failed))
+
+    @classmethod
+    def out_of_tokens(cls, text: str = SUMMARY) -> "Reply":
+        """Stop where the budget of tokens ends, behind *text*."""
+        good = cls.ok(text)
+        good.body["choices"][0]["finish_reason"] = "length"
+        return good
+
+    @classmethod
+    def unfinished(cls) -> "Reply":
+        """End a stream as if all were well, in the middle of the text."""
+        good = cls.ok()
+        return evolve(good, events=tuple(events_of(good.body, good.pieces)[:3]))
+
+    @classmethod
+    def refused(cls) -> "Reply":
+        """Decline to work on the text."""
+        body = completion("I cannot")
+        body["choices"][0]["finish_reason"] = "content_filter"
+        return cls(body, pieces=("I cannot",))
+
+    @classmethod
+    def too_long(cls) -> "Reply":
+        """Refuse with 400: the text does not fit in the model's window."""
+        metadata = {"error_type": "context_length_exceeded"}
+        message = "This endpoint's maximum context length is 8192 tokens."
+        error = {"code": 400, "message": message, "metadata": metadata}
+        return cls({"error": error}, 400)
+
+    @classmethod
     def garbled(cls) -> "Reply":
         """Answer with what is no JSON."""
         return cls(b'{"id": "gen-1", "choices": [{"mess')
@@ -153,8 +231,7 @@ class Reply:
     @classmethod
     def cut(cls) -> "Reply":
         """Send half of a good answer and close the connection."""
-        good = cls.ok()
-        return cls(good.body, ends="cut", pieces=good.pieces)
+        return evolve(cls.ok(), ends="cut")
 
     @classmethod
     def hang_up(cls) -> "Reply":
@@ -165,6 +242,11 @@ class Reply:
     def stall(cls) -> "Reply":
         """Say nothing, and keep the connection open."""
         return cls(None, ends="never")
+
+    @classmethod
+    def going_silent(cls) -> "Reply":
+        """Send half of a good answer, then nothing, and keep the connection open."""
+        return evolve(cls.ok(), ends="silent")
 
     @classmethod
     def _refusal(
@@ -205,7 +287,9 @@ class FakeOpenRouter:
 
     Attributes:
         replies: What is still to be answered; append to it at any time.
-        requests: What was asked, the oldest first.
+        requests: What was asked of the model, the oldest first.
+        models: What ``GET /models`` lists; None = there is no such list.
+        listings: How often it was asked for.
         connections: How many `serve` has accepted.
         url: The base URL while it is served, empty before.
 
@@ -225,6 +309,8 @@ class FakeOpenRouter:
     def __init__(self, *replies: Reply) -> None:
         self.replies: deque[Reply] = deque(replies)
         self.requests: list[AskedRequest] = []
+        self.models: list[dict[str, Any]] | None = [listing()]
+        self.listings: int = 0
         self.connections: int = 0
         self.url: str = ""
         self._over = asyncio.Event()
@@ -242,7 +328,13 @@ class FakeOpenRouter:
         """
         if scope["type"] != "http":
             return
-        self.requests.append(await _asked(scope, receive))
+        data = await read_body(receive)
+        if scope["method"] == "GET" and scope["path"].endswith("/models"):
+            self.listings += 1
+            found = None if self.models is None else {"data": self.models}
+            await self._send(Reply(found or {}, 404 if found is None else 200), send)
+            return
+        self.requests.append(_asked(scope, data))
         reply = self.replies.popleft() if self.replies else Reply.ok()
         if reply.ends == "before":
             raise ConnectionError
@@ -251,10 +343,22 @@ class FakeOpenRouter:
             raise ConnectionError
         if reply.wait:
             await asyncio.sleep(reply.wait)
-        if self.requests[-1].wants_stream and reply.pieces:
-            await _stream(reply, send)
-        else:
-            await _answer(reply, send)
+        await self._send(reply, send, is_stream=self.requests[-1].wants_stream)
+
+    async def _send(self, reply: Reply, send: Send, *, is_stream: bool = False) -> None:
+        is_stream = is_stream and bool(reply.events or reply.pieces)
+        parts, headers = _parts(reply, is_stream=is_stream), dict(reply.headers)
+        if not is_stream:
+            headers["Content-Length"] = str(sum(map(len, parts)))
+        if reply.ends != "well":
+            half = -(-len(parts) // 2)
+            parts = [*parts[:half], parts[half][: len(parts[half]) // 2]]
+        await send_answer(send, reply.status, headers, parts, is_stream=is_stream)
+        if reply.ends == "silent":
+            await self._over.wait()
+        if reply.ends != "well":
+            raise ConnectionError
+        await end_answer(send)
 
     @contextlib.asynccontextmanager
     async def serve(
@@ -274,7 +378,7 @@ class FakeOpenRouter:
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             self.connections += 1
-            task = asyncio.ensure_future(self._converse(reader, writer))
+            task = asyncio.ensure_future(converse(self, reader, writer))
             underway.add(task)
             task.add_done_callback(underway.discard)
 
@@ -304,7 +408,11 @@ class FakeOpenRouter:
             The base URL.
         """
         async with self.serve() as url:
-            given = {"OPENROUTER_API_KEY": key, "OPENROUTER_BASE_URL": url}
+            given = {
+                "OPENROUTER_API_KEY": key,
+                "OPENROUTER_BASE_URL": url,
+                "OPENROUTER_DIALECT": "openrouter",
+            }
             before = {name: os.environ.get(name) for name in given}
             os.environ.update(given)
             _tasks.forget_settings()
@@ -318,114 +426,21 @@ class FakeOpenRouter:
                         os.environ[name] = value
                 _tasks.forget_settings()
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Answer the requests of one connection: the HTTP that a fake needs."""
-        try:
-            is_open = True
-            while is_open:
-                head = (await reader.readuntil(_HEAD_END)).decode("latin-1")
-                scope = _scope(head)
-                sender = _Sender(writer)
-                await self(scope, _receiver(scope, reader), sender.send)
-                is_open = not sender.closes
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # one of the two has closed it
-        finally:
-            writer.close()
+
+def _parts(reply: Reply, *, is_stream: bool) -> list[bytes]:
+    """Cut the body into what is sent at a time, two parts at least."""
+    if is_stream:
+        made = [event(each) for each in reply.events]
+        return [b"", *(made or events_of(reply.body, reply.pieces))]
+    if isinstance(reply.body, bytes):
+        return [b"", reply.body]
+    return [b"", json.dumps(reply.body).encode()]
 
 
-def _scope(head: str) -> Scope:
-    start, *lines = head.rstrip().split("\r\n")
-    method, path, _ = start.split(" ")
-    pairs = (line.partition(":") for line in lines)
-    headers = [
-        (name.strip().lower().encode("latin-1"), value.strip().encode("latin-1"))
-        for name, _, value in pairs
-    ]
-    return {"type": "http", "method": method, "path": path, "headers": headers}
-
-
-def _receiver(scope: Scope, reader: asyncio.StreamReader) -> Receive:
-    length = int(dict(scope["headers"]).get(b"content-length", b"0"))
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": await reader.readexactly(length)}
-
-    return receive
-
-
-class _Sender:
-    """Writes an answer to a connection, and remembers whether it ends it."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self.closes = False
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.closes = (b"connection", b"close") in message["headers"]
-            lines = [f"HTTP/1.1 {message['status']} Whatever".encode()]
-            lines += [b": ".join(pair) for pair in message["headers"]]
-            self._writer.write(b"\r\n".join(lines) + _HEAD_END)
-        else:
-            self._writer.write(message["body"])
-        await self._writer.drain()
-
-
-async def _asked(scope: Scope, receive: Receive) -> AskedRequest:
-    data, more = b"", True
-    while more:
-        message = await receive()
-        data += message.get("body", b"")
-        more = message.get("more_body", False)
+def _asked(scope: Scope, data: bytes) -> AskedRequest:
     headers = {
         name.decode("latin-1"): value.decode("latin-1")
         for name, value in scope["headers"]
     }
     body = json.loads(data) if data else None
     return AskedRequest(scope["method"], scope["path"], headers, body)
-
-
-async def _answer(reply: Reply, send: Send) -> None:
-    body: bytes = (
-        reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-    )
-    await _begin(reply, send, "application/json", str(len(body)))
-    if reply.ends == "cut":
-        half = {"type": "http.response.body", "body": body[: len(body) // 2]}
-        await send({**half, "more_body": True})
-        raise ConnectionError
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _begin(reply: Reply, send: Send, kind: str, length: str | None) -> None:
-    headers = {"Content-Type": kind, **reply.headers}
-    # Without a length the body ends where the connection does.
-    headers |= {"Connection": "close"} if length is None else {"Content-Length": length}
-    pairs = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in headers.items()
-    ]
-    await send(
-        {"type": "http.response.start", "status": reply.status, "headers": pairs}
-    )
-
-
-async def _stream(reply: Reply, send: Send) -> None:
-    """Send the text in pieces, as server-sent events, comments included."""
-    await _begin(reply, send, "text/event-stream", None)
-    events = [b": OPENROUTER PROCESSING\n\n"]
-    for piece in reply.pieces:
-        delta = {"choices": [{"index": 0, "delta": {"content": piece}}]}
-        events.append(b"data: " + json.dumps(delta).encode() + b"\n\n")
-    if reply.ends == "cut":
-        events = [*events[: len(events) // 2 + 1], b'data: {"choices": [{"ind']
-    else:
-        events.append(b"data: [DONE]\n\n")
-    for event in events:
-        await send({"type": "http.response.body", "body": event, "more_body": True})
-    if reply.ends == "cut":
-        raise ConnectionError
-    await send({"type": "http.response.body", "body": b""})

@@ -71,10 +71,6 @@ async def test_an_answer_can_be_no_json():
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_connection_can_end_too_early(reply, stream):
     """In the middle of the answer, or before it."""
-    if stream and reply == Reply.cut():
-        # A stream has no length: what is missing is its last event.
-        assert "[DONE]" not in (await asked(reply, stream=True)).text
-        return
     with pytest.raises(httpx.RemoteProtocolError):
         await asked(reply, stream=stream)
 
@@ -99,19 +95,95 @@ async def test_a_stalled_answer_never_comes():
             await client.post(f"{url}/chat/completions", json=BODY)
 
 
+def chunks_of(answer):
+    """Read the events of a stream, less the last one."""
+    lines = [line for line in answer.text.split("\n\n") if line]
+    assert "data: [DONE]" == lines[-1]
+    return [
+        json.loads(line.removeprefix("data: "))
+        for line in lines[:-1]
+        if not line.startswith(":")
+    ]
+
+
 async def test_a_stream_comes_in_pieces():
     """Comments between them, and an end that can be recognised."""
     answer = await asked(Reply.ok("One two three four five."), stream=True)
-    lines = [line for line in answer.text.split("\n\n") if line]
-    pieces = [
-        json.loads(line.removeprefix("data: "))["choices"][0]["delta"]["content"]
-        for line in lines[1:-1]
-    ]
+    *pieces, end, usage = chunks_of(answer)
+    texts = [piece["choices"][0]["delta"]["content"] for piece in pieces]
 
     assert "text/event-stream" == answer.headers["content-type"]
-    assert (": OPENROUTER PROCESSING", "data: [DONE]") == (lines[0], lines[-1])
-    assert "One two three four five." == "".join(pieces).strip()
-    assert len(pieces) > 1
+    assert answer.text.startswith(": OPENROUTER PROCESSING\n\n")
+    assert ("One two three four five.", True) == ("".join(texts), len(texts) > 1)
+    assert "stop" == end["choices"][0]["finish_reason"]
+    assert ([], 14) == (usage["choices"], usage["usage"]["completion_tokens"])
+
+
+async def test_a_stream_can_say_that_it_ran_out_of_tokens():
+    """In its last piece."""
+    *_, end, _ = chunks_of(await asked(Reply.out_of_tokens("One two"), stream=True))
+
+    assert "length" == end["choices"][0]["finish_reason"]
+
+
+@pytest.mark.parametrize("code", [502, "server_error"])
+async def test_a_stream_can_fail_in_the_middle(code):
+    """With an error in it, under the status of a good answer."""
+    answer = await asked(Reply.failing_midway(code), stream=True)
+    *_, last = [line for line in answer.text.split("\n\n") if line]
+    data = json.loads(last.removeprefix("data: "))
+
+    assert 200 == answer.status_code
+    assert (code, "error") == (
+        data["error"]["code"],
+        data["choices"][0]["finish_reason"],
+    )
+
+
+async def test_a_stream_can_end_as_if_all_were_well():
+    """Without a reason, in the middle of the text."""
+    answer = await asked(Reply.unfinished(), stream=True)
+
+    assert 'finish_reason": "stop' not in answer.text
+    assert SUMMARY not in answer.text
+
+
+async def test_a_stream_can_be_written_by_hand():
+    """Objects are sent as JSON, bytes as they are."""
+    reply = Reply(events=({"choices": []}, b": one\n\n", b"data: [DONE]\n\n"))
+    answer = await asked(reply, stream=True)
+
+    assert 'data: {"choices": []}\n\n: one\n\ndata: [DONE]\n\n' == answer.text
+
+
+async def test_an_answer_can_fall_silent():
+    """After half of it, until the client gives up."""
+    fake = FakeOpenRouter(Reply.going_silent())
+    async with (
+        asyncio.timeout(5),
+        fake.serve() as url,
+        httpx.AsyncClient(timeout=0.2) as client,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(f"{url}/chat/completions", json=BODY | {"stream": True})
+
+
+async def test_models_are_listed_beside_the_script():
+    """With their prices, as texts; a list that is not there is a 404."""
+    fake = FakeOpenRouter(Reply.no_credit())
+    async with fake.serve() as url, httpx.AsyncClient() as client:
+        listed = (await client.get(f"{url}/models")).json()["data"]
+        fake.models = None
+        gone = await client.get(f"{url}/models")
+
+    assert ["maker/model-7b"] == [model["id"] for model in listed]
+    assert "0.0000002" == listed[0]["pricing"]["prompt"]
+    assert (404, 2, [], 1) == (
+        gone.status_code,
+        fake.listings,
+        fake.requests,
+        len(fake.replies),
+    )
 
 
 async def test_it_can_be_asked_without_a_socket():

@@ -13,6 +13,7 @@ from taskflow_summarize._provider import Summary, SummaryRequest
 from taskflow_summarize._settings import SummarizeSettings, current_settings
 from taskflow_summarize.errors import (
     BadAnswerError,
+    EmptyAnswerError,
     ProviderError,
     ProviderTimeoutError,
     RateLimitedError,
@@ -22,6 +23,7 @@ from taskflow_summarize.samples import load_samples
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply, completion
 
 openrouter = pytest.importorskip("taskflow_summarize._providers.openrouter")
+transport = pytest.importorskip("taskflow_summarize._providers.transport")
 
 TIDES = next(sample.text for sample in load_samples() if sample.name == "tides")
 REQUEST = SummaryRequest(TIDES, 120)
@@ -73,7 +75,7 @@ async def test_the_request_is_what_the_api_wants(server: FakeOpenRouter) -> None
         "model": "maker/model-7b",
         "max_completion_tokens": 1328,
         "temperature": 0.2,
-        "stream": False,
+        "stream": True,
         "plugins": [{"id": "context-compression", "enabled": False}],
         "provider": {"data_collection": "deny"},
     } == body
@@ -142,7 +144,7 @@ def test_connections_are_closed_with_their_loop(
     [
         (Reply(status=500, body=b"<html>"), UnavailableError),
         (Reply(body={"error": {"code": 503, "message": "x"}}), UnavailableError),
-        (Reply(body={"id": None, "choices": None}), BadAnswerError),
+        (Reply(body={"id": None, "choices": None}), EmptyAnswerError),
         (Reply(body=b"<html>hello</html>"), BadAnswerError),
         (Reply(body=b"no gzip", headers={"Content-Encoding": "gzip"}), BadAnswerError),
         (Reply(ends="before"), UnavailableError),
@@ -201,7 +203,7 @@ async def test_an_old_connection_that_was_closed_is_replaced(
     """Servers close idle connections when they like; no attempt is lost for it."""
     made = provider()
     await made.summarize(REQUEST)
-    server.replies.append(Reply(ends="before"))
+    server.replies.append(Reply.hang_up())
     summary = await made.summarize(REQUEST)
 
     assert SUMMARY == summary.text
@@ -265,6 +267,6 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("https_proxy", "proxy.example:3128")
     url = openrouter.httpx.URL("https://openrouter.ai/api/v1/chat/completions")
     local = openrouter.httpx.URL("https://127.0.0.1/v1/chat/completions")
-    pools = [type(openrouter._open_transport(u)._pool).__name__ for u in (url, local)]
+    pools = [type(transport._open_transport(u)._pool).__name__ for u in (url, local)]
 
     assert ["AsyncHTTPProxy", "AsyncConnectionPool"] == pools
