@@ -12,12 +12,14 @@ from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
 from taskflow._client.schedules import Schedules
 from taskflow._client.tasks import OrphanReport, TaskFilter, Tasks
+from taskflow._client.upstreams import Upstreams
 from taskflow._client.workers import Workers
 from taskflow._declare.context import Context
 from taskflow._declare.ports import use
 from taskflow._declare.registry import Registry, cron, every, task
 from taskflow._declare.retry_policy import RetryPolicy, RetryRule
 from taskflow._declare.task import Call, Task, TaskHandle
+from taskflow._declare.upstream import CircuitBreaker, Guard, RateLimit, Upstream
 from taskflow._protocol.dead_letters import DeadLetterGroup
 from taskflow._protocol.inspect import Page
 from taskflow._protocol.news import Chunk, JournalEntry, TaskNews
@@ -30,26 +32,38 @@ from taskflow._protocol.record import (
 )
 from taskflow._protocol.schedules import ScheduleStatus
 from taskflow._protocol.states import TaskState
+from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow._worker.worker import Worker
-from taskflow.errors import Cancel, DeadLetter, Retry, Snooze, TaskflowError
+from taskflow.errors import (
+    Cancel,
+    CircuitBreakerError,
+    DeadLetter,
+    Retry,
+    Snooze,
+    TaskflowError,
+)
 
 __all__ = [
     "AttemptEntry",
     "Call",
     "Cancel",
     "Chunk",
+    "CircuitBreaker",
+    "CircuitBreakerError",
     "Context",
     "DeadLetter",
     "DeadLetterGroup",
     "DeadLetterRecord",
     "DeadLetters",
     "Finding",
+    "Guard",
     "Journal",
     "JournalEntry",
     "OrphanReport",
     "Page",
     "QueueStatus",
     "Queues",
+    "RateLimit",
     "Registry",
     "Retry",
     "RetryPolicy",
@@ -67,6 +81,9 @@ __all__ = [
     "TaskSummary",
     "TaskflowError",
     "Tasks",
+    "Upstream",
+    "UpstreamStatus",
+    "Upstreams",
     "Worker",
     "WorkerStatus",
     "Workers",

@@ -267,6 +267,43 @@ class WorkerStopped:
     released: int
 
 
+@frozen
+class UpstreamTurned:
+    """The breaker of an upstream turned, somewhere in the fleet.
+
+    Attributes:
+        name: Of the upstream.
+        state: ``closed``, ``open`` or ``half-open``.
+        by: Why it is shut: ``failures``, ``person`` or ``refused``; for a closed
+            one ``person``, or empty where its probes succeeded.
+        reason: For people.
+        retry: Seconds until an open one is tried again; 0 = when a person says so.
+    """
+
+    name: str
+    state: str
+    by: str
+    reason: str
+    retry: float
+
+
+@frozen
+class TaskParked:
+    """A run ended because its upstream would not have it; it waits, no attempt used.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        upstream: Name of the upstream.
+        reason: For people.
+    """
+
+    id: str
+    name: str
+    upstream: str
+    reason: str
+
+
 Event: TypeAlias = (
     TaskStarted
     | TaskCompleted
@@ -284,6 +321,8 @@ Event: TypeAlias = (
     | WorkerStarted
     | WorkerStopping
     | WorkerStopped
+    | UpstreamTurned
+    | TaskParked
 )
 
 Observer: TypeAlias = Callable[[Event], None]

@@ -17,6 +17,7 @@
     │   ├── ScriptError
     │   ├── TaskNotFoundError
     │   ├── ScheduleNotFoundError
+    │   ├── UpstreamNotFoundError
     │   ├── IllegalMoveError
     │   └── LeaseLostError
     ├── CircuitBreakerError
@@ -239,6 +240,20 @@ class ScheduleNotFoundError(ServerError):
         )
 
 
+class UpstreamNotFoundError(ServerError):
+    """There is no such upstream, or no worker has declared it yet.
+
+    Attributes:
+        name: Of the upstream.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"there is no upstream {name!r}; a worker that serves it makes it known"
+        )
+
+
 class IllegalMoveError(ServerError):
     """The state of a task forbids what was asked; nothing was changed.
 
@@ -272,17 +287,25 @@ class LeaseLostError(ServerError):
 
 
 class CircuitBreakerError(TaskflowError):
-    """A breaker refused the call; it may succeed after a while.
+    """An upstream may not be called now; it may succeed after a while.
+
+    The one that is raised is a ``pybreaker.CircuitBreakerError`` as well. A task that
+    ends with it has used no attempt.
 
     Attributes:
         name: Of the upstream.
-        retry_after: Seconds.
+        retry_after: Seconds until asking again makes sense.
+        reason: Why, for people; empty if it is not known.
     """
 
-    def __init__(self, name: str, retry_after: float) -> None:
+    def __init__(self, name: str, retry_after: float, reason: str = "") -> None:
         self.name = name
         self.retry_after = retry_after
-        super().__init__(f"the breaker of {name!r} is open for {retry_after:g} s more")
+        self.reason = reason
+        why = f": {reason}" if reason else ""
+        super().__init__(
+            f"upstream {name!r} is not called for {retry_after:g} s more{why}"
+        )
 
 
 class ResultError(TaskflowError):

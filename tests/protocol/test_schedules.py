@@ -179,7 +179,7 @@ def test_a_look_writes_nothing(stage):
     before = stage.dump()
     stage.send(timetable(stage.keys))
 
-    assert (b"{}", TASK.spec) == stage.send(template(stage.keys, "ten"))
+    assert (b"{}", TASK.spec, "") == stage.send(template(stage.keys, "ten"))
     assert before == stage.dump()
 
 

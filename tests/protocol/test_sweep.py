@@ -86,6 +86,8 @@ def test_counting_deletes_nothing(shared: Stage):
         "output of tasks": 1,
         "waiting lists": 1,
         "tombstones": 1,
+        "parked tasks": 0,
+        "upstreams": 0,
         "homes": 1,
         "dead-letter queue": 4,
         "idempotency keys": 1,

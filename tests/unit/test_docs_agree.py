@@ -36,6 +36,7 @@ PARTS = {
     "task_name": "{task}",
     "key": "{key}",
     "worker_id": "{worker}",
+    "upstream": "{upstream}",
 }
 
 

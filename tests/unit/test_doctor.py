@@ -119,7 +119,7 @@ def status(**states: int) -> QueueStatus:
     """Give counts."""
     every = {state: states.get(state.value, 0) for state in TaskState}
     empty: Any = (None, None, 0.3, 0, 0, ())
-    return QueueStatus(NOW, 0, 0, 0, 0, 0, every, *empty)
+    return QueueStatus(NOW, 0, 0, 0, 0, 0, 0, every, *empty)
 
 
 def worker(*, alive: bool, kind: str = "worker", polled: float = 1.0) -> WorkerStatus:

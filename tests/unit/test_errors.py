@@ -31,6 +31,7 @@ from taskflow.errors import (
     TaskNameTakenError,
     TaskNotFoundError,
     UnknownTaskError,
+    UpstreamNotFoundError,
 )
 
 MADE: list[tuple[Exception, str, dict[str, object]]] = [
@@ -110,9 +111,14 @@ MADE: list[tuple[Exception, str, dict[str, object]]] = [
         {"task_id": "0190"},
     ),
     (
+        UpstreamNotFoundError("openruoter"),
+        "there is no upstream 'openruoter'; a worker that serves it makes it known",
+        {"name": "openruoter"},
+    ),
+    (
         CircuitBreakerError("openrouter", 12.5),
-        "the breaker of 'openrouter' is open for 12.5 s more",
-        {"name": "openrouter", "retry_after": 12.5},
+        "upstream 'openrouter' is not called for 12.5 s more",
+        {"name": "openrouter", "retry_after": 12.5, "reason": ""},
     ),
     (
         TaskFailedError("0190", "DLQ", "ValueError", "no", 3),

@@ -18,8 +18,13 @@ SAMPLES = {
     "schedule": ("nightly_report-1.2",),
     "worker": ("host.example-1.2_3",),
     "heartbeat": ("host.example-1.2_3",),
+    "upstream": ("example-api_1.2",),
+    "permits": ("example-api_1.2",),
+    "probes": ("task:mail.send",),
+    "parked_tombstones": ("task:mail.send", "retry"),
+    "parked_list": ("example-api_1.2", "primary"),
 }
-NO_KEYS = {"done_channel", "home", "waiting"}
+NO_KEYS = {"done_channel", "home", "upstreams_channel", "waiting"}
 """A channel, and names for keys that are there already."""
 
 

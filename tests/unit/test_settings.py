@@ -15,6 +15,7 @@ from taskflow._settings import (
     QueueSettings,
     RedisSettings,
     Settings,
+    UpstreamSettings,
     WorkerSettings,
     load_settings,
     mask_url,
@@ -57,6 +58,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
             app=None,
             health_dir=None,
         ),
+        upstream=UpstreamSettings(failure_rate=0.5, min_calls=10, reset_timeout=60.0),
         log=LogSettings(level="INFO", format="text"),
     )
 
@@ -84,6 +86,9 @@ ALL_VARIABLES = {
     "TASKFLOW_EXECUTOR": ("worker", "executor", "asyncio", "asyncio"),
     "TASKFLOW_APP": ("worker", "app", "shop.tasks:flow", "shop.tasks:flow"),
     "TASKFLOW_HEALTH_DIR": ("worker", "health_dir", "/run/tf", "/run/tf"),
+    "CIRCUIT_FAILURE_THRESHOLD": ("upstream", "failure_rate", "0.25", 0.25),
+    "CIRCUIT_VOLUME_THRESHOLD": ("upstream", "min_calls", "20", 20),
+    "CIRCUIT_TIMEOUT": ("upstream", "reset_timeout", "2m", 120.0),
     "LOG_LEVEL": ("log", "level", "warning", "WARNING"),
     "TASKFLOW_LOG_FORMAT": ("log", "format", "json", "json"),
 }

@@ -11,11 +11,13 @@ from taskflow._client import results
 from taskflow._client.connection import Clock, Connection, server_clock
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.doctor import Finding, diagnose
+from taskflow._client.guards import Gatekeeper
 from taskflow._client.ids import new_task_id
 from taskflow._client.journal import Journal
 from taskflow._client.queues import Queues
 from taskflow._client.schedules import Schedules
 from taskflow._client.tasks import Tasks
+from taskflow._client.upstreams import Upstreams
 from taskflow._client.workers import Workers
 from taskflow._codec import Spec, check_size, encode_spec
 from taskflow._declare import ports
@@ -60,6 +62,8 @@ class TaskFlow:
         workers: The workers that beat.
         journal: Rare events of the fleet, and what people did.
         schedules: What runs by itself.
+        upstreams: The external services that tasks call.
+        guards: Lets guarded calls begin; ``Upstream.guard`` is how to use it.
 
     Example:
         >>> import taskflow
@@ -90,6 +94,8 @@ class TaskFlow:
         self.workers: Workers = Workers(self._connection)
         self.journal: Journal = Journal(self._connection)
         self.schedules: Schedules = Schedules(self._connection)
+        self.upstreams: Upstreams = Upstreams(self._connection)
+        self.guards: Gatekeeper = Gatekeeper(self._connection)
         self._batchers: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, _Batcher
         ] = weakref.WeakKeyDictionary()
@@ -314,7 +320,8 @@ def _submission(call: Call[Any]) -> Submission:
         )
     )
     packed = b""
-    if options.delay or options.expires or options.key is not None:
+    upstream = call.upstream if task.upstream else ""
+    if options.delay or options.expires or options.key is not None or upstream:
         packed = SubmitOptions(
             delay_ms=_to_ms(options.delay),
             expires_ms=_to_ms(options.expires),
@@ -322,9 +329,12 @@ def _submission(call: Call[Any]) -> Submission:
             key_ttl_ms=_to_ms(KEY_TTL if options.key_ttl is None else options.key_ttl),
             # Of the meaning, not of the text: the order in which a caller named
             # the arguments makes no other call.
-            digest=blake2b(
+            digest=""
+            if options.key is None
+            else blake2b(
                 task.arguments.canonical(call.payload), digest_size=12
             ).hexdigest(),
+            upstream=upstream,
         ).pack()
     return Submission(new_task_id(), call.payload, spec, packed)
 

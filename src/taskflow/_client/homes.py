@@ -10,9 +10,9 @@ from attrs import field, frozen
 
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan
+from taskflow._client.waiting import WaitingList, waiting_lists
 from taskflow._protocol import checkup
 from taskflow._protocol.checkup import Census, Muster, Whereabouts
-from taskflow._protocol.keys import SIDE_LISTS
 from taskflow._protocol.states import TaskState
 
 MOST_PROVEN = 50
@@ -66,8 +66,8 @@ def prove_homes(connection: Connection) -> Plan[HomesProof]:
     for state in TaskState:
         if state is not TaskState.PENDING:
             yield from _over_home(connection, looks, keys.home(state), state)
-    for lane in SIDE_LISTS:
-        yield from _over_list(connection, looks, lane)
+    for each in (yield from waiting_lists(connection)):
+        yield from _over_list(connection, looks, each)
     lost = sorted(looks.waiting - looks.listed)
     candidates = list(dict.fromkeys([*looks.candidates, *lost]))
     misfits: list[tuple[str, Whereabouts]] = []
@@ -108,14 +108,15 @@ def _over_home(
             return
 
 
-def _over_list(connection: Connection, looks: _Looks, lane: str) -> Plan[None]:
+def _over_list(connection: Connection, looks: _Looks, home: WaitingList) -> Plan[None]:
     first = 0
     while True:
         step: Muster = yield checkup.muster(
             connection.keys,
-            connection.keys.waiting(lane),
+            home.key,
             state=TaskState.PENDING,
-            lane=lane,
+            lane=home.lane,
+            upstream=home.upstream,
             first=first,
             now_ms=connection.clock(),
         )

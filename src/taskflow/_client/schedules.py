@@ -7,7 +7,7 @@ from taskflow._client.ids import new_task_id
 from taskflow._client.plan import Plan, one
 from taskflow._protocol import schedules, submit
 from taskflow._protocol.schedules import HoldVerb, ScheduleStatus, Timetable
-from taskflow._protocol.submit import Submission
+from taskflow._protocol.submit import Submission, SubmitOptions
 
 
 class Schedules:
@@ -31,10 +31,11 @@ class Schedules:
 
     def _run(self, name: str) -> Plan[str]:
         connection = self._connection
-        payload, spec = yield schedules.template(
+        payload, spec, upstream = yield schedules.template(
             connection.keys, name, now_ms=connection.clock()
         )
-        made = Submission(new_task_id(), payload, spec, b"")
+        packed = SubmitOptions(upstream=upstream).pack()
+        made = Submission(new_task_id(), payload, spec, packed)
         yield submit.enqueue(connection.keys, [made], now_ms=connection.clock())
         return made.id
 

@@ -1,7 +1,7 @@
 """Single tasks, and lists of them."""
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import uuid4
@@ -10,9 +10,10 @@ from attrs import frozen
 
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Pause, Plan, one
+from taskflow._client.waiting import WaitingList, waiting_lists
 from taskflow._protocol import control, dead_letters, inspect, news, overview, upkeep
 from taskflow._protocol.inspect import Page
-from taskflow._protocol.keys import ID_PATTERN, SIDE_LISTS
+from taskflow._protocol.keys import ID_PATTERN
 from taskflow._protocol.news import TaskNews
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import TaskRecord, TaskSummary
@@ -46,6 +47,7 @@ class TaskFilter:
         error: Part of the last error's type or message, in any case.
         since: Stored at this time or later; aware.
         until: Stored before this time; aware.
+        is_parked: Whether they wait for an upstream; False = for a worker alone.
     """
 
     state: TaskState | None = None
@@ -54,6 +56,7 @@ class TaskFilter:
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    is_parked: bool | None = None
 
     def batch(self, missing: int) -> int:
         """How many entries to look at when *missing* tasks are still wanted."""
@@ -101,14 +104,17 @@ class Tasks:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def _sections(self, wanted: TaskFilter) -> Iterator[_Section]:
+    def _sections(
+        self, wanted: TaskFilter, waiting: Iterable[WaitingList]
+    ) -> Iterator[_Section]:
         keys = self._connection.keys
         for state in _ORDER:
             if wanted.state not in {None, state}:
                 continue
             if state is TaskState.PENDING:
-                for lane in SIDE_LISTS:
-                    yield _Section(f"PENDING-{lane}", keys.waiting(lane), "list")
+                for each in waiting:
+                    if wanted.is_parked in {None, bool(each.upstream)}:
+                        yield _Section(f"PENDING-{each.name}", each.key, "list")
             elif state in {TaskState.ACTIVE, TaskState.SCHEDULED}:
                 yield _Section(state.value, keys.home(state), "oldest")
             else:
@@ -116,7 +122,10 @@ class Tasks:
 
     def _list(self, wanted: TaskFilter, cursor: str, limit: int) -> Plan[Page]:
         connection = self._connection
-        sections = builtins.list(self._sections(wanted))
+        waiting: Iterable[WaitingList] = ()
+        if wanted.state in {None, TaskState.PENDING}:
+            waiting = yield from waiting_lists(connection)
+        sections = builtins.list(self._sections(wanted, waiting))
         section_name, _, after = cursor.partition("|")
         names = [section.name for section in sections]
         if section_name and section_name not in names:
@@ -253,10 +262,10 @@ class Tasks:
             cursor = step.cursor
             if cursor == "0":
                 break
-        for lane in SIDE_LISTS:
+        for each in (yield from waiting_lists(self._connection)):
             first = 0
             while waiting:
-                ids = yield upkeep.roll(keys, keys.waiting(lane), first=first)
+                ids = yield upkeep.roll(keys, each.key, first=first)
                 waiting.difference_update(ids)
                 first += len(ids)
                 if not ids:

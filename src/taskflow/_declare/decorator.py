@@ -8,6 +8,7 @@ from taskflow._declare.duration import Seconds
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.schedule import Missed
 from taskflow._declare.task import Task
+from taskflow._declare.upstream import Upstream
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +108,8 @@ class TaskDecorator(Protocol):
         timeout: Seconds | None = None,
         soft_timeout: Seconds | None = None,
         dead_letter: bool = True,
+        upstream: Upstream | str | None = None,
+        weight: float = 1,
     ) -> BareDecorator: ...
 
 

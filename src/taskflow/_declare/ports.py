@@ -7,8 +7,11 @@ nor worker: they fulfil these protocols, and imports still run one way.
 import contextlib
 import threading
 from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
+
+from attrs import field, frozen
 
 R = TypeVar("R")
 
@@ -44,6 +47,11 @@ class TaskInfo(Protocol):
 
 class TaskClient(Protocol):
     """Stores calls and knows what became of them."""
+
+    @property
+    def guards(self) -> "GuardPort":
+        """Lets guarded calls begin outside of tasks."""
+        ...
 
     def enqueue(self, call: Any) -> Any:
         """Store a call; returns its handle."""
@@ -105,6 +113,122 @@ class ContextPort(Protocol):
 
     async def flush(self, checkpoint: bytes = b"") -> None:
         """Store what was reported, and a checkpoint, from the loop."""
+
+
+class Admission:
+    """What a claim has paid for: one call of its upstream, and a permit.
+
+    Shared by the guards of one body; safe in any thread.
+
+    Attributes:
+        upstream: Name.
+        task_id: Whose claim it was.
+        epoch: Of the upstream when it let the task run.
+        is_probe: Whether the task tries an upstream that was shut.
+        has_reported: Whether a guard has reported how a call ended.
+    """
+
+    def __init__(
+        self, upstream: str, task_id: str, epoch: int, *, is_probe: bool, is_paid: bool
+    ) -> None:
+        self.upstream: str = upstream
+        self.task_id: str = task_id
+        self.epoch: int = epoch
+        self.is_probe: bool = is_probe
+        self.has_reported: bool = False
+        self._is_paid = is_paid or is_probe
+        self._lock = threading.Lock()
+        self._is_lent = False
+
+    def spend(self) -> bool:
+        """Use the call that is paid for, and the permit; True once."""
+        with self._lock:
+            spent, self._is_paid = self._is_paid, False
+            self._is_lent = self._is_lent or spent
+            return spent
+
+    def borrow(self) -> bool:
+        """Use the task's permit; False while another call does."""
+        with self._lock:
+            lent, self._is_lent = self._is_lent, True
+            return not lent
+
+    def give_back(self) -> None:
+        """The task's permit is free again."""
+        self._is_lent = False
+
+
+@frozen
+class Pass:
+    """A call that was let begin.
+
+    Attributes:
+        port: Who let it, and hears how it ended.
+        ticket: Names it to the server; empty = the server was not asked.
+        epoch: Of the upstream then.
+        admission: Whose permit it uses, or None.
+        is_local: Whether the server was away, and this process decided alone.
+    """
+
+    port: "GuardPort"
+    ticket: str
+    epoch: int
+    admission: Admission | None = None
+    is_local: bool = False
+
+
+class GuardPort(Protocol):
+    """Lets guarded calls begin, and hears how they ended."""
+
+    def enter(self, upstream: Any, weight: float, timeout: float | None) -> Pass:
+        """Wait for the call's turn, blocking."""
+        ...
+
+    async def aenter(
+        self,
+        upstream: Any,
+        weight: float,
+        timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
+    ) -> Pass:
+        """Wait for the call's turn."""
+        ...
+
+    def leave(self, upstream: Any, admitted: Pass, error: BaseException | None) -> None:
+        """Report how the call ended, blocking."""
+        ...
+
+    async def aleave(
+        self, upstream: Any, admitted: Pass, error: BaseException | None
+    ) -> None:
+        """Report how the call ended."""
+        ...
+
+
+@frozen
+class Scope:
+    """What guards find in the body of a task.
+
+    Attributes:
+        port: Of the worker that runs it.
+        admission: What its claim has paid for, or None.
+    """
+
+    port: GuardPort
+    admission: Admission | None = field(default=None)
+
+
+scope: ContextVar[Scope | None] = ContextVar("taskflow_scope", default=None)
+"""Set by the worker around every body."""
+
+
+def gate() -> GuardPort:
+    """Return who lets guarded calls begin here: the worker's, else the flow in use.
+
+    Raises:
+        ConfigurationError: The settings are wrong.
+    """
+    here = scope.get()
+    return here.port if here is not None else current().guards
 
 
 _guard = threading.Lock()

@@ -23,7 +23,13 @@ from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.schedule import Cron, Every, Missed, Schedule
 from taskflow._declare.task import Task
-from taskflow.errors import RegistryError, TaskNameTakenError, UnknownTaskError
+from taskflow._declare.upstream import Upstream, weight_problem
+from taskflow.errors import (
+    ConfigurationError,
+    RegistryError,
+    TaskNameTakenError,
+    UnknownTaskError,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
@@ -43,6 +49,7 @@ class Registry:
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any, Any]] = {}
         self._schedules: dict[str, Schedule] = {}
+        self._upstreams: dict[str, Upstream] = {}
         self.task: TaskDecorator = self._decorate
         """Declare a function as a task of this registry; see `taskflow.task`."""
 
@@ -58,7 +65,9 @@ class Registry:
             **options: *name* (left out: ``module.function``); *retry*, a
                 `RetryPolicy`; *timeout* and *soft_timeout*, the hard and the
                 soft limit, seconds or a timedelta; *dead_letter*, False for a task that is
-                FAILED when it has failed for good.
+                FAILED when it has failed for good; *upstream*, the `Upstream` that
+                it calls, or its name; *weight*, the tokens of its rate limit that a
+                run takes.
 
         Returns:
             The task, or a decorator that makes it.
@@ -81,8 +90,13 @@ class Registry:
         timeout: Seconds | None = None,
         soft_timeout: Seconds | None = None,
         dead_letter: bool = True,
+        upstream: Upstream | str | None = None,
+        weight: float = 1,
     ) -> Task[..., Any, Any]:
         _check_function(function)
+        for problem in weight_problem(weight):
+            raise RegistryError(problem)
+        calls = _upstream(upstream)
         made: Task[..., Any, Any] = Task(
             function=function,
             name=_checked(default_name(function) if name is None else name),
@@ -91,9 +105,40 @@ class Registry:
             timeout=_limit("timeout", timeout),
             soft_timeout=_limit("soft_timeout", soft_timeout),
             dead_letter=dead_letter,
+            upstream=calls.name if calls is not None else "",
+            weight=weight,
         )
         self.add(made)
+        if calls is not None and isinstance(upstream, Upstream):
+            self._upstreams[calls.name] = calls
         return made
+
+    def add_upstream(self, upstream: Upstream) -> None:
+        """Declare *upstream*, for tasks that name it; the last one of a name stands.
+
+        A task that is given the `Upstream` itself declares it as well.
+        """
+        self._upstreams[upstream.name] = upstream
+
+    def upstream(self, name: str) -> Upstream:
+        """Return the upstream called *name*; one with defaults if none is declared."""
+        return self._upstreams.get(name) or Upstream(name)
+
+    def upstreams(self, *, declared: bool = False) -> tuple[Upstream, ...]:
+        """Return the upstreams that are declared, or named by a task.
+
+        Args:
+            declared: Leave out those that are only named.
+
+        Returns:
+            By name.
+        """
+        named = {
+            task.upstream
+            for task in self._tasks.values()
+            if task.upstream and not declared
+        }
+        return tuple(self.upstream(name) for name in sorted(named | {*self._upstreams}))
 
     def add(self, task: Task[..., Any, Any]) -> None:
         """Register *task* under its name.
@@ -120,6 +165,8 @@ class Registry:
             self._tasks[task.name] = task
         for schedule in other.schedules():
             self._schedules[schedule.name] = schedule
+        for upstream in other.upstreams(declared=True):
+            self.add_upstream(upstream)
 
     def cron(
         self,
@@ -297,6 +344,18 @@ def _checked(name: str) -> str:
         )
         raise RegistryError(message)
     return name
+
+
+def _upstream(given: object) -> Upstream | None:
+    if given is None or isinstance(given, Upstream):
+        return given
+    if isinstance(given, str):
+        try:
+            return Upstream(given)
+        except ConfigurationError as error:
+            raise RegistryError(str(error)) from error
+    message = f"upstream must be an Upstream or its name, got {given!r}"
+    raise RegistryError(message)
 
 
 def _limit(what: str, limit: Seconds | None) -> float | None:

@@ -30,6 +30,7 @@ Match: TypeAlias = type[BaseException] | int | range | Sequence["Match"]
 """An exception class, an HTTP status, a range of statuses, or several."""
 
 _LONGEST_EXPONENT = 63
+_CLOCKS_AGREE = 2.0  # seconds
 
 
 def full_jitter_delay(
@@ -95,7 +96,7 @@ def count_problem(name: str, count: int | None) -> tuple[str, ...]:
     return (f"{name} must be a whole number, at least 0, got {count!r}",)
 
 
-def _check_match(on: Any) -> Match:
+def check_match(on: Any) -> Match:
     """Refuse what no failure can match; a list becomes a tuple."""
     if isinstance(on, type):
         kind = cast("type[Any]", on)
@@ -105,7 +106,7 @@ def _check_match(on: Any) -> Match:
         return on
     if isinstance(on, list | tuple) and on:
         several = cast("list[Any]", on)
-        return tuple(_check_match(each) for each in several)
+        return tuple(check_match(each) for each in several)
     problem = (
         "on must be an exception class, an HTTP status, a range of statuses or "
         f"several of these, got {on!r}"
@@ -126,24 +127,24 @@ class RetryRule:
             never uses the last one.
     """
 
-    on: Match = field(converter=_check_match)
+    on: Match = field(converter=check_match)
     wait: Schedule = field(default=None, converter=_check_wait)
     dead_letter: bool = False
     counts: bool = True
 
     def matches(self, error: BaseException, status: int | None) -> bool:
         """Whether this rule is for *error*, whose HTTP status is *status*."""
-        return _matches(self.on, error, status)
+        return matches(self.on, error, status)
 
 
-def _matches(on: Match, error: BaseException, status: int | None) -> bool:
+def matches(on: Match, error: BaseException, status: int | None) -> bool:
     if isinstance(on, type):
         return isinstance(error, on)
     if isinstance(on, range):
         return status is not None and status in on
     if isinstance(on, int):
         return status == on
-    return any(_matches(each, error, status) for each in on)
+    return any(matches(each, error, status) for each in on)
 
 
 def _check_rules(rules: Sequence[RetryRule]) -> tuple[RetryRule, ...]:
@@ -189,6 +190,16 @@ class RetryPolicy:
         )
         if problems:
             raise ConfigurationError(problems)
+
+    def rule_for(self, error: BaseException) -> RetryRule | None:
+        """Return the first rule that is for *error*, or None."""
+        status = status_of(error)
+        return next((each for each in self.rules if each.matches(error, status)), None)
+
+    def is_permanent(self, error: BaseException) -> bool:
+        """Whether a rule says that no attempt shall follow *error*."""
+        rule = self.rule_for(error)
+        return rule is not None and rule.dead_letter
 
 
 @frozen
@@ -253,8 +264,7 @@ def decide(
         When to try again, or why not to.
     """
     error = failure.error
-    status = status_of(error)
-    rule = next((each for each in policy.rules if each.matches(error, status)), None)
+    rule = policy.rule_for(error)
     if rule is not None and rule.dead_letter:
         return GiveUp("permanent")
     counts = rule is None or rule.counts
@@ -330,7 +340,8 @@ def retry_after_of(error: BaseException, now: datetime) -> float | None:
 
     ``retry_after`` in seconds (or a timedelta) comes first; else the header
     Retry-After of ``response``, or of the error itself, in seconds or as an
-    HTTP date, which is relative to the response's own Date where it has one.
+    HTTP date, which is relative to the response's own Date where the two clocks
+    differ by two seconds or more.
 
     Args:
         error: What the body raised.
@@ -354,7 +365,10 @@ def retry_after_of(error: BaseException, now: datetime) -> float | None:
             return _bounded(float(text))
         until = _http_date(text)
         if until is not None:
-            sent = _http_date(_header(headers, "Date") or "") or now
+            sent = _http_date(_header(headers, "Date") or "")
+            # Date has whole seconds: where the two clocks agree, ours is finer.
+            if sent is None or abs((sent - now).total_seconds()) < _CLOCKS_AGREE:
+                sent = now
             return _bounded((until - sent).total_seconds())
     return None
 

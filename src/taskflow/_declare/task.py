@@ -14,6 +14,7 @@ from taskflow._declare.context import Context
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.ports import TaskClient, TaskInfo
 from taskflow._declare.retry_policy import RetryPolicy, count_problem
+from taskflow._declare.upstream import weight_problem
 from taskflow.errors import ConfigurationError
 
 P = ParamSpec("P")
@@ -36,6 +37,8 @@ class CallOptions:
         expires: Seconds after which a call that still waits fails.
         max_retries: Failed attempts followed by another; None = the task's.
         timeout: Hard time limit in seconds; None = the task's.
+        weight: Tokens of its upstream's rate limit; None = the task's.
+        upstream: False for a call that does not need the task's upstream.
     """
 
     delay: float | None = field(default=None, converter=to_seconds)
@@ -44,9 +47,12 @@ class CallOptions:
     expires: float | None = field(default=None, converter=to_seconds)
     max_retries: int | None = None
     timeout: float | None = field(default=None, converter=to_seconds)
+    weight: float | None = None
+    upstream: bool = True
 
     def __attrs_post_init__(self) -> None:
         problems = (
+            *(weight_problem(self.weight) if self.weight is not None else ()),
             *problem_of("delay", self.delay, zero=True),
             *problem_of("key_ttl", self.key_ttl, zero=True),
             *problem_of("expires", self.expires),
@@ -88,6 +94,15 @@ class Call(Generic[ResT_co]):
     payload: bytes
     options: CallOptions = PLAIN
 
+    @property
+    def upstream(self) -> str:
+        """Weight and name of the upstream that it needs, as stored; empty = none."""
+        task, options = self.task, self.options
+        if not task.upstream or not options.upstream:
+            return ""
+        weight = task.weight if options.weight is None else options.weight
+        return f"{weight:g} {task.upstream}"
+
 
 @frozen(eq=False, slots=False)
 class Task(Generic[P, RetT_co, ResT_co]):
@@ -109,6 +124,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
         soft_timeout: Soft time limit in seconds, or None for the worker's.
         dead_letter: Whether it becomes a dead letter when it has failed for
             good; FAILED otherwise.
+        upstream: Name of the external service that it calls; empty = none.
+        weight: Tokens of its upstream's rate limit that a run takes.
     """
 
     function: Callable[..., Any]
@@ -118,6 +135,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
     timeout: float | None = None
     soft_timeout: float | None = None
     dead_letter: bool = True
+    upstream: str = ""
+    weight: float = 1
     arguments: ArgumentsCodec = field(init=False, repr=False)
     result: ResultCodec = field(init=False, repr=False)
     spec: bytes = field(init=False, repr=False)
@@ -221,6 +240,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
         expires: Seconds | None = None,
         max_retries: int | None = None,
         timeout: Seconds | None = None,
+        weight: float | None = None,
+        upstream: bool = True,
     ) -> "Task[P, RetT_co, ResT_co]":
         """Return this task with options for the calls made through it.
 
@@ -233,6 +254,10 @@ class Task(Generic[P, RetT_co, ResT_co]):
             expires: Seconds after which a call that still waits is FAILED.
             max_retries: Failed attempts that are followed by another.
             timeout: Hard time limit in seconds.
+            weight: Tokens of its upstream's rate limit that the run takes, from 0;
+                left out: the task's.
+            upstream: False where the call does not need the task's upstream, and
+                shall not wait for it.
 
         Returns:
             A task to call; the declared one is unchanged.
@@ -240,7 +265,9 @@ class Task(Generic[P, RetT_co, ResT_co]):
         Raises:
             ConfigurationError: A value is out of bounds.
         """
-        chosen = CallOptions(delay, key, key_ttl, expires, max_retries, timeout)
+        chosen = CallOptions(
+            delay, key, key_ttl, expires, max_retries, timeout, weight, upstream
+        )
         return self._with(chosen)
 
     def _with(self, options: CallOptions) -> "Task[P, RetT_co, ResT_co]":

@@ -127,6 +127,7 @@ def muster(
     *,
     state: TaskState,
     lane: str = "",
+    upstream: str = "",
     first: int,
     count: int = 500,
     now_ms: int = 0,
@@ -138,6 +139,7 @@ def muster(
         home: Key of the list or sorted set.
         state: Of the tasks whose home it is.
         lane: Whose list it is; empty for a sorted set.
+        upstream: For which the list parks; empty for the lane's own.
         first: Entries to skip.
         count: Most entries to look at.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
@@ -155,7 +157,7 @@ def muster(
     return Operation(
         scripts.load("muster"),
         (home,),
-        (now_ms, keys.prefix, state.value, lane, first, count),
+        (now_ms, keys.prefix, state.value, lane, first, count, upstream),
         decode,
     )
 

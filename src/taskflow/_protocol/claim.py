@@ -36,7 +36,8 @@ class ClaimReply:
 
     Attributes:
         now_ms: The server's time, in ms.
-        next_due_ms: When the next scheduled task is due, in ms; 0 = none is.
+        next_due_ms: When the next scheduled task is due, or an upstream may admit
+            parked tasks again, in ms; 0 = nothing of that is to come.
         claims: 0 up to the slots asked for, in the order they are to start.
     """
 
@@ -45,7 +46,8 @@ class ClaimReply:
     claims: list[Claim]
 
 
-_FIELDS = 10
+_FIELDS = 11
+_FREE = ("", 0, False, 0.0)
 
 
 def claim(
@@ -63,7 +65,8 @@ def claim(
 
     Moves PENDING to ACTIVE, oldest first in each lane, in one atomic step: a
     caller that dies right after leaves leases behind, never lost tasks. Due
-    tasks are promoted on the way; expired ones become FAILED.
+    tasks are promoted on the way; expired ones become FAILED, and those whose
+    upstream may not be called now are parked.
 
     Args:
         keys: Of the prefix in use.
@@ -119,6 +122,13 @@ def claim(
     )
 
 
+def _admission(packed: bytes) -> tuple[str, int, bool, float]:
+    if not packed:
+        return _FREE
+    weight, name, epoch, probe = packed.decode().split(" ")
+    return name, int(epoch), probe == "1", float(weight)
+
+
 def _decode(reply: list[Any], *, own: str) -> ClaimReply:
     now = int(reply[0])
     claims = [
@@ -135,6 +145,7 @@ def _decode(reply: list[Any], *, own: str) -> ClaimReply:
             int(reply[at + 8]),
             reply[at + 9],
             now,
+            *_admission(reply[at + 10]),
         )
         for at in range(2, len(reply), _FIELDS)
     ]

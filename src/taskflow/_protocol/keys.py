@@ -44,6 +44,9 @@ class Keys:
     events: str = field(init=False)  # STREAM of rare events, capped
     workers: str = field(init=False)  # ZSET worker id -> last beat, ms
     schedules: str = field(init=False)  # ZSET schedule -> next tick, ms
+    parked: str = field(init=False)  # ZSET upstream -> when it may admit again, ms
+    upstreams: str = field(init=False)  # SET of upstreams' names
+    held: str = field(init=False)  # SET of names of tasks that are held back
 
     def __attrs_post_init__(self) -> None:
         if not _PREFIX_PATTERN.fullmatch(self.prefix):
@@ -75,6 +78,10 @@ class Keys:
         """SET of ids that still stand in a list and must not run."""
         return f"{self.prefix}tasks:tombstones:{lane}"
 
+    def parked_tombstones(self, upstream: str, lane: str) -> str:
+        """SET of ids that still stand in a list of parked tasks, likewise."""
+        return f"{self.prefix}tasks:tombstones:{upstream}:{lane}"
+
     def idempotency(self, task_name: str, key: str) -> str:
         """STRING: holder's id and digest of its payload."""
         return f"{self.prefix}tasks:key:{task_name}:{key}"
@@ -90,6 +97,26 @@ class Keys:
     def schedule(self, name: str) -> str:
         """HASH: a schedule's definition, its last tick, whether it is paused."""
         return f"{self.prefix}schedule:{name}"
+
+    def upstream(self, upstream: str) -> str:
+        """HASH: an upstream's rules and its state."""
+        return f"{self.prefix}upstream:{upstream}"
+
+    def permits(self, upstream: str) -> str:
+        """ZSET ticket -> when it lapses, ms: calls of an upstream underway."""
+        return f"{self.prefix}upstream:{upstream}:permits"
+
+    def probes(self, upstream: str) -> str:
+        """ZSET ticket -> when it lapses, ms: calls that try a shut upstream."""
+        return f"{self.prefix}upstream:{upstream}:probes"
+
+    def parked_list(self, upstream: str, lane: str) -> str:
+        """LIST of task ids: those of a lane that wait for an upstream."""
+        return f"{self.prefix}tasks:parked:{upstream}:{lane}"
+
+    def upstreams_channel(self) -> str:
+        """CHANNEL: the turns of all upstreams."""
+        return f"{self.prefix}taskflow:upstreams"
 
     def done_channel(self, task_id: str) -> str:
         """CHANNEL: the state of a watched task, once it has ended."""
@@ -120,6 +147,9 @@ _FIXED = {
     "events": "tasks:events",
     "workers": "tasks:workers",
     "schedules": "tasks:schedules",
+    "parked": "tasks:parked",
+    "upstreams": "tasks:upstreams",
+    "held": "tasks:held",
 }
 
 _HOMES = {
@@ -159,6 +189,19 @@ KINDS = (
     KeyKind("waiting lists", "^tasks:pending:retry$", "list"),
     KeyKind("waiting lists", "^tasks:suspects$", "list"),
     KeyKind("tombstones", "^tasks:tombstones:%a+$", "set"),
+    KeyKind("tombstones", f"^tasks:tombstones:{_NAME}:%a+$", "set"),
+    KeyKind("tombstones", f"^tasks:tombstones:task:{_NAME}:%a+$", "set"),
+    KeyKind("parked tasks", "^tasks:parked$", "zset"),
+    KeyKind("parked tasks", f"^tasks:parked:{_NAME}:%a+$", "list"),
+    KeyKind("parked tasks", f"^tasks:parked:task:{_NAME}:%a+$", "list"),
+    KeyKind("upstreams", "^tasks:upstreams$", "set"),
+    KeyKind("upstreams", "^tasks:held$", "set"),
+    KeyKind("upstreams", f"^upstream:task:{_NAME}$", "hash", "rules state"),
+    KeyKind("upstreams", f"^upstream:task:{_NAME}:permits$", "zset"),
+    KeyKind("upstreams", f"^upstream:task:{_NAME}:probes$", "zset"),
+    KeyKind("upstreams", f"^upstream:{_NAME}$", "hash", "rules state"),
+    KeyKind("upstreams", f"^upstream:{_NAME}:permits$", "zset"),
+    KeyKind("upstreams", f"^upstream:{_NAME}:probes$", "zset"),
     KeyKind("homes", "^tasks:active$", "zset"),
     KeyKind("homes", "^tasks:scheduled$", "zset"),
     KeyKind("homes", "^tasks:completed$", "zset"),

@@ -23,6 +23,7 @@ class QueueStatus:
         primary: Tasks waiting in the primary lane.
         retry: Tasks waiting in the retry lane, suspects included.
         suspects: Tasks among *retry* that crashed workers twice.
+        parked: Tasks that wait for an upstream, of both lanes; not counted above.
         scheduled: Tasks that wait for their time.
         dlq: Dead letters.
         states: Tasks by state; a task is counted once.
@@ -38,6 +39,7 @@ class QueueStatus:
     primary: int
     retry: int
     suspects: int
+    parked: int
     scheduled: int
     dlq: int
     states: dict[TaskState, int]
@@ -69,16 +71,18 @@ def status(keys: Keys, share: LaneShare, *, now_ms: int = 0) -> Operation[QueueS
         numbers = [int(value) for value in reply[:12]]
         now, primary, retry, suspects, active, scheduled = numbers[:6]
         completed, dlq, failed, cancelled, primary_age, retry_age = numbers[6:]
+        parked = int(reply[17])
         lanes = zip(("primary", "retry"), reply[15:17], strict=True)
         return QueueStatus(
             now=moment(now),
             primary=primary,
             retry=retry + suspects,
             suspects=suspects,
+            parked=parked,
             scheduled=scheduled,
             dlq=dlq,
             states={
-                TaskState.PENDING: primary + retry + suspects,
+                TaskState.PENDING: primary + retry + suspects + parked,
                 TaskState.ACTIVE: active,
                 TaskState.SCHEDULED: scheduled,
                 TaskState.COMPLETED: completed,

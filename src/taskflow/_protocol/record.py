@@ -8,7 +8,9 @@ from attrs import field, frozen
 from taskflow._codec import Spec, to_json
 from taskflow._protocol.states import TaskState
 
-Verb = Literal["complete", "retry", "snooze", "dead", "fail", "cancel", "release"]
+Verb = Literal[
+    "complete", "retry", "snooze", "dead", "fail", "cancel", "release", "park"
+]
 
 LONGEST_ERROR_BYTES = 8192
 
@@ -32,6 +34,10 @@ class Claim(NamedTuple):
             person, in ms of the server's clock.
         checkpoint: JSON text that the body saved last, empty if none.
         claimed_ms: When it was handed out, in ms of the server's clock.
+        upstream: Name of the upstream that let it run; empty = it needs none.
+        epoch: Of the upstream then.
+        is_probe: Whether it tries an upstream that was shut.
+        weight: Tokens of the upstream's rate limit that were charged.
     """
 
     id: str
@@ -46,6 +52,28 @@ class Claim(NamedTuple):
     age_base_ms: int
     checkpoint: bytes
     claimed_ms: int
+    upstream: str = ""
+    epoch: int = 0
+    is_probe: bool = False
+    weight: float = 0.0
+
+
+class CallReport(NamedTuple):
+    """What a run says of its upstream.
+
+    Attributes:
+        upstream: Name.
+        epoch: Of the upstream when it let the task run.
+        verdict: ``success``, ``failure``, ``tap`` or ``refused``.
+        reason: For people.
+        wait_ms: For which the upstream shall not be called.
+    """
+
+    upstream: str
+    epoch: int
+    verdict: str
+    reason: str = ""
+    wait_ms: int = 0
 
 
 class Outcome(NamedTuple):
@@ -57,12 +85,14 @@ class Outcome(NamedTuple):
         verb: The move.
         detail: The result as JSON for ``complete`` (empty for null), a JSON
             object for the other verbs, empty for ``release``.
+        report: What the run says of its upstream, or None.
     """
 
     id: str
     token: str
     verb: Verb
     detail: bytes
+    report: CallReport | None = None
 
 
 @frozen

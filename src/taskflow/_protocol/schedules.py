@@ -72,6 +72,7 @@ def announce(
     payload: bytes,
     spec: bytes,
     first: datetime,
+    upstream: str = "",
     now_ms: int = 0,
 ) -> Operation[bool]:
     """Describe making *schedule* known; one that is known keeps its next tick.
@@ -99,6 +100,7 @@ def announce(
             payload,
             spec,
             _ms(first),
+            upstream,
         ),
         bool,
     )
@@ -156,6 +158,7 @@ def tick(
     task_id: str = "",
     payload: bytes = b"",
     spec: bytes = b"",
+    upstream: str = "",
     now_ms: int = 0,
 ) -> Operation[TickWord]:
     """Describe making one tick of *schedule*, or letting it pass.
@@ -168,6 +171,7 @@ def tick(
         task_id: Of the task to store; empty = let the tick pass.
         payload: Of the task.
         spec: Of the task.
+        upstream: Weight and name of the task's, as stored; empty = none.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
@@ -193,6 +197,7 @@ def tick(
             task_id,
             payload,
             spec,
+            upstream,
         ),
         decode,
     )
@@ -222,21 +227,21 @@ def hold(keys: Keys, name: str, verb: HoldVerb, *, now_ms: int = 0) -> Operation
 
 def template(
     keys: Keys, name: str, *, now_ms: int = 0
-) -> Operation[tuple[bytes, bytes]]:
+) -> Operation[tuple[bytes, bytes, str]]:
     """Describe reading what a schedule would enqueue.
 
     Returns:
-        An operation whose reply is payload and spec; its decoding raises
+        An operation whose reply is payload, spec and upstream; its decoding raises
         ``ScheduleNotFoundError``.
 
     Source:
         ``_protocol/lua/template.lua``; O(1).
     """
 
-    def decode(reply: list[bytes]) -> tuple[bytes, bytes]:
+    def decode(reply: list[bytes]) -> tuple[bytes, bytes, str]:
         if not reply:
             raise ScheduleNotFoundError(name)
-        return reply[0], reply[1]
+        return reply[0], reply[1], reply[2].decode()
 
     return Operation(
         scripts.load("template"), (keys.schedule(name),), (now_ms, keys.prefix), decode

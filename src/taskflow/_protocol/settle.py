@@ -9,7 +9,7 @@ from taskflow._codec import to_json
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.record import Claim, ErrorFacts, Outcome
+from taskflow._protocol.record import CallReport, Claim, ErrorFacts, Outcome
 
 MOST_PER_CALL = 100
 
@@ -42,6 +42,12 @@ def complete(claim: Claim, result: bytes) -> Outcome:
 def release(claim: Claim) -> Outcome:
     """Hand the task back unharmed, to the head of its lane."""
     return Outcome(claim.id, claim.token, "release", b"")
+
+
+def park(claim: Claim, error: ErrorFacts, *, entry: Mapping[str, Any]) -> Outcome:
+    """Say that its upstream would not have it: it waits, with no attempt used."""
+    detail = {"error": error.to_json(), "entry": _line("park", entry)}
+    return Outcome(claim.id, claim.token, "park", to_json(detail))
 
 
 def retry(
@@ -144,8 +150,13 @@ def settle(
         message = f"1 to {MOST_PER_CALL} outcomes, got {len(outcomes)}"
         raise ValueError(message)
     args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(outcomes)]
-    for outcome in outcomes:
-        args.extend(outcome)
+    reports: dict[CallReport, list[int]] = {}
+    for place, outcome in enumerate(outcomes, start=1):
+        args += outcome[:4]
+        if outcome.report is not None:
+            reports.setdefault(outcome.report, []).append(place)
+    for report, places in reports.items():
+        args += (*report, len(places), *places)
     count = len(outcomes)
 
     def decode(reply: Any) -> list[SettleWord]:

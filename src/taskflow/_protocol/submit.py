@@ -26,6 +26,7 @@ class SubmitOptions:
         key: Idempotency key with the task's name before it; empty = none.
         key_ttl_ms: How long the key outlives the task, in ms.
         digest: Of the payload; tells a repeat from a conflict.
+        upstream: Weight and name of the upstream that the task needs; empty = none.
     """
 
     delay_ms: int = 0
@@ -33,6 +34,7 @@ class SubmitOptions:
     key: str = ""
     key_ttl_ms: int = 0
     digest: str = ""
+    upstream: str = ""
 
     def pack(self) -> bytes:
         """Return the options as JSON, without those not given."""
@@ -45,6 +47,8 @@ class SubmitOptions:
             packed["key"] = self.key
             packed["key_ttl"] = self.key_ttl_ms
             packed["digest"] = self.digest
+        if self.upstream:
+            packed["upstream"] = self.upstream
         return to_json(packed) if packed else b""
 
 

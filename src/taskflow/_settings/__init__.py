@@ -12,6 +12,7 @@ from taskflow._settings.settings import (
     QueueSettings,
     RedisSettings,
     Settings,
+    UpstreamSettings,
     WorkerSettings,
 )
 
@@ -20,6 +21,7 @@ __all__ = [
     "QueueSettings",
     "RedisSettings",
     "Settings",
+    "UpstreamSettings",
     "WorkerSettings",
     "check_settings",
     "export_dotenv",

@@ -25,6 +25,7 @@ from taskflow._settings.settings import (
     QueueSettings,
     RedisSettings,
     Settings,
+    UpstreamSettings,
     WorkerSettings,
 )
 from taskflow.errors import ConfigurationError
@@ -42,6 +43,7 @@ OWN: Final[tuple[type[Checked], ...]] = (
     RedisSettings,
     QueueSettings,
     WorkerSettings,
+    UpstreamSettings,
     LogSettings,
 )
 
@@ -79,6 +81,7 @@ def load_settings(
         redis=_load(RedisSettings, sources, problems),
         queue=_load(QueueSettings, sources, problems),
         worker=_load(WorkerSettings, sources, problems),
+        upstream=_load(UpstreamSettings, sources, problems),
         log=_load(LogSettings, sources, problems),
     )
     if problems:

@@ -256,6 +256,24 @@ class WorkerSettings(Checked):
 
 
 @frozen
+class UpstreamSettings(Checked):
+    """When the breaker of an upstream opens, where its declaration does not say.
+
+    Attributes:
+        failure_rate: Share of failed calls at which it opens, 0.01 to 1.
+            ``CIRCUIT_FAILURE_THRESHOLD``.
+        min_calls: Calls within a minute below which it stays closed, 1 to 1,000,000.
+            ``CIRCUIT_VOLUME_THRESHOLD``.
+        reset_timeout: Seconds until an open one lets a call try, 10 ms to 1 day.
+            ``CIRCUIT_TIMEOUT``.
+    """
+
+    failure_rate: float = option(0.5, Ratio(0.01, 1.0), "CIRCUIT_FAILURE_THRESHOLD")
+    min_calls: int = option(10, WholeNumber(1, 1_000_000), "CIRCUIT_VOLUME_THRESHOLD")
+    reset_timeout: float = option(60.0, Duration(0.01, _DAY), "CIRCUIT_TIMEOUT")
+
+
+@frozen
 class LogSettings(Checked):
     """What the commands log; the import configures nothing.
 
@@ -282,10 +300,12 @@ class Settings:
         redis: Where Redis is.
         queue: How tasks wait, come back and are kept.
         worker: How a worker works.
+        upstream: When breakers open.
         log: What the commands log.
     """
 
     redis: RedisSettings = field(factory=RedisSettings)
     queue: QueueSettings = field(factory=QueueSettings)
     worker: WorkerSettings = field(factory=WorkerSettings)
+    upstream: UpstreamSettings = field(factory=UpstreamSettings)
     log: LogSettings = field(factory=LogSettings)

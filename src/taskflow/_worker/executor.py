@@ -10,6 +10,7 @@ from typing import Protocol
 
 from attrs import frozen
 
+from taskflow._declare.ports import GuardPort
 from taskflow._declare.registry import Registry
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
@@ -49,6 +50,11 @@ class Host(Protocol):
     limits: Limits
     events: Events
     slots: int
+
+    @property
+    def guards(self) -> GuardPort:
+        """What guards in bodies ask."""
+        ...
 
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Take the outcome of *claim*; called once for each, on the loop."""

@@ -80,6 +80,7 @@ class Timekeeper:
             payload=call.payload,
             spec=call.task.spec,
             first=schedule.when.after(now),
+            upstream=call.upstream,
             now_ms=self._clock(),
         )
         return await self._runner.send(operation)
@@ -143,6 +144,7 @@ class Timekeeper:
                     task_id=new_task_id(),
                     payload=call.payload,
                     spec=encode_spec(spec),
+                    upstream=call.upstream,
                     now_ms=self._clock(),
                 )
             )

@@ -14,6 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from taskflow._codec import Spec
+from taskflow._declare.classification import CallVerdict
 from taskflow._declare.retry_policy import (
     Failure,
     GiveUp,
@@ -27,6 +28,7 @@ from taskflow._events import (
     TaskCancelled,
     TaskDeadLettered,
     TaskFailed,
+    TaskParked,
     TaskRetried,
     TaskSnoozed,
 )
@@ -38,7 +40,14 @@ from taskflow._protocol.record import (
     Outcome,
 )
 from taskflow._worker.executor import Limits
-from taskflow.errors import Cancel, DeadLetter, PayloadError, Retry, Snooze
+from taskflow.errors import (
+    Cancel,
+    CircuitBreakerError,
+    DeadLetter,
+    PayloadError,
+    Retry,
+    Snooze,
+)
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -47,6 +56,7 @@ MISSES_BEFORE_DEAD = 10
 waits doubling from 1 s, a deploy has 17 minutes."""
 
 _DEFAULT_POLICY = RetryPolicy()
+_SHORTEST_WAIT = 1.0
 _HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -65,6 +75,7 @@ class Run:
         seconds: The body ran.
         age: Seconds since the task was stored or last brought back.
         cancelled: Whether somebody asked the task to stop.
+        call: What the run says of its upstream; None = it needs none.
     """
 
     claim: Claim
@@ -74,6 +85,7 @@ class Run:
     seconds: float
     age: float
     cancelled: bool = False
+    call: CallVerdict | None = None
 
     @property
     def attempt(self) -> int:
@@ -175,6 +187,12 @@ def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdic
 
 
 def _judged(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
+    steered = _steered(run, error)
+    return steered or _judge_failure(run, error, limits, rng)
+
+
+def _steered(run: Run, error: BaseException) -> Verdict | None:  # noqa: PLR0911
+    """Decide where *error* is no failed attempt; None = it is one."""
     if isinstance(error, Snooze):
         return _snoozed(run, error)
     if isinstance(error, Cancel) or run.cancelled:
@@ -183,7 +201,16 @@ def _judged(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verd
         return _dead(run, describe_error(run.name, error), "requested", counts=True)
     if isinstance(error, PayloadError):
         return _dead(run, describe_error(run.name, error), "payload", counts=True)
-    return _judge_failure(run, error, limits, rng)
+    call = run.call
+    if call is not None and (
+        call.parks or (call.kind == "failure" and run.claim.is_probe)
+    ):
+        return _parked(run, error, call)
+    if isinstance(error, CircuitBreakerError):
+        # Of another upstream than its own: no fault of the task's either.
+        delay = max(_SHORTEST_WAIT, error.retry_after)
+        return _snoozed(run, Snooze(delay, str(error)))
+    return None
 
 
 def unknown(run: Run) -> Verdict:
@@ -278,6 +305,17 @@ def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
         facts.message,
     )
     return outcome, event
+
+
+def _parked(run: Run, error: BaseException, call: CallVerdict) -> Verdict:
+    facts = describe_error(run.name, error)
+    policy = (run.task.retry if run.task is not None else None) or _DEFAULT_POLICY
+    if policy.is_permanent(error):
+        return _given_up(run, facts, GiveUp("permanent"))
+    reason = call.reason or facts.message
+    entry = _entry(run, error=facts, upstream=run.claim.upstream)
+    outcome = settle.park(run.claim, facts, entry=entry)
+    return outcome, TaskParked(run.claim.id, run.name, run.claim.upstream, reason)
 
 
 def _snoozed(run: Run, signal: Snooze) -> Verdict:

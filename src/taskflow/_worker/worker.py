@@ -20,6 +20,7 @@ from typing import Any
 from attrs import evolve
 
 from taskflow._client.flow import TaskFlow
+from taskflow._client.guards import Gatekeeper
 from taskflow._codec import to_json
 from taskflow._declare.registry import Registry
 from taskflow._events import (
@@ -35,6 +36,7 @@ from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import ExtendWord, Note, SettleWord
 from taskflow._settings import WorkerSettings
 from taskflow._worker import upkeep
+from taskflow._worker.breaker import UpstreamWatch
 from taskflow._worker.consumer import ConsumerSettings
 from taskflow._worker.executor import Executor, Limits
 from taskflow._worker.executors.local import LocalExecutor
@@ -45,7 +47,7 @@ from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow._worker.vitals import VitalsFile, folder_of
-from taskflow.errors import ConfigurationError
+from taskflow.errors import ConfigurationError, ServerUnavailableError
 
 CHANNELS = 2
 """Trips that may be underway at once."""
@@ -79,6 +81,7 @@ class Worker:
         slots: Bodies at a time; 0 for a scheduler.
         limits: Where a task says nothing itself.
         events: Subscribe here.
+        guards: What guards in bodies ask.
 
     Raises:
         ConfigurationError: The id does not fit into a key, or *concurrency*
@@ -117,6 +120,7 @@ class Worker:
             max_result_bytes=queue.max_payload_bytes,
         )
         self._version = version("asynctaskflow")
+        self.guards: Gatekeeper = flow.guards
         self._leases = Leases()
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,6 +144,7 @@ class Worker:
                 await asyncio.to_thread(self._vitals.open)
                 await asyncio.to_thread(heartbeat.meet)
                 heartbeat.start()
+                await self._declare_upstreams()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with asyncio.TaskGroup() as loops:
                     self._start_loops(loops)
@@ -157,6 +162,7 @@ class Worker:
         later stays scheduled.
         """
         async with self._assembled():
+            await self._upstream_watch().declare()
             await self._pump.run_dry()
 
     def stop(self, *, now: bool = False) -> None:
@@ -220,6 +226,11 @@ class Worker:
             self.all_stopped: bool = await self._executor.aclose()
             await self._runner.aclose()
 
+    async def _declare_upstreams(self) -> None:
+        # Before the first claim, which asks the rules; without a server later.
+        with contextlib.suppress(ServerUnavailableError):
+            await self._upstream_watch().declare()
+
     def _heartbeat(self) -> Heartbeat:
         connection = self._connection
         return Heartbeat(
@@ -230,6 +241,16 @@ class Worker:
             self._leases,
             self,
             self._describe,
+        )
+
+    def _upstream_watch(self) -> UpstreamWatch:
+        return UpstreamWatch(
+            self._runner,
+            self._connection.keys,
+            self.registry.upstreams() if self.slots else (),
+            self.guards,
+            self.events,
+            self._connection.clock,
         )
 
     def _start_loops(self, loops: asyncio.TaskGroup) -> None:
@@ -250,9 +271,12 @@ class Worker:
             self._connection.clock,
             random.Random(),  # noqa: S311 - spreads workers
         )
+        watch = self._upstream_watch()
         self._endless = [
             *(loops.create_task(self._pump.run(number)) for number in range(CHANNELS)),
             loops.create_task(timekeeper.run()),
+            loops.create_task(watch.keep_declared()),
+            loops.create_task(watch.listen()),
             *(
                 loops.create_task(upkeep.keep_doing(each, chores))
                 for each in upkeep.ALL

@@ -22,6 +22,7 @@ from taskflow.errors import (
     TaskflowError,
     TaskNotFoundError,
     UnknownTaskError,
+    UpstreamNotFoundError,
 )
 
 FAILED: Final = 1
@@ -37,6 +38,7 @@ _CODES: Final[tuple[tuple[type[TaskflowError], int], ...]] = (
     (PayloadError, USAGE),
     (TaskNotFoundError, NOT_FOUND),
     (ScheduleNotFoundError, NOT_FOUND),
+    (UpstreamNotFoundError, NOT_FOUND),
     (UnknownTaskError, NOT_FOUND),
     (IllegalMoveError, REFUSED),
     (KeyConflictError, REFUSED),

@@ -9,7 +9,7 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  id         of the task
--- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:tombstones:*
+-- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:parked:*
 -- Returns  1 when it was given a home, 0 when it has one or needs none
 -- Cost     O(length of the three lists)
 -- Why      The proof and the move are one step, so a task that is claimed or
@@ -18,12 +18,15 @@ local active, scheduled, retry, marker = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id = ARGV[3]
 -- @include clock
 -- @include lanes
+-- @include parking
 
 local record = prefix .. 'task:' .. id
 local state = redis.call('HGET', record, 'state')
+local parked_for = parked_in(redis.call('HGET', record, 'parked'))
 if state == 'PENDING' then
   for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
-    if redis.call('LPOS', lane_list(lane), id) then
+    if redis.call('LPOS', lane_list(lane), id)
+      or parked_for and redis.call('LPOS', parked_list(parked_for, lane), id) then
       return 0
     end
   end
@@ -39,6 +42,7 @@ else
   return 0
 end
 local delivery = string.match(redis.call('HGET', record, 'token') or '', '^%d+') or 0
+redis.call('HDEL', record, 'parked')
 redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry', 'since_ms', now, 'token', delivery .. '::')
 redis.call('RPUSH', retry, id)
 redis.call('ZADD', marker, 0, 'work')

@@ -11,18 +11,25 @@
 -- ARGV[6]  payload    of its tasks
 -- ARGV[7]  spec       of its tasks, packed
 -- ARGV[8]  following  first tick of the definition (ms)
+-- ARGV[9]  upstream   'weight name' of its tasks'; '' = none
 -- Touches  nothing else
 -- Returns  1 when the definition is new, else 0
 -- Cost     O(log s) for s schedules
 -- Why      A definition that is known keeps its next tick, so a restart does
 --          not lose the ticks that were missed.
 local schedules, schedule = KEYS[1], KEYS[2]
-local name, digest, about, payload, spec, following = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local name, digest, about, payload = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local spec, following, upstream = ARGV[7], ARGV[8], ARGV[9]
 
 local score = redis.call('ZSCORE', schedules, name)
 if score and redis.call('HGET', schedule, 'digest') == digest then
   return 0
 end
 redis.call('HSET', schedule, 'digest', digest, 'about', about, 'payload', payload, 'spec', spec)
+if upstream == '' then
+  redis.call('HDEL', schedule, 'upstream')
+else
+  redis.call('HSET', schedule, 'upstream', upstream)
+end
 redis.call('ZADD', schedules, following, name)
 return 1

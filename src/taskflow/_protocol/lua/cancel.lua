@@ -7,7 +7,7 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  id         of the task
--- Touches  tasks:tombstones:<lane>, tasks:key:<key>
+-- Touches  tasks:tombstones:*, tasks:key:<key>
 -- Returns  {word, state}: CANCELLED, ASKED (it runs), REFUSED, GONE
 -- Cost     O(log m)
 -- Why      Removal from a long list is O(n); a tombstone is O(1), and claim
@@ -17,9 +17,10 @@ local id = ARGV[3]
 -- @include clock
 -- @include roomy
 -- @include lanes
+-- @include parking
 -- @include ending
 
-local found = redis.call('HMGET', task, 'state', 'lane', 'key', 'watched')
+local found = redis.call('HMGET', task, 'state', 'lane', 'key', 'watched', 'parked')
 local state = found[1]
 if not state then
   return { 'GONE', '' }
@@ -33,7 +34,7 @@ if state == 'ACTIVE' then
   redis.call('HSET', task, 'cancel', 1)
   return { 'ASKED', state }
 elseif state == 'PENDING' then
-  redis.call('SADD', tombstones(found[2] or 'primary'), id)
+  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
 else
   redis.call('ZREM', scheduled, id)
 end

@@ -11,7 +11,8 @@
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  id         of the task
 -- ARGV[4]  force      1 = also while it runs
--- Touches  task:<id>:events, tasks:tombstones:<lane>, tasks:key:<key>, dlq:*
+-- Touches  task:<id>:events, tasks:tombstones:*, tasks:key:<key>, dlq:*,
+--          tasks:parked, upstream:<name>:*
 -- Returns  OK, GONE, or ACTIVE when it runs and force is not given
 -- Cost     O(log m)
 -- Why      A late settle of a deleted task finds no record, answers GONE and
@@ -22,8 +23,9 @@ local id, force = ARGV[3], ARGV[4]
 -- @include clock
 -- @include unbury
 -- @include lanes
+-- @include parking
 
-local found = redis.pcall('HMGET', task, 'state', 'lane', 'key')
+local found = redis.pcall('HMGET', task, 'state', 'lane', 'key', 'upstream', 'parked')
 local state = not found.err and found[1]
 if found.err == nil and not state and redis.call('EXISTS', task) == 0
   and not redis.call('ZSCORE', prefix .. 'dlq:tasks', id) then
@@ -33,7 +35,10 @@ elseif state == 'ACTIVE' and force ~= '1' then
 end
 redis.call('DEL', task, task .. ':events')
 if state == 'PENDING' then
-  redis.call('SADD', tombstones(found[2] or 'primary'), id)
+  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
+end
+if state == 'ACTIVE' and found[4] then
+  free(string.match(found[4], ' (.+)$'), id)
 end
 for _, home in ipairs({ active, scheduled, completed, failed, cancelled }) do
   redis.call('ZREM', home, id)

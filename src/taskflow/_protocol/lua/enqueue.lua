@@ -8,8 +8,9 @@
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  count      of tasks, 1..100; then four values for each:
 --                     id, payload, spec, and options: '' or a JSON object
---                     with delay, expires, key, key_ttl (ms), digest
--- Touches  task:<id>, tasks:key:<key>
+--                     with delay, expires, key, key_ttl (ms), digest, upstream
+--                     ('weight name')
+-- Touches  task:<id>, tasks:key:<key>, tasks:parked:*
 -- Returns  count when all were stored; else a list of words, one per task:
 --          OK, 'EXISTS id', 'CONFLICT id'
 -- Cost     O(n)
@@ -19,6 +20,7 @@
 local primary, scheduled, marker = KEYS[1], KEYS[2], KEYS[3]
 local count = tonumber(ARGV[3])
 -- @include clock
+-- @include parking
 
 redis.call('LLEN', primary)
 local words, refused, stored, seen, holders = {}, false, {}, {}, {}
@@ -54,6 +56,9 @@ for _, task in ipairs(stored) do
   local due = options.delay and now + options.delay
   redis.call('HSET', record, 'state', due and 'SCHEDULED' or 'PENDING',
     'lane', 'primary', 'payload', task.payload, 'spec', task.spec, 'created_ms', now)
+  if options.upstream then
+    redis.call('HSET', record, 'upstream', options.upstream)
+  end
   if options.expires then
     redis.call('HSET', record, 'expires_ms', now + options.expires)
   end
@@ -68,7 +73,12 @@ for _, task in ipairs(stored) do
       redis.call('ZADD', marker, due, 'due')
     end
   else
-    ready[#ready + 1] = task.id
+    local name = options.upstream and string.match(options.upstream, ' (.+)$')
+    if name and has_parked(name) then
+      park(task.id, name, 'primary', 'RPUSH')
+    else
+      ready[#ready + 1] = task.id
+    end
   end
 end
 if #ready > 0 then

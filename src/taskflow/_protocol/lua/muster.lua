@@ -8,15 +8,18 @@
 -- ARGV[4]  lane       whose list it is; '' for a zset
 -- ARGV[5]  first      entries to skip
 -- ARGV[6]  count      most entries to look at
--- Touches  task:<id>, tasks:tombstones:<lane>, read only
+-- ARGV[7]  upstream   for which the list parks; '' = the lane's own list
+-- Touches  task:<id>, tasks:tombstones:*, read only
 -- Returns  {list of ids looked at, list of those that misfit}
 -- Cost     O(first + count) for a list, O(log m + count) for a zset
 -- Why      The other half of the proof: an id in a home that has no record,
 --          or whose record stands elsewhere.
 local home = KEYS[1]
 local state, lane, first, count = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local parked_for = ARGV[7] ~= '' and ARGV[7] or nil
 -- @include clock
 -- @include lanes
+-- @include parking
 
 local ids
 if lane == '' then
@@ -26,10 +29,11 @@ else
 end
 local misfits = {}
 for _, id in ipairs(ids) do
-  local known = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane')
-  local fits = known[1] == state and (lane == '' or known[2] == lane)
-  if lane ~= '' and redis.call('SISMEMBER', tombstones(lane), id) == 1 then
-    fits = known[1] ~= 'PENDING' or known[2] ~= lane
+  local known = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked')
+  local is_here = lane == '' or known[2] == lane and parked_in(known[3]) == parked_for
+  local fits = known[1] == state and is_here
+  if lane ~= '' and redis.call('SISMEMBER', tombstones(lane, parked_for), id) == 1 then
+    fits = known[1] ~= 'PENDING' or not is_here
   end
   if not fits then
     misfits[#misfits + 1] = id

@@ -5,7 +5,7 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  limit      most tasks to move, 1..100
--- Touches  task:<id>, the lists of the lanes, tasks:marker, dlq:*
+-- Touches  task:<id>, the lists of the lanes, tasks:parked:*, tasks:marker, dlq:*
 -- Returns  {now, tasks moved, due time of the next one or 0}
 -- Cost     O(n log m)
 -- Why      Taken out and put in within one script: any number of promoters
@@ -16,6 +16,7 @@ local limit = tonumber(ARGV[3])
 -- @include roomy
 -- @include bury
 -- @include quarantine
+-- @include parking
 -- @include promote
 
 make_room()

@@ -14,7 +14,7 @@
 -- ARGV[4]  max_crashes at which a task is poison
 -- ARGV[5]  latest     ms since epoch; run later than this, it does nothing; 0 =
 --                     at any time
--- Touches  task:<id>, dlq:*
+-- Touches  task:<id>, dlq:*, tasks:parked*, upstream:<name>:*
 -- Returns  flat list of id, where it went (retry, suspects, poison,
 --          cancelled, ghost), worker
 -- Cost     O(n log m)
@@ -31,6 +31,7 @@ local limit, max_crashes, latest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumbe
 -- @include quarantine
 -- @include history
 -- @include ending
+-- @include parking
 
 if latest > 0 and now > latest then
   return {}
@@ -45,6 +46,10 @@ redis.call('ZREM', active, unpack(expired))
 local function take_back(id, found)
   local record = prefix .. 'task:' .. id
   local delivery, worker = string.match(found[2] or '', '^(%d+):(.*):[^:]*$')
+  local name = found[7] and string.match(found[7], ' (.+)$')
+  if name then
+    free(name, id)
+  end
   local crashes = redis.pcall('HINCRBY', record, 'crashes', 1)
   if type(crashes) == 'table' then
     quarantine(id, crashes.err)
@@ -75,7 +80,11 @@ local function take_back(id, found)
     where = 'suspects'
   else
     redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry')
-    redis.call('LPUSH', retry, id)
+    if name and has_parked(name) then
+      park(id, name, 'retry', 'LPUSH')
+    else
+      redis.call('LPUSH', retry, id)
+    end
     where = 'retry'
   end
   return where, worker
@@ -84,7 +93,7 @@ end
 local reply = {}
 for i = #expired, 1, -1 do
   local id = expired[i]
-  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'cancel', 'key', 'started_ms', 'watched')
+  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'cancel', 'key', 'started_ms', 'watched', 'upstream')
   local where, worker = 'ghost', ''
   if found.err then
     quarantine(id, found.err)

@@ -13,7 +13,7 @@
 -- ARGV[3]  nonce      of this call; a repeat answers OK again
 -- ARGV[4]  only       state the tasks must be in, or '' for any of the above
 -- ARGV[5]  count      of ids that follow, 1..100
--- Touches  task:<id>, dlq:*, tasks:tombstones:<lane>, tasks:key:<key>
+-- Touches  task:<id>, dlq:*, tasks:tombstones:*, tasks:key:<key>
 -- Returns  a list of words, one per id: OK, GONE, or the state that forbids it
 -- Cost     O(n log m)
 -- Why      A task that was cancelled while it waited still has its id in the
@@ -24,6 +24,7 @@ local nonce, only, count = ARGV[3], ARGV[4], tonumber(ARGV[5])
 -- @include clock
 -- @include unbury
 -- @include lanes
+-- @include parking
 
 local movable = { DLQ = true, FAILED = true, CANCELLED = true, SCHEDULED = true }
 
@@ -46,7 +47,8 @@ local function bring_back(id, found)
   redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'fresh_ms', now, 'requeued', nonce)
   redis.call('HDEL', record, 'attempts', 'crashes', 'misses', 'finished_ms', 'cancel', 'expires_ms')
   take_out(id, found[1])
-  if redis.call('SREM', tombstones(lane), id) == 0 then
+  if redis.call('SREM', tombstones(lane, parked_in(found[5])), id) == 0 then
+    redis.call('HDEL', record, 'parked')
     redis.call('HSET', record, 'lane', 'retry')
     redis.call('RPUSH', retry, id)
   end
@@ -61,7 +63,7 @@ local words, moved = {}, 0
 redis.call('LLEN', retry)
 for i = 1, count do
   local id = ARGV[5 + i]
-  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'requeued', 'key')
+  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'requeued', 'key', 'parked')
   if found.err or not found[1] then
     words[i] = 'GONE'
   elseif found[3] == nonce then

@@ -1,6 +1,7 @@
 -- settle.lua: give each finished run its one move, if its token still holds.
 --
--- Moves    ACTIVE -> COMPLETED, SCHEDULED, DLQ, FAILED, CANCELLED or PENDING
+-- Moves    ACTIVE -> COMPLETED, SCHEDULED, DLQ, FAILED, CANCELLED or PENDING; a
+--          PENDING one is parked when its upstream would not let it run
 -- KEYS[1]  active     zset, task id -> lease end (ms)
 -- KEYS[2]  completed  zset, task id -> end time (ms)
 -- KEYS[3]  scheduled  zset, task id -> due time (ms)
@@ -12,11 +13,16 @@
 -- ARGV[3]  count      of outcomes, 1..100; then four values for each:
 --                     id, token, verb, detail. Verbs and their details:
 --                     complete: the result as JSON text, '' for null
---                     retry, snooze, dead, fail, cancel: a JSON object of
+--                     retry, snooze, dead, fail, cancel, park: a JSON object of
 --                       delay (ms), counts (0 or 1), misses, error, entry,
 --                       cause, fingerprint, traceback, as the verb needs
 --                     release: ''
--- Touches  task:<id>, dlq:*, the list of the task's lane
+-- ARGV[4 + 4 * count] and what follows: what the ended calls say of their
+--                     upstreams: for each group of equal verdicts its upstream,
+--                     epoch, verdict, reason, wait (ms), the number of its
+--                     outcomes, and their places among the outcomes
+-- Touches  task:<id>, dlq:*, the list of the task's lane, tasks:parked*,
+--          upstream:*, tasks:events
 -- Returns  count when all were accepted; else a list of words, one per
 --          outcome: OK, STALE (another holds it, or none), GONE (deleted)
 -- Cost     O(n log m)
@@ -32,12 +38,15 @@ local count = tonumber(ARGV[3])
 -- @include history
 -- @include lanes
 -- @include ending
+-- @include upstream
+-- @include parking
+-- @include verdicts
 
-local words, refused, accepted, removed, seen = {}, false, {}, {}, {}
+local words, refused, accepted, removed, seen, places = {}, false, {}, {}, {}, {}
 for i = 1, count do
   local at = i * 4
   local id, token = ARGV[at], ARGV[at + 1]
-  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'key', 'watched', 'lane')
+  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'key', 'watched', 'lane', 'upstream')
   if found.err or not found[1] then
     words[i], refused = 'GONE', true
   elseif found[2] ~= token then
@@ -53,6 +62,7 @@ for i = 1, count do
       end
       accepted[#accepted + 1] = { id, verb, detail, found }
       removed[#removed + 1] = id
+      places[i] = id
     end
   end
 end
@@ -124,11 +134,27 @@ function verbs.cancel(id, detail, found)
   finish(id, 'CANCELLED', cancelled, detail.error, found)
 end
 
--- A hand-back used no attempt and goes to the head of its lane.
-function verbs.release(id, _, found)
+-- To the head of the line that it came from; no attempt used.
+local function back(id, found, is_shut)
+  local name = found[6] and string.match(found[6], ' (.+)$')
   redis.call('HSET', prefix .. 'task:' .. id, 'state', 'PENDING', 'since_ms', now)
-  redis.call('LPUSH', lane_list(found[5]), id)
+  if name and (is_shut or has_parked(name)) then
+    park(id, name, found[5], 'LPUSH')
+  else
+    redis.call('LPUSH', lane_list(found[5]), id)
+  end
   redis.call('ZADD', marker, 0, 'work')
+end
+
+function verbs.release(id, _, found)
+  back(id, found, false)
+end
+
+-- Its upstream would not have it, which is no fault of its own.
+function verbs.park(id, detail, found)
+  redis.call('HSET', prefix .. 'task:' .. id, 'error', detail.error)
+  remember(id, detail.entry)
+  back(id, found, true)
 end
 
 make_room()
@@ -148,6 +174,22 @@ for _, item in ipairs(accepted) do
     end
   else
     verbs[verb](id, detail, found)
+  end
+end
+local at = 4 * count + 4
+while ARGV[at] do
+  local u, calls = upstream(ARGV[at]), {}
+  for place = at + 6, at + 5 + tonumber(ARGV[at + 5]) do
+    calls[#calls + 1] = places[tonumber(ARGV[place])]
+  end
+  if #calls > 0 then
+    hear(u, tonumber(ARGV[at + 1]), ARGV[at + 2], calls, ARGV[at + 3], tonumber(ARGV[at + 4]))
+  end
+  at = at + 6 + tonumber(ARGV[at + 5])
+end
+for _, item in ipairs(accepted) do
+  if item[4][6] then
+    free(string.match(item[4][6], ' (.+)$'), item[1])
   end
 end
 if #done > 0 then

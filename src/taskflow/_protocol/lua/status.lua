@@ -17,12 +17,12 @@
 -- ARGV[4]  warning    retries waiting from which the share falls
 -- ARGV[5]  critical   retries waiting at which it is lowest
 -- ARGV[6]  max_age    ms; age of the oldest retry at which the share is back up
--- Touches  the heads of the lists, tasks:tombstones:<lane>, read only
+-- Touches  the heads of the lists, tasks:tombstones:*, tasks:parked*, read only
 -- Returns  {now, primary, retry, suspects, active, scheduled, completed, dlq,
 --          failed, cancelled, age of the oldest in primary and in retry (ms,
 --          -1 = empty), target share as text, served from primary and from
---          retry in the last minute, primary paused, retry paused}
--- Cost     O(1)
+--          retry in the last minute, primary paused, retry paused, parked}
+-- Cost     O(u) for u upstreams with parked tasks
 -- Why      Cardinalities of homes: they cannot drift, and nothing is scanned.
 local primary, retry, suspects = KEYS[1], KEYS[2], KEYS[3]
 local active, scheduled, completed = KEYS[4], KEYS[5], KEYS[6]
@@ -31,6 +31,7 @@ local ratio, warning, critical, max_age = tonumber(ARGV[3]), tonumber(ARGV[4]), 
 -- @include clock
 -- @include share
 -- @include lanes
+-- @include parking
 
 local function waiting(list, lane)
   return redis.call('LLEN', list) - redis.call('SCARD', tombstones(lane))
@@ -53,6 +54,12 @@ for i = 0, 11 do
     served_primary, served_retry = served_primary + p, served_retry + r
   end
 end
+local parked = 0
+for _, name in ipairs(redis.call('ZRANGE', prefix .. 'tasks:parked', 0, 999)) do
+  for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
+    parked = parked + redis.call('LLEN', parked_list(name, lane)) - redis.call('SCARD', tombstones(lane, name))
+  end
+end
 local depth = waiting(retry, 'retry')
 return {
   now,
@@ -63,4 +70,5 @@ return {
   tostring(retry_share(depth, ratio, warning, critical, max_age)),
   served_primary, served_retry,
   redis.call('HEXISTS', lanes, 'paused:primary'), redis.call('HEXISTS', lanes, 'paused:retry'),
+  parked,
 }

@@ -5,10 +5,10 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- Touches  nothing else
--- Returns  {payload, spec}, or {} when there is no such schedule
+-- Returns  {payload, spec, upstream}, or {} when there is no such schedule
 -- Cost     O(1)
 -- Why      Who runs it now need not have its code.
 local schedule = KEYS[1]
 
-local found = redis.call('HMGET', schedule, 'payload', 'spec')
-return found[1] and found or {}
+local found = redis.call('HMGET', schedule, 'payload', 'spec', 'upstream')
+return found[1] and { found[1], found[2], found[3] or '' } or {}

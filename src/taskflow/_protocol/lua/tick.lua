@@ -14,6 +14,7 @@
 -- ARGV[7]  id         of the task; '' = let the tick pass
 -- ARGV[8]  payload    of the task
 -- ARGV[9]  spec       of the task, packed
+-- ARGV[10] upstream   'weight name' of the task's; '' = none
 -- Touches  task:<id>
 -- Returns  MADE, LET, PAUSED, or PASSED when somebody else was first or has
 --          another definition
@@ -24,7 +25,7 @@
 --          a full server refuses the tick whole, to be made when there is room.
 local primary, marker, schedules, schedule = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name, digest, due, following = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
-local id, payload, spec = ARGV[7], ARGV[8], ARGV[9]
+local id, payload, spec, upstream = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 -- @include clock
 
 local known = redis.call('HMGET', schedule, 'digest', 'paused')
@@ -37,6 +38,9 @@ elseif known[2] or id == '' then
 end
 redis.call('HSET', prefix .. 'task:' .. id, 'state', 'PENDING', 'lane', 'primary',
   'payload', payload, 'spec', spec, 'created_ms', now)
+if upstream ~= '' then
+  redis.call('HSET', prefix .. 'task:' .. id, 'upstream', upstream)
+end
 redis.call('RPUSH', primary, id)
 redis.call('ZADD', marker, 0, 'work')
 redis.call('ZADD', schedules, following, name)

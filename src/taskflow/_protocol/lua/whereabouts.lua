@@ -10,9 +10,10 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  id         of the task
--- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:tombstones:*, read only
+-- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:parked:*,
+--          tasks:tombstones:*, read only
 -- Returns  {state, lane, then the homes: a state, or PENDING:<lane>}
--- Cost     O(length of the three lists)
+-- Cost     O(length of the three lists, and of those in which it may be parked)
 -- Why      What was seen in two looks may have moved between them; this is
 --          one look, so it is proof.
 local active, scheduled, completed = KEYS[1], KEYS[2], KEYS[3]
@@ -20,8 +21,9 @@ local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
 local id = ARGV[3]
 -- @include clock
 -- @include lanes
+-- @include parking
 
-local record = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane')
+local record = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked', 'upstream')
 local reply = { record[1] or '', record[2] or '' }
 for _, home in ipairs({
   { active, 'ACTIVE' },
@@ -35,12 +37,24 @@ for _, home in ipairs({
     reply[#reply + 1] = home[2]
   end
 end
-for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
-  local places = redis.call('LPOS', lane_list(lane), id, 'COUNT', 2)
-  if redis.call('SISMEMBER', tombstones(lane), id) == 0 then
+local function look(list, lane, name, shown)
+  local places = redis.call('LPOS', list, id, 'COUNT', 2)
+  if redis.call('SISMEMBER', tombstones(lane, name), id) == 0 then
     for _ = 1, #places do
-      reply[#reply + 1] = 'PENDING:' .. lane
+      reply[#reply + 1] = shown
     end
+  end
+end
+
+local parked_for = parked_in(record[3])
+local own = record[4] and string.match(record[4], ' (.+)$')
+for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
+  look(lane_list(lane), lane, nil, parked_for and 'stray:' .. lane or 'PENDING:' .. lane)
+  if parked_for then
+    look(parked_list(parked_for, lane), lane, parked_for, 'PENDING:' .. lane)
+  end
+  if own and own ~= parked_for then
+    look(parked_list(own, lane), lane, own, 'stray:' .. own .. ':' .. lane)
   end
 end
 return reply

@@ -4,22 +4,34 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
 from typing import Any
 
+from attrs import evolve
+
 from taskflow._codec import Spec, check_size, decode_spec, from_json
+from taskflow._declare import ports
+from taskflow._declare.classification import SUCCESS, CallVerdict, classify
 from taskflow._declare.context import Context
+from taskflow._declare.ports import Scope
 from taskflow._declare.task import Task
 from taskflow._events import TaskCompleted, TaskStarted
 from taskflow._protocol import settle
 from taskflow._protocol.inspect import moment
-from taskflow._protocol.record import Claim
+from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker import verdict
 from taskflow._worker.executor import Host
+from taskflow._worker.executors.job import (
+    Job,
+    admission_of,
+    call_body,
+    reporting,
+    timed_out,
+)
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Run, Verdict
 from taskflow.errors import PayloadError, UnknownTaskError
@@ -38,40 +50,6 @@ _MOST_THREADS = 10_000
 _MOST_DECLARED = 10_000
 
 _Declared = tuple[Task[..., Any, Any] | None, Spec]
-
-
-class Job:
-    """One body that runs; also the port through which its context speaks."""
-
-    __slots__ = (
-        "abandoned",
-        "begun",
-        "claim",
-        "context",
-        "future",
-        "hard_at",
-        "name",
-        "reports",
-        "soft_at",
-        "spec",
-        "started",
-        "stop",
-        "task",
-    )
-
-    def __init__(self, claim: Claim, task: Task[..., Any, Any], spec: Spec) -> None:
-        self.claim = claim
-        self.task = task
-        self.spec = spec
-        self.name = task.name
-        self.started = 0.0
-        self.soft_at = self.hard_at = float("inf")
-        self.future: asyncio.Future[Any] | None = None
-        self.reports: Reports | None = None
-        self.context: Context | None = None
-        self.stop = ""
-        self.abandoned = False
-        self.begun = False
 
 
 class LocalExecutor:
@@ -178,6 +156,8 @@ class LocalExecutor:
         if wanted is not None:
             arguments[wanted] = self._context(job)
         self._jobs[claim.id, claim.token] = job
+        if claim.upstream:
+            job.admission = admission_of(claim)
         if self._host.events.wants(TaskStarted):
             self._host.events.emit(
                 TaskStarted(
@@ -232,6 +212,7 @@ class LocalExecutor:
 
     async def _run_coroutine(self, job: Job, arguments: dict[str, Any]) -> None:
         job.begun = True
+        ports.scope.set(Scope(self._host.guards, job.admission))
         try:
             value = await job.task.function(**arguments)
         except BaseException as error:  # noqa: BLE001 - every end is an outcome
@@ -243,7 +224,8 @@ class LocalExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_THREADS, "taskflow-body")
         context = contextvars.copy_context()
-        body = partial(_call, job.task.function, arguments)
+        context.run(ports.scope.set, Scope(self._host.guards, job.admission))
+        body = partial(call_body, job.task.function, arguments)
         job.future = self._loop.run_in_executor(self._threads, context.run, body)
         job.future.add_done_callback(lambda future: self._thread_ended(job, future))
 
@@ -259,7 +241,7 @@ class LocalExecutor:
         if job.abandoned:
             return
         if job.stop == "soft" and isinstance(error, asyncio.CancelledError):
-            error = _timed_out(job, "soft")
+            error = timed_out(job, "soft")
         reports = job.reports
         if reports is not None and reports.pending:
             finishing = self._loop.create_task(
@@ -295,15 +277,36 @@ class LocalExecutor:
                             job.claim.id, job.name, job.claim.attempts + 1, seconds
                         )
                     )
-                self._host.done(job.claim, outcome)
+                self._host.done(job.claim, self._reported(job, outcome, SUCCESS))
         if error is not None:
-            run = self._run_of(
-                job.claim, job.name, job.task, job.spec, seconds, job.stop == "cancel"
-            )
-            self._refuse(
-                job.claim, verdict.judge(run, error, self._host.limits, self._rng)
-            )
+            self._judge(job, error, seconds)
         self._fill()
+
+    def _judge(self, job: Job, error: BaseException, seconds: float) -> None:
+        call = None
+        if job.admission is not None:
+            upstream = self._host.registry.upstream(job.claim.upstream)
+            call = classify(upstream, error)
+        run = self._run_of(
+            job.claim, job.name, job.task, job.spec, seconds, job.stop == "cancel"
+        )
+        run = evolve(run, call=call)
+        outcome, event = verdict.judge(run, error, self._host.limits, self._rng)
+        if call is not None:
+            outcome = self._reported(job, outcome, call, error)
+        self._refuse(job.claim, (outcome, event))
+
+    def _reported(
+        self,
+        job: Job,
+        outcome: Outcome,
+        call: CallVerdict,
+        error: BaseException | None = None,
+    ) -> Outcome:
+        if job.admission is None:
+            return outcome
+        upstream = self._host.registry.upstream(job.claim.upstream)
+        return reporting(upstream, job.admission, outcome, call, error)
 
     def _run_of(
         self,
@@ -391,12 +394,7 @@ class LocalExecutor:
     def _time_out(self, job: Job) -> None:
         del self._jobs[job.claim.id, job.claim.token]
         self._let_go(job)
-        seconds = time.monotonic() - job.started
-        run = self._run_of(
-            job.claim, job.name, job.task, job.spec, seconds, job.stop == "cancel"
-        )
-        error = _timed_out(job, "hard")
-        self._refuse(job.claim, verdict.judge(run, error, self._host.limits, self._rng))
+        self._judge(job, timed_out(job, "hard"), time.monotonic() - job.started)
         self._fill()
 
     async def aclose(self) -> bool:
@@ -406,17 +404,3 @@ class LocalExecutor:
         if self._threads is not None:
             self._threads.shutdown(wait=self._stuck == 0, cancel_futures=True)
         return self._stuck == 0
-
-
-def _timed_out(job: Job, which: str) -> TimeoutError:
-    limit = (job.soft_at if which == "soft" else job.hard_at) - job.started
-    return TimeoutError(f"ran longer than its {which} limit of {limit:g} s")
-
-
-def _call(
-    function: Callable[..., Any], arguments: dict[str, Any]
-) -> tuple[Any, BaseException | None]:
-    try:
-        return function(**arguments), None
-    except BaseException as error:  # noqa: BLE001 - every end is an outcome
-        return None, error

@@ -1,0 +1,364 @@
+"""Guards: calls of an upstream that begin in a body, or anywhere.
+
+An upstream with limits is asked for leave at every call, in one trip. One that has
+a breaker alone is asked at most five times a second while it is closed: what this
+process knows of it is never older than `FRESH`, and every turn that it hears of
+counts at once. A failure is reported when it happens, successes together, at most
+five times a second.
+
+Where the server is away, a call must not wait for it: the process decides by what
+it knew last, within the limits that are declared, for itself alone.
+"""
+
+import random
+import secrets
+import threading
+import time
+
+from taskflow._client import breaker
+from taskflow._client.connection import Connection
+from taskflow._client.plan import Pause, Plan
+from taskflow._declare import ports
+from taskflow._declare.classification import CallVerdict, classify
+from taskflow._declare.ports import Admission, Pass
+from taskflow._declare.upstream import Upstream
+from taskflow._protocol import upstreams
+from taskflow._protocol.upstreams import BreakerDefaults, EnterReply, LeaveReply
+from taskflow.errors import ServerUnavailableError
+
+FRESH = 0.2
+"""Seconds for which a closed breaker is believed to be closed still."""
+
+LONGEST_NAP = 0.25
+"""Seconds between two looks of a call that waits for its turn."""
+
+ALONE = 1.0
+"""Seconds for which a server that did not answer is not asked again."""
+
+PERMIT = 60.0
+"""Seconds for which the permit of a call outside of tasks holds."""
+
+_MOST_UNSENT = 100
+
+
+class Copy:
+    """What this process knows of one upstream; guarded by the gatekeeper's lock."""
+
+    def __init__(self) -> None:
+        self.state = "closed"
+        self.epoch = 0
+        self.retry_at = 0.0
+        self.reason = ""
+        self.fresh_until = 0.0
+        self.unsent = 0
+        self.sent_at = 0.0
+        self.tat = 0.0
+        self.running = 0
+        self.row = 0
+
+
+class Gatekeeper:
+    """Lets guarded calls begin, and hears how they ended; safe in any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._copies: dict[str, Copy] = {}
+        self._alone_until = 0.0
+
+    @property
+    def defaults(self) -> BreakerDefaults:
+        """What a declaration leaves to the settings."""
+        known = self._connection.settings.upstream
+        return BreakerDefaults(known.failure_rate, known.min_calls, known.reset_timeout)
+
+    def enter(self, upstream: Upstream, weight: float, timeout: float | None) -> Pass:
+        """Wait for the call's turn, blocking."""
+        return self._connection.run(self._entering(upstream, weight, timeout))
+
+    async def aenter(
+        self,
+        upstream: Upstream,
+        weight: float,
+        timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
+    ) -> Pass:
+        """Wait for the call's turn."""
+        return await self._connection.arun(self._entering(upstream, weight, timeout))
+
+    def leave(
+        self, upstream: Upstream, admitted: Pass, error: BaseException | None
+    ) -> None:
+        """Report how the call ended, blocking."""
+        self._connection.run(self._leaving(upstream, admitted, error))
+
+    async def aleave(
+        self, upstream: Upstream, admitted: Pass, error: BaseException | None
+    ) -> None:
+        """Report how the call ended."""
+        await self._connection.arun(self._leaving(upstream, admitted, error))
+
+    def hear_turn(
+        self, upstream: Upstream, state: str, epoch: int, retry: float, reason: str
+    ) -> None:
+        """Take note of a turn that the server has told.
+
+        Args:
+            upstream: Which.
+            state: Its new state.
+            epoch: Its new epoch.
+            retry: Seconds until it is tried again.
+            reason: For people.
+        """
+        with self._lock:
+            copy = self._copy(upstream.name)
+            if epoch <= copy.epoch:
+                return
+            old = copy.state
+            self._note(copy, state, epoch, retry, reason)
+        breaker.tell_turn(upstream, old, state)
+
+    def _copy(self, name: str) -> Copy:
+        return self._copies.setdefault(name, Copy())
+
+    def _note(
+        self, copy: Copy, state: str, epoch: int, retry: float, reason: str = ""
+    ) -> None:
+        now = time.monotonic()
+        copy.state, copy.epoch, copy.reason = state, epoch, reason
+        copy.retry_at, copy.fresh_until = now + retry, now + FRESH
+
+    # Entering.
+
+    def _entering(
+        self, upstream: Upstream, weight: float, timeout: float | None
+    ) -> Plan[Pass]:
+        here = ports.scope.get()
+        admission = here.admission if here is not None else None
+        if admission is not None and admission.upstream != upstream.name:
+            admission = None
+        breaker.tell_before(upstream)
+        if admission is not None and admission.spend():
+            return Pass(self, admission.task_id, admission.epoch, admission)
+        known = self._known(upstream)
+        if known is not None:
+            return Pass(self, "", known, None)
+        if time.monotonic() < self._alone_until:
+            return self._decide_alone(upstream, weight)
+        try:
+            return (yield from self._ask(upstream, weight, timeout, admission))
+        except ServerUnavailableError:
+            self._alone_until = time.monotonic() + ALONE
+            return self._decide_alone(upstream, weight)
+
+    def _known(self, upstream: Upstream) -> int | None:
+        """Decide by what is known; None = the server must be asked."""
+        now = time.monotonic()
+        with self._lock:
+            copy = self._copy(upstream.name)
+            if now >= copy.fresh_until:
+                return None
+            left, epoch, reason = copy.retry_at - now, copy.epoch, copy.reason
+            is_open = copy.state == "open" and left > 0
+            has_limits = upstream.rate_limit is not None or upstream.concurrency
+            if not is_open and (
+                has_limits or copy.state != "closed" or copy.unsent >= _MOST_UNSENT
+            ):
+                return None
+        if is_open:
+            raise breaker.refusal(upstream.name, left, reason)
+        return epoch
+
+    def _ask(
+        self,
+        upstream: Upstream,
+        weight: float,
+        timeout: float | None,
+        admission: Admission | None,
+    ) -> Plan[Pass]:
+        yield from self._flush(upstream)
+        task_id = admission.task_id if admission is not None else "-"
+        own = f"guard:{task_id}:{secrets.token_hex(8)}"
+        deadline = None if timeout is None else time.monotonic() + timeout
+        nap = 0.02
+        while True:
+            lent = admission is not None and admission.borrow()
+            ticket = task_id if lent else own
+            reply = yield from self._request(
+                upstream, ticket, weight, admission if lent else None
+            )
+            if reply.word == "IN":
+                self._take_note(upstream, "closed", reply)
+                return Pass(self, ticket, reply.epoch, admission if lent else None)
+            left = None if deadline is None else deadline - time.monotonic()
+            if reply.word == "SHUT":
+                self._take_note(upstream, "open", reply)
+                raise breaker.refusal(upstream.name, reply.wait, reply.reason)
+            if left is not None and left <= 0:
+                why = f"its turn did not come within {timeout:g} s"
+                raise breaker.refusal(upstream.name, reply.wait, why)
+            pause = min(reply.wait, LONGEST_NAP, nap * random.uniform(0.5, 1.5))  # noqa: S311
+            nap *= 2
+            yield Pause(max(0.001, pause if left is None else min(pause, left)))
+
+    def _request(
+        self, upstream: Upstream, ticket: str, weight: float, lender: Admission | None
+    ) -> Plan[EnterReply]:
+        connection = self._connection
+        is_in = False
+        try:
+            reply: EnterReply = yield upstreams.enter(
+                connection.keys,
+                upstream.name,
+                ticket=ticket,
+                weight=weight,
+                lease_ms=round(PERMIT * 1000),
+                needs_permit=lender is None,
+                rules=upstreams.pack_rules(upstream, self.defaults),
+                now_ms=connection.clock(),
+            )
+            is_in = reply.word == "IN"
+            return reply
+        finally:
+            if lender is not None and not is_in:
+                lender.give_back()
+
+    def _take_note(self, upstream: Upstream, state: str, reply: EnterReply) -> None:
+        with self._lock:
+            copy = self._copy(upstream.name)
+            old = copy.state
+            self._note(copy, state, reply.epoch, reply.wait, reply.reason)
+        breaker.tell_turn(upstream, old, state)
+
+    # Leaving.
+
+    def _leaving(
+        self, upstream: Upstream, admitted: Pass, error: BaseException | None
+    ) -> Plan[None]:
+        admission = admitted.admission
+        verdict = classify(upstream, error)
+        with self._lock:
+            state = self._copy(upstream.name).state
+        breaker.tell_end(upstream, verdict, error, state)
+        if admission is not None:
+            admission.has_reported = True
+            admission.give_back()
+        here = ports.scope.get()
+        if here is not None and here.admission is not None:
+            # Also one on a permit of its own speaks for the task's end.
+            here.admission.has_reported |= here.admission.upstream == upstream.name
+        if admitted.is_local:
+            self._count_alone(upstream, verdict)
+            return
+        is_probe = admission is not None and admission.is_probe
+        if verdict.kind == "success" and not is_probe and self._keeps(admitted):
+            with self._lock:
+                copy = self._copy(upstream.name)
+                copy.unsent += 1
+                if time.monotonic() - copy.sent_at < FRESH:
+                    return
+            yield from self._quietly(self._flush(upstream))
+            return
+        if verdict.kind in {"neutral", "shut"} and self._keeps(admitted):
+            return
+        yield from self._quietly(self._flush(upstream))
+        yield from self._quietly(self._report(upstream, admitted, verdict))
+
+    def _quietly(self, plan: Plan[None]) -> Plan[None]:
+        """Carry out *plan*; where the server is away, what it says is lost."""
+        if time.monotonic() < self._alone_until:
+            return
+        try:
+            yield from plan
+        except ServerUnavailableError:
+            self._alone_until = time.monotonic() + ALONE
+
+    @staticmethod
+    def _keeps(admitted: Pass) -> bool:
+        """Whether the server holds no permit of this call."""
+        return not admitted.ticket.startswith("guard:")
+
+    def _report(
+        self, upstream: Upstream, admitted: Pass, verdict: CallVerdict
+    ) -> Plan[None]:
+        kind = "neutral" if verdict.kind == "shut" else verdict.kind
+        connection = self._connection
+        reply: LeaveReply = yield upstreams.leave(
+            connection.keys,
+            upstream.name,
+            ticket=admitted.ticket,
+            epoch=admitted.epoch,
+            verdict=kind,
+            reason=verdict.reason,
+            wait_ms=round(verdict.wait * 1000),
+            now_ms=connection.clock(),
+        )
+        self._stands(upstream, reply)
+
+    def _flush(self, upstream: Upstream) -> Plan[None]:
+        """Send the successes that were counted here."""
+        with self._lock:
+            copy = self._copy(upstream.name)
+            count, copy.unsent, epoch = copy.unsent, 0, copy.epoch
+            copy.sent_at = time.monotonic()
+        if not count:
+            return
+        connection = self._connection
+        reply: LeaveReply = yield upstreams.leave(
+            connection.keys,
+            upstream.name,
+            ticket="",
+            epoch=epoch,
+            verdict="success",
+            count=count,
+            now_ms=connection.clock(),
+        )
+        self._stands(upstream, reply)
+
+    def _stands(self, upstream: Upstream, reply: LeaveReply) -> None:
+        with self._lock:
+            copy = self._copy(upstream.name)
+            old = copy.state
+            self._note(copy, reply.state, reply.epoch, reply.retry or 0.0, reply.reason)
+        breaker.tell_turn(upstream, old, reply.state)
+
+    # Alone.
+
+    def _decide_alone(self, upstream: Upstream, weight: float) -> Pass:
+        """Let a call begin, or refuse it, without the server."""
+        now = time.monotonic()
+        with self._lock:
+            copy = self._copy(upstream.name)
+            wait = copy.retry_at - now if copy.state == "open" else 0.0
+            limit = upstream.rate_limit
+            if limit is not None:
+                interval = limit.per / limit.limit
+                ahead = max(0.0, copy.tat - now)
+                room = (limit.bucket - min(weight, limit.bucket)) * interval
+                wait = max(wait, ahead - room)
+            most = upstream.concurrency
+            if most is not None and copy.running >= most:
+                wait = max(wait, LONGEST_NAP)
+            if wait <= 0:
+                copy.running += 1
+                if limit is not None:
+                    copy.tat = max(now, copy.tat) + weight * limit.per / limit.limit
+                return Pass(self, "", copy.epoch, is_local=True)
+        why = "the server that keeps its state is away"
+        raise breaker.refusal(upstream.name, wait, why)
+
+    def _count_alone(self, upstream: Upstream, verdict: CallVerdict) -> None:
+        rules = upstream.breaker
+        with self._lock:
+            copy = self._copy(upstream.name)
+            copy.running -= 1
+            if verdict.wait > 0:
+                copy.state, copy.retry_at = "open", time.monotonic() + verdict.wait
+            elif verdict.kind == "success":
+                copy.row, copy.state = 0, "closed"
+            elif verdict.kind == "failure" and rules is not None:
+                copy.row += 1
+                least = rules.consecutive or rules.min_calls or self.defaults.min_calls
+                if copy.row >= least:
+                    reset = rules.reset_timeout or self.defaults.reset_timeout
+                    copy.state, copy.row = "open", 0
+                    copy.retry_at = time.monotonic() + reset

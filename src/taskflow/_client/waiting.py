@@ -1,0 +1,51 @@
+"""The lists in which tasks wait: those of the lanes, and those of shut upstreams."""
+
+from attrs import frozen
+
+from taskflow._client.connection import Connection
+from taskflow._client.plan import Plan
+from taskflow._protocol import upstreams
+from taskflow._protocol.keys import SIDE_LISTS
+from taskflow._protocol.upstreams import UpstreamStatus
+
+
+@frozen
+class WaitingList:
+    """One list of waiting tasks.
+
+    Attributes:
+        name: For a cursor; as unique as the key.
+        key: Of the list.
+        lane: ``primary``, ``retry`` or ``suspects``.
+        upstream: For which its tasks are parked; empty for the lane's own list.
+    """
+
+    name: str
+    key: str
+    lane: str
+    upstream: str = ""
+
+
+def waiting_lists(connection: Connection) -> Plan[tuple[WaitingList, ...]]:
+    """Find every list in which a task may wait, the lanes' own first.
+
+    Yields:
+        What to ask the server.
+
+    Returns:
+        The lists; of upstreams, those that have parked something.
+    """
+    keys = connection.keys
+    known: list[UpstreamStatus] = yield upstreams.status(
+        keys, now_ms=connection.clock()
+    )
+    found = [WaitingList(lane, keys.waiting(lane), lane) for lane in SIDE_LISTS]
+    found += [
+        WaitingList(
+            f"{each.name}:{lane}", keys.parked_list(each.name, lane), lane, each.name
+        )
+        for each in known
+        for lane in SIDE_LISTS
+        if each.parked[lane]
+    ]
+    return tuple(found)

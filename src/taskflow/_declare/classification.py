@@ -1,0 +1,169 @@
+"""What the end of a call says of its upstream: a pure rule.
+
+A caller's mistake says nothing about the other side. Only what speaks against its
+health opens a breaker; "too many requests" is a request to wait, and a rejected key
+or spent credit wants a person.
+"""
+
+import asyncio
+import socket
+import ssl
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from taskflow._declare.retry_policy import (
+    Match,
+    matches,
+    retry_after_of,
+    status_of,
+)
+from taskflow._declare.upstream import Upstream
+from taskflow.errors import CircuitBreakerError, PayloadError, TaskSignal
+
+Kind: TypeAlias = Literal["success", "failure", "neutral", "tap", "refused", "shut"]
+"""``tap``: wait until it is over; ``refused``: our key or credit; ``shut``: the
+breaker let no call begin."""
+
+TAP_SECONDS: Final = 10.0
+"""How long a 429 without a Retry-After closes the tap; each further one does again."""
+
+REFUSED_SECONDS: Final = 300.0
+"""How long a rejected key or spent credit shuts an upstream, until one task tries."""
+
+_SHORTEST_WAIT: Final = 0.05
+
+LONGEST_WAIT: Final = 86_400.0
+"""Seconds; a longer Retry-After is looked at again after a day."""
+
+_REASONS: Final = {
+    401: "the key was rejected (401)",
+    402: "the credit is spent (402)",
+    429: "too many requests (429)",
+    503: "unavailable for a while (503)",
+}
+
+# Of clients that do not use Python's own classes; by name, so that nothing is loaded.
+_FOREIGN: Final = frozenset(
+    {
+        ("aiohttp", "ClientConnectionError"),
+        ("aiohttp", "ClientPayloadError"),
+        ("botocore", "HTTPClientError"),
+        ("grpc", "FutureTimeoutError"),
+        ("httpcore", "NetworkError"),
+        ("httpcore", "ProtocolError"),
+        ("httpcore", "TimeoutException"),
+        ("httpx", "TransportError"),
+        ("httpx2", "TransportError"),
+        ("requests", "ConnectionError"),
+        ("requests", "Timeout"),
+        ("requests", "ChunkedEncodingError"),
+        ("urllib3", "HTTPError"),
+    }
+)
+_SERVER_ERRORS: Final = range(500, 600)
+
+
+@frozen
+class CallVerdict:
+    """What one ended call says of its upstream.
+
+    Attributes:
+        kind: In one word.
+        wait: Seconds for which it shall not be called, of ``tap`` and ``refused``,
+            and of a failure that said so.
+        reason: For people, of ``tap`` and ``refused``; never what the error says,
+            which may quote what was sent.
+    """
+
+    kind: Kind
+    wait: float = 0.0
+    reason: str = ""
+
+    @property
+    def parks(self) -> bool:
+        """Whether the task waits for the upstream, with no attempt used."""
+        return self.kind in {"tap", "refused", "shut"}
+
+
+SUCCESS: Final = CallVerdict("success")
+NEUTRAL: Final = CallVerdict("neutral")
+
+
+def classify(
+    upstream: Upstream, error: BaseException | None, *, now: datetime | None = None
+) -> CallVerdict:
+    """Say what the end of a call says of *upstream*.
+
+    Args:
+        upstream: Its rules come first.
+        error: What the call raised; None = it succeeded.
+        now: The time, aware, for a Retry-After in form of a date.
+
+    Returns:
+        ``neutral`` for a caller's mistake, a cancellation, a signal of the body and
+        whatever is no sign of the other side's health.
+
+    Example:
+        >>> classify(Upstream("api"), TimeoutError()).kind
+        'failure'
+        >>> classify(Upstream("api"), ValueError("no such city")).kind
+        'neutral'
+    """
+    if error is None:
+        return SUCCESS
+    if isinstance(error, CircuitBreakerError):
+        return CallVerdict("shut") if error.name == upstream.name else NEUTRAL
+    if isinstance(error, TaskSignal | PayloadError | asyncio.CancelledError):
+        return NEUTRAL
+    told = retry_after_of(error, now or datetime.now(UTC))
+    wait = None if told is None else min(max(told, _SHORTEST_WAIT), LONGEST_WAIT)
+    return _by_rules(upstream, error, wait) or _by_status(error, wait)
+
+
+def _by_rules(
+    upstream: Upstream, error: BaseException, wait: float | None
+) -> CallVerdict | None:
+    status = status_of(error)
+
+    def is_among(rules: tuple[Match, ...]) -> bool:
+        return any(matches(each, error, status) for each in rules)
+
+    if is_among(upstream.ignored):
+        return NEUTRAL
+    if is_among(upstream.failures):
+        return _failure(wait)
+    if is_among(upstream.refusals):
+        reason = _REASONS.get(status or 0) or f"refused: {type(error).__name__}"
+        return CallVerdict("refused", wait or REFUSED_SECONDS, reason)
+    return None
+
+
+def _by_status(error: BaseException, wait: float | None) -> CallVerdict:
+    status = status_of(error)
+    if status == 429:  # noqa: PLR2004 - as everybody knows it
+        return CallVerdict("tap", wait or TAP_SECONDS, _REASONS[429])
+    if status in {401, 402}:
+        if wait is None:
+            return CallVerdict("refused", REFUSED_SECONDS, _REASONS[status])
+        return CallVerdict("tap", wait, _REASONS[status])
+    return _failure(wait) if _is_failure(error, status) else NEUTRAL
+
+
+def _failure(wait: float | None) -> CallVerdict:
+    return CallVerdict("failure", wait or 0.0, _REASONS[503] if wait else "")
+
+
+def _is_failure(error: BaseException, status: int | None) -> bool:
+    if status is not None:
+        return status == 408 or status in _SERVER_ERRORS  # noqa: PLR2004
+    if isinstance(
+        error,
+        TimeoutError | ConnectionError | socket.gaierror | ssl.SSLError,
+    ):
+        return True
+    return any(
+        (kind.__module__.partition(".")[0], kind.__name__) in _FOREIGN
+        for kind in type(error).__mro__
+    )

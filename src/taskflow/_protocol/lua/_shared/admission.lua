@@ -1,0 +1,133 @@
+-- admission: how many calls of an upstream may begin now; and let one begin.
+-- Needs   prefix, now, upstream.lua, lease.  Gives  tickets(key), room(u), take(u, weight, ticket),
+--         keep_admissions(), and u.again, when to look again after room(u) was 0.
+-- Rate: the generic cell rate algorithm, a token bucket kept as one time, the
+-- "theoretical arrival time" (ITU-T I.371). Slow start: after it was shut, an
+-- upstream admits 10 calls in the first second, twice as many in each that follows,
+-- and after ten seconds what its limits allow.
+local RAMP = 10
+local LN2 = math.log(2)
+
+-- Count the tickets that hold. One whose time is over is kept for as long as its
+-- task runs, so that nobody has to renew it, and a dead worker's goes with the task.
+local function tickets(key)
+  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)) do
+    local id = string.match(ticket, '^guard:([^:]+):') or ticket
+    if redis.pcall('HGET', prefix .. 'task:' .. id, 'state') == 'ACTIVE' then
+      redis.call('ZADD', key, now + lease, ticket)
+    else
+      redis.call('ZREM', key, ticket)
+    end
+  end
+  return redis.call('ZCARD', key)
+end
+
+local function until_one_lapses(key)
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return math.max(now + 1, first and tonumber(first) or now + 1000)
+end
+
+local function left(u)
+  if u.left then
+    return u.left
+  end
+  u.left, u.again = 1000000, now + 1000
+  if u.state == 'open' and (u.retry == 0 or u.retry > now) then
+    u.left, u.again = 0, u.retry == 0 and NEVER or u.retry
+    return 0
+  elseif u.state == 'open' then
+    turn(u, u.probes > 0 and 'half-open' or 'closed', u.by, '', 0)
+    u.left = 1000000
+  end
+  if u.tap > now then
+    u.left, u.again = 0, u.tap
+    return 0
+  end
+  if u.state == 'half-open' then
+    u.left = math.min(u.left, u.probes - u.passed - tickets(u.key .. ':probes'))
+    u.again = until_one_lapses(u.key .. ':probes')
+  end
+  if u.concurrency > 0 then
+    local free = u.concurrency - tickets(u.key .. ':permits')
+    if free < u.left then
+      u.left, u.again = free, until_one_lapses(u.key .. ':permits')
+    end
+  end
+  local seconds = (now - u.ramp) / 1000
+  if u.state == 'closed' and u.ramp > 0 and seconds < 10 then
+    local allowed = math.floor(1 + RAMP * (2 ^ seconds - 1) / LN2) - u.ramped
+    if allowed < u.left then
+      u.left = allowed
+      u.again = u.ramp + math.ceil(1000 * math.log(u.ramped * LN2 / RAMP + 1) / LN2)
+    end
+  end
+  u.left = math.max(0, u.left)
+  return u.left
+end
+
+-- Milliseconds by which the bucket is ahead of the time: 0 = it is full.
+local function ahead(u)
+  return math.max(0, u.tat - now)
+end
+
+-- When a call of this weight fits the bucket: now, or later (ms). One heavier than
+-- the bucket needs a full one, and leaves it in debt.
+local function fits_at(u, weight)
+  if u.limit == 0 or weight == 0 then
+    return now
+  end
+  local interval = u.per / u.limit
+  local late = ahead(u) - (u.burst - math.min(weight, u.burst)) * interval
+  return late > 0.001 and now + math.ceil(late) or now
+end
+
+local function room(u)
+  local free = left(u)
+  if free == 0 or u.limit == 0 then
+    return free
+  end
+  local interval = u.per / u.limit
+  local tokens = math.floor(u.burst - ahead(u) / interval + 0.001)
+  if tokens < 1 then
+    u.again = math.max(now + 1, fits_at(u, 1))
+  end
+  return math.max(0, math.min(free, tokens))
+end
+
+-- Let one call begin, on this ticket; false when it may not.
+local function take(u, weight, ticket)
+  if left(u) == 0 then
+    return false
+  end
+  local at = fits_at(u, weight)
+  if at > now then
+    u.left, u.again = 0, at
+    return false
+  end
+  if u.limit > 0 and weight > 0 then
+    u.tat = now + ahead(u) + weight * u.per / u.limit
+  end
+  u.left, u.ramped, u.charged = u.left - 1, u.ramped + 1, true
+  u.tickets = u.tickets or {}
+  u.tickets[#u.tickets + 1] = now + lease
+  u.tickets[#u.tickets + 1] = ticket
+  return true
+end
+
+-- Store what take() has charged.
+local function keep_admissions()
+  for _, u in pairs(upstreams) do
+    if u.charged then
+      if u.limit > 0 or u.ramp > 0 and now - u.ramp < 10000 then
+        redis.call('HSET', u.key, 'tat', string.format('%.3f', u.tat), 'ramped', u.ramped)
+      end
+      if u.concurrency > 0 or u.guards then
+        redis.call('ZADD', u.key .. ':permits', unpack(u.tickets))
+      end
+      if u.state == 'half-open' then
+        redis.call('ZADD', u.key .. ':probes', unpack(u.tickets))
+      end
+      u.charged, u.tickets = false, nil
+    end
+  end
+end

@@ -1,0 +1,145 @@
+-- hand_over: give one waiting task its lease, or the place it belongs to.
+-- Needs   all that claim.lua includes and binds above it.  Gives  reply, leases,
+--         handed, slot, has_holds, repeated(), hand_over(id, lane, source),
+--         put_back(), next_look().
+local reply, leases, handed, unfit = { 0, 0 }, {}, {}, {}
+local own = ':' .. worker .. ':' .. nonce
+local slot = 'claim' .. string.match(nonce, '^%d+')
+local has_holds = false
+
+local function read(id)
+  return redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'payload', 'spec', 'attempts',
+    'crashes', 'misses', 'created_ms', 'fresh_ms', 'expires_ms', 'checkpoint', 'key', 'watched', 'lane',
+    'upstream', 'parked')
+end
+
+local function answer(id, lane, delivery, found, admitted)
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3] = id, lane, delivery
+  reply[n + 4], reply[n + 5] = found[3], found[4]
+  reply[n + 6], reply[n + 7], reply[n + 8] = tonumber(found[5]) or 0, tonumber(found[6]) or 0, tonumber(found[7]) or 0
+  reply[n + 9], reply[n + 10] = tonumber(found[9]) or tonumber(found[8]) or now, found[11] or ''
+  reply[n + 11] = admitted
+end
+
+-- Whether this call was made before: then its tasks are answered again.
+local function repeated()
+  local last = redis.call('HGET', worker_hash, slot) or ''
+  if string.match(last, '^(%S+)') ~= nonce then
+    return false
+  end
+  for id in string.gmatch(last, ' (%S+)') do
+    local found = read(id)
+    local delivery = not found.err and found[1] == 'ACTIVE' and string.match(found[2] or '', '^(%d+)' .. string.gsub(own, '%p', '%%%0') .. '$')
+    if delivery then
+      local u = found[15] and upstream(string.match(found[15], ' (.+)$'))
+      local probe = u and redis.call('ZSCORE', u.key .. ':probes', id)
+      answer(id, found[14], delivery, found, u and string.format('%s %d %d', found[15], u.epoch, probe and 1 or 0) or '')
+    end
+  end
+  reply[1] = now
+  return true
+end
+
+-- Whether the upstream lets the task run now; it is parked otherwise, or put back
+-- to the head of the list that it was taken from.
+local function admitted(id, lane, u, weight, source)
+  local waiting_before = depth(u, lane)
+  if (u == source or waiting_before == 0) and take(u, weight, id) then
+    return true
+  elseif u == source then
+    unfit[#unfit + 1] = { id, parked_list(u.name, lane) }
+  else
+    park(id, u.name, lane, 'RPUSH')
+  end
+  u.parked, u.depth[lane] = true, waiting_before + 1
+  return false
+end
+
+-- The upstreams that have a say: the hold on the task's name, and its own.
+local function has_leave(id, lane, found, source)
+  local hold = source and string.sub(source.name, 1, 5) == 'task:' and source
+  if not hold and has_holds then
+    local name = string.match(found[4], '^%[%d+,"([^"]+)"')
+    hold = name and redis.call('SISMEMBER', prefix .. 'tasks:held', name) == 1 and upstream('task:' .. name)
+  end
+  if hold and not admitted(id, lane, hold, 0, source) then
+    return false
+  end
+  if not found[15] then
+    return true, ''
+  end
+  local weight, own_name = string.match(found[15], '^(%S+) (.+)$')
+  local u = upstream(own_name)
+  if not admitted(id, lane, u, tonumber(weight), source) then
+    return false
+  end
+  return true, string.format('%s %d %d', found[15], u.epoch, u.state == 'half-open' and 1 or 0)
+end
+
+-- Hand over one popped id. False when it was no task to run: a tombstone, an
+-- expired task, one whose upstream is shut, a record beyond reading.
+local function hand_over(id, lane, source)
+  if source then
+    source.planned = source.planned - 1
+  end
+  local found = read(id)
+  if found.err then
+    quarantine(id, found.err)
+    return false
+  end
+  if found[1] ~= 'PENDING' then
+    redis.call('SREM', tombstones(lane, source and source.name), id)
+    if source then
+      redis.call('HDEL', prefix .. 'task:' .. id, 'parked')
+    end
+    if not found[1] and (found[3] or found[4]) then
+      quarantine(id, 'the record has no state')
+    end
+    return false
+  end
+  if not found[3] or not found[4] then
+    quarantine(id, 'the record has no payload or no spec')
+    return false
+  end
+  local expires = tonumber(found[10])
+  if expires and expires <= now then
+    redis.call('HSET', prefix .. 'task:' .. id, 'state', 'FAILED', 'finished_ms', now,
+      'error', '{"type":"Expired","message":"expired before it was claimed"}')
+    redis.call('ZADD', failed, now, id)
+    ended(id, 'FAILED', found[12], found[13])
+    return false
+  end
+  local leave, upstream_answer = has_leave(id, lane, found, source)
+  if not leave then
+    return false
+  end
+  local record, delivery = prefix .. 'task:' .. id, (tonumber(string.match(found[2] or '', '^%d+')) or 0) + 1
+  redis.call('HSET', record, 'state', 'ACTIVE', 'token', delivery .. own, 'started_ms', now)
+  if source then
+    -- The time for which it was parked does not make it older.
+    local since = tonumber(string.match(found[16] or '', '^%d+')) or now
+    found[9] = (tonumber(found[9]) or tonumber(found[8]) or now) + now - since
+    redis.call('HSET', record, 'fresh_ms', found[9])
+    redis.call('HDEL', record, 'parked')
+  end
+  leases[#leases + 1], leases[#leases + 2] = now + lease, id
+  handed[#handed + 1] = id
+  answer(id, lane, delivery, found, upstream_answer)
+  return true
+end
+
+-- Give back, in their order, those that did not fit.
+local function put_back()
+  for i = #unfit, 1, -1 do
+    redis.call('LPUSH', unfit[i][2], unfit[i][1])
+  end
+end
+
+-- When there may be more to hand out: a task is due, or an upstream may admit again.
+local function next_look()
+  local due = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) or NEVER
+  local again = tonumber(redis.call('ZRANGE', prefix .. 'tasks:parked', 0, 0, 'WITHSCORES')[2]) or NEVER
+  local first = math.min(due, again)
+  return first < NEVER and first or 0
+end

@@ -1,0 +1,31 @@
+-- parking: where tasks wait for their upstream, out of the way of all others.
+-- Needs   prefix, now.  Gives  parked_list(name, lane), has_parked(name),
+--         park(id, name, lane, command), parked_in(field) -> name, free(name, id).
+-- tasks:parked says of each upstream with parked tasks when it may admit again.
+local function parked_list(name, lane)
+  return prefix .. 'tasks:parked:' .. name .. ':' .. lane
+end
+
+local function has_parked(name)
+  return redis.call('ZSCORE', prefix .. 'tasks:parked', name)
+end
+
+local function park(id, name, lane, command)
+  redis.call(command, parked_list(name, lane), id)
+  redis.call('HSET', prefix .. 'task:' .. id, 'parked', string.format('%d %s', now, name))
+  redis.call('ZADD', prefix .. 'tasks:parked', 'NX', now, name)
+end
+
+local function parked_in(field)
+  return field and string.match(field, '^%d+ (.+)$') or nil
+end
+
+-- A task of this upstream runs no more: what waited for its permit may go on.
+local function free(name, id)
+  local key = prefix .. 'upstream:' .. name
+  local freed = redis.call('ZREM', key .. ':permits', id) + redis.call('ZREM', key .. ':probes', id)
+  if freed > 0 and has_parked(name) then
+    redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, name)
+    redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+  end
+end

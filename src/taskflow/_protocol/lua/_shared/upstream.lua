@@ -1,0 +1,58 @@
+-- upstream: an external service as the whole fleet knows it, and its turns.
+-- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table,
+--         turn(u, state, by, reason, retry), window_fields.
+-- The hash upstream:<name> holds the rules, which its declaration gives, and the
+-- state, which scripts alone change. An unknown upstream is closed, without limits.
+local NEVER = 9007199254740991
+local upstreams, window_fields = {}, {}
+for i = 0, 19 do
+  window_fields[i + 1] = 'w' .. i
+end
+
+local function upstream(name)
+  local u = upstreams[name]
+  if u then
+    return u
+  end
+  local key = prefix .. 'upstream:' .. name
+  local found = redis.call('HMGET', key, 'rules', 'state', 'retry_ms', 'epoch', 'tap_ms', 'ramp_ms', 'ramped', 'tat', 'opens', 'passed', 'by')
+  local rules = found[1] and cjson.decode(found[1]) or { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  u = {
+    name = name, key = key, known = found[1] and true or false, depth = {}, planned = 0,
+    failure_rate = rules[1], min_calls = rules[2], window = rules[3], reset = rules[4], longest = rules[5],
+    probes = rules[6], consecutive = rules[7], limit = rules[8], per = rules[9], burst = rules[10],
+    concurrency = rules[11],
+    state = found[2] or 'closed', retry = tonumber(found[3]) or 0, epoch = tonumber(found[4]) or 0,
+    tap = tonumber(found[5]) or 0, ramp = tonumber(found[6]) or 0, ramped = tonumber(found[7]) or 0,
+    tat = tonumber(found[8]) or 0, opens = tonumber(found[9]) or 0, passed = tonumber(found[10]) or 0,
+    by = found[11] or '',
+  }
+  upstreams[name] = u
+  return u
+end
+
+-- Change the breaker's state, and tell everybody. retry: when an open one is
+-- tried again (ms), 0 = when a person says so.
+local function turn(u, state, by, reason, retry)
+  u.state, u.epoch, u.retry, u.passed, u.left, u.by = state, u.epoch + 1, retry or 0, 0, nil, by
+  if state == 'open' then
+    u.opens = u.opens + 1
+  elseif state == 'closed' then
+    u.opens, u.ramp, u.ramped = 0, now, 0
+  end
+  redis.call('HSET', u.key, 'state', state, 'epoch', u.epoch, 'retry_ms', u.retry, 'since_ms', now, 'passed', 0,
+    'by', by, 'reason', reason, 'opens', u.opens, 'row', 0, 'ramp_ms', u.ramp, 'ramped', u.ramped)
+  redis.call('HDEL', u.key, unpack(window_fields))
+  redis.call('DEL', u.key .. ':probes')
+  if state ~= 'half-open' then
+    redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', state == 'open' and 'upstream_opened' or 'upstream_closed',
+      'upstream', u.name, 'by', by, 'reason', reason, 'until_ms', u.retry, 'at_ms', now)
+  end
+  redis.call('PUBLISH', prefix .. 'taskflow:upstreams', cjson.encode({
+    name = u.name, state = state, epoch = u.epoch, retry_ms = u.retry, now_ms = now, by = by, reason = reason }))
+  local again = state ~= 'open' and now or u.retry > 0 and u.retry or NEVER
+  if redis.call('ZSCORE', prefix .. 'tasks:parked', u.name) then
+    redis.call('ZADD', prefix .. 'tasks:parked', again, u.name)
+    redis.call('ZADD', prefix .. 'tasks:marker', state == 'open' and again or 0, state == 'open' and 'due' or 'work')
+  end
+end

@@ -1,0 +1,83 @@
+-- verdicts: what ended calls say of their upstream, and what follows from it.
+-- Needs   prefix, now, upstream.lua.  Gives  hear(u, epoch, verdict, ids, why, wait).
+-- A verdict is success, failure, neutral, tap (wait until it is over) or refused
+-- (our key or our credit: shut, with a reason, for `wait` ms). Calls that began
+-- before the last turn are not heard, and while half-open only the probes are.
+local function open_again(u, reason)
+  local wait = math.min(u.reset * 2 ^ math.min(u.opens, 30), u.longest)
+  turn(u, 'open', 'failures', reason, now + math.floor(wait))
+end
+
+-- Count ended calls in the window; open when too many of them failed.
+local function tally(u, good, bad)
+  local slot = math.floor(now / math.max(1, math.floor(u.window / 20)))
+  local field = 'w' .. slot % 20
+  local stamp, failed, calls = string.match(redis.call('HGET', u.key, field) or '', '^(%d+) (%d+) (%d+)$')
+  if tonumber(stamp) ~= slot then
+    failed, calls = 0, 0
+  end
+  redis.call('HSET', u.key, field, string.format('%d %d %d', slot, failed + bad, calls + good + bad))
+  if u.consecutive > 0 and bad == 0 then
+    redis.call('HSET', u.key, 'row', 0)
+  end
+  if bad == 0 then
+    return
+  end
+  local row = redis.call('HINCRBY', u.key, 'row', bad)
+  local all_failed, all = 0, 0
+  for _, text in ipairs(redis.call('HMGET', u.key, unpack(window_fields))) do
+    stamp, failed, calls = string.match(text or '', '^(%d+) (%d+) (%d+)$')
+    if stamp and slot - tonumber(stamp) < 20 then
+      all_failed, all = all_failed + failed, all + calls
+    end
+  end
+  if u.consecutive > 0 and row >= u.consecutive then
+    open_again(u, string.format('%d calls in a row failed', row))
+  elseif u.min_calls > 0 and all >= u.min_calls and all_failed >= u.failure_rate * all then
+    open_again(u, string.format('%d of %d calls failed', all_failed, all))
+  end
+end
+
+local function tap(u, wait, why)
+  if u.tap <= now then
+    redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'upstream_tapped', 'upstream', u.name,
+      'reason', why, 'until_ms', now + wait, 'at_ms', now)
+  end
+  if now + wait > u.tap then
+    u.tap, u.left, u.ramp, u.ramped = now + wait, nil, now + wait, 0
+    redis.call('HSET', u.key, 'tap_ms', u.tap, 'tap_reason', why, 'ramp_ms', u.ramp, 'ramped', 0)
+    redis.call('ZADD', prefix .. 'tasks:parked', 'XX', u.tap, u.name)
+    redis.call('ZADD', prefix .. 'tasks:marker', u.tap, 'due')
+  end
+end
+
+local function hear(u, epoch, verdict, ids, why, wait)
+  local good, bad = 0, 0
+  for _, id in ipairs(ids) do
+    local probe = u.state == 'half-open' and redis.call('ZREM', u.key .. ':probes', id) == 1
+    if probe and verdict == 'success' then
+      u.passed = u.passed + 1
+      redis.call('HSET', u.key, 'passed', u.passed)
+      if u.passed >= u.probes then
+        turn(u, 'closed', '', '', 0)
+      end
+    elseif probe and verdict == 'failure' then
+      open_again(u, 'the probe failed')
+    elseif probe and verdict ~= 'refused' then
+      redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, u.name)
+      redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+    elseif u.state == 'closed' and epoch == u.epoch then
+      good, bad = good + (verdict == 'success' and 1 or 0), bad + (verdict == 'failure' and 1 or 0)
+    end
+  end
+  if (good > 0 or bad > 0) and u.probes > 0 then
+    tally(u, good, bad)
+  end
+  if verdict == 'refused' then
+    if u.state ~= 'open' and epoch == u.epoch then
+      turn(u, 'open', 'refused', why, now + wait)
+    end
+  elseif wait > 0 then
+    tap(u, wait, why)
+  end
+end

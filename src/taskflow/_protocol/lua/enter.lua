@@ -1,0 +1,47 @@
+-- enter.lua: ask for leave to call an upstream, from within a body or anywhere.
+--
+-- Moves    none
+-- KEYS[1]  upstreams  set of the names of all that were declared or steered
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  name       of the upstream
+-- ARGV[4]  ticket     'guard:<task id or ->:<nonce>', sent again it is answered
+--                     again; or the id of the task whose permit it goes on
+-- ARGV[5]  weight     tokens of the rate limit that the call takes
+-- ARGV[6]  lease      ms for which the ticket holds where no task stands behind it
+-- ARGV[7]  permit     0 = the call goes on the permit that its task holds already
+-- ARGV[8]  rules      JSON array, for an upstream that nobody has declared
+-- Touches  upstream:<name>*, tasks:parked, tasks:events
+-- Returns  {IN, SHUT or WAIT; when to ask again (ms), now; epoch; shut by; reason}
+-- Cost     O(log p) for p permits
+-- Why      The same admission as a claim's, so that tasks and calls share one limit.
+--          On a task's permit nothing is stored: such a call sent again is charged
+--          to the rate twice, never too little.
+local names = KEYS[1]
+local name, ticket, weight, lease = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local needs_permit, rules = ARGV[7] == '1', ARGV[8]
+-- @include clock
+-- @include roomy
+-- @include upstream
+-- @include admission
+
+make_room()
+local key = prefix .. 'upstream:' .. name
+if redis.call('HSETNX', key, 'rules', rules) == 1 then
+  redis.call('SADD', names, name)
+end
+local u = upstream(name)
+if needs_permit and redis.call('ZSCORE', key .. ':permits', ticket) then
+  return { 'IN', 0, now, u.epoch, '', '' }
+end
+u.guards = needs_permit
+if not needs_permit then
+  u.concurrency = 0
+end
+local was_open = u.state == 'open'
+if take(u, weight, ticket) then
+  keep_admissions()
+  return { 'IN', 0, now, u.epoch, '', '' }
+end
+local shut = u.state == 'open' or u.state == 'half-open' or was_open
+return { shut and 'SHUT' or 'WAIT', math.min(u.again, now + 86400000), now, u.epoch, u.by, redis.call('HGET', key, shut and 'reason' or 'tap_reason') or '' }

@@ -1,0 +1,106 @@
+"""The worker's view of upstreams: makes them known, and hears of their turns.
+
+Nothing here decides: the claim script does. What is heard is for people, for
+listeners and for guards in bodies, which learn of a turn at once and not when they
+next ask.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from taskflow._client.guards import Gatekeeper
+from taskflow._codec import from_json
+from taskflow._declare.upstream import Upstream
+from taskflow._events import Events, UpstreamTurned
+from taskflow._protocol import upstreams
+from taskflow._protocol.keys import Keys
+from taskflow._servers.runner import AsyncRunner
+from taskflow.errors import ServerError
+
+_logger = logging.getLogger("taskflow.worker")
+
+DECLARE_EVERY = 60.0
+"""Seconds; a server that was emptied, or a reset, must not undo a declaration."""
+
+
+class UpstreamWatch:
+    """Declares the upstreams of one worker, and listens to the fleet's."""
+
+    def __init__(
+        self,
+        runner: AsyncRunner,
+        keys: Keys,
+        served: tuple[Upstream, ...],
+        guards: Gatekeeper,
+        events: Events,
+        clock: Callable[[], int],
+    ) -> None:
+        self._runner = runner
+        self._keys = keys
+        self._served = {each.name: each for each in served}
+        self._guards = guards
+        self._events = events
+        self._clock = clock
+
+    async def declare(self) -> None:
+        """Make the upstreams known, with the rules that this worker has."""
+        operations = [
+            upstreams.declare(
+                self._keys,
+                each.name,
+                upstreams.pack_rules(each, self._guards.defaults),
+                now_ms=self._clock(),
+            )
+            for each in self._served.values()
+        ]
+        for answer in await self._runner.send_all(operations):
+            if isinstance(answer, ServerError):
+                raise answer
+
+    async def keep_declared(self) -> None:
+        """Declare now and then, until cancelled."""
+        while self._served:
+            try:
+                await self.declare()
+                wait = DECLARE_EVERY
+            except ServerError:
+                wait = 1.0
+            await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311
+        await asyncio.Event().wait()
+
+    async def listen(self) -> None:
+        """Hear the turns of all upstreams, until cancelled."""
+        channel = self._keys.upstreams_channel()
+        while True:
+            try:
+                async with self._runner.subscribe(channel) as news:
+                    while True:
+                        message = await news.next(5.0)
+                        if message is not None:
+                            self._hear(message)
+            except ServerError as error:
+                _logger.debug("turns of upstreams are not heard: %s", error)
+                await asyncio.sleep(random.uniform(0.5, 2.0))  # noqa: S311
+
+    def _hear(self, message: bytes) -> None:
+        try:
+            turn: dict[str, Any] = from_json(message)
+            name, state, by = str(turn["name"]), str(turn["state"]), str(turn["by"])
+            retry_ms, epoch = float(turn["retry_ms"]), int(turn["epoch"])
+            now_ms = float(turn["now_ms"])
+            reason = str(turn["reason"])
+        except Exception:
+            _logger.exception("a turn of an upstream cannot be read: %r", message)
+            return
+        retry = max(0.0, retry_ms - now_ms) / 1000
+        self._guards.hear_turn(
+            self._served.get(name) or Upstream(name.replace(":", ".")),
+            state,
+            epoch,
+            retry,
+            reason,
+        )
+        self._events.emit(UpstreamTurned(name, state, by, reason, retry))

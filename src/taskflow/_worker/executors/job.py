@@ -1,0 +1,110 @@
+"""One body that runs, and what its end says: what executors have in common."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from taskflow._client import breaker
+from taskflow._codec import Spec
+from taskflow._declare.classification import CallVerdict
+from taskflow._declare.context import Context
+from taskflow._declare.ports import Admission
+from taskflow._declare.task import Task
+from taskflow._declare.upstream import Upstream
+from taskflow._protocol.record import CallReport, Claim, Outcome
+from taskflow._worker.reports import Reports
+
+
+class Job:
+    """One body that runs; also the port through which its context speaks."""
+
+    __slots__ = (
+        "abandoned",
+        "admission",
+        "begun",
+        "claim",
+        "context",
+        "future",
+        "hard_at",
+        "name",
+        "reports",
+        "soft_at",
+        "spec",
+        "started",
+        "stop",
+        "task",
+    )
+
+    def __init__(self, claim: Claim, task: Task[..., Any, Any], spec: Spec) -> None:
+        self.claim = claim
+        self.task = task
+        self.spec = spec
+        self.name = task.name
+        self.started = 0.0
+        self.soft_at = self.hard_at = float("inf")
+        self.future: asyncio.Future[Any] | None = None
+        self.reports: Reports | None = None
+        self.context: Context | None = None
+        self.admission: Admission | None = None
+        self.stop = ""
+        self.abandoned = False
+        self.begun = False
+
+
+def admission_of(claim: Claim) -> Admission:
+    """Say what *claim* has paid for, to the guards in its body."""
+    return Admission(
+        claim.upstream,
+        claim.id,
+        claim.epoch,
+        is_probe=claim.is_probe,
+        is_paid=claim.weight > 0,
+    )
+
+
+def reporting(
+    upstream: Upstream,
+    admission: Admission,
+    outcome: Outcome,
+    call: CallVerdict,
+    error: BaseException | None = None,
+) -> Outcome:
+    """Add to *outcome* what the run says of its upstream, if it does.
+
+    Args:
+        upstream: The task's.
+        admission: Of the run; where a guard has reported, its word stands.
+        outcome: What the run came to.
+        call: What it says.
+        error: How it ended, for listeners.
+
+    Returns:
+        The outcome, with a report where there is something to say.
+    """
+    is_mute = call.kind in {"neutral", "shut"} or outcome.verb == "cancel"
+    if is_mute or admission.has_reported or upstream.guards_only:
+        return outcome
+    breaker.tell_end(upstream, call, error, "closed")
+    wait_ms = round(call.wait * 1000)
+    report = CallReport(upstream.name, admission.epoch, call.kind, call.reason, wait_ms)
+    return outcome._replace(report=report)
+
+
+def timed_out(job: Job, which: str) -> TimeoutError:
+    """Make the error of a body that ran beyond its ``soft`` or ``hard`` limit."""
+    limit = (job.soft_at if which == "soft" else job.hard_at) - job.started
+    return TimeoutError(f"ran longer than its {which} limit of {limit:g} s")
+
+
+def call_body(
+    function: Callable[..., Any], arguments: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Call *function*; every end is an answer, none is raised.
+
+    Returns:
+        What it returned, and what it raised.
+    """
+    try:
+        return function(**arguments), None
+    except BaseException as error:  # noqa: BLE001 - every end is an outcome
+        return None, error

@@ -1,0 +1,584 @@
+"""Upstreams: who may call is decided where tasks are handed out."""
+
+import pytest
+
+from keyspace import LEASE, NOW, SHARE
+from taskflow import CircuitBreaker, RateLimit, Upstream
+from taskflow._protocol import upstreams
+from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.dead_letters import requeue
+from taskflow._protocol.overview import status as queue_status
+from taskflow._protocol.record import CallReport, ErrorFacts
+from taskflow._protocol.settle import complete, park, release, retry, settle
+from taskflow._protocol.upkeep import reap
+from taskflow._protocol.upstreams import BreakerDefaults, UpstreamStatus
+from taskflow.errors import UpstreamNotFoundError
+
+API = "0 api"
+WHY = ErrorFacts("TimeoutError", "late")
+RESET = 60_000
+
+
+def declare(stage, *, breaker=CircuitBreaker(), name="api", **limits):  # noqa: B008
+    """Make the upstream known."""
+    rules = upstreams.pack_rules(
+        Upstream(name, breaker=breaker, **limits), BreakerDefaults()
+    )
+    return stage.send(upstreams.declare(stage.keys, name, rules, now_ms=NOW))
+
+
+def look(stage, name="api", now_ms=NOW) -> UpstreamStatus:
+    """Read how the upstream stands."""
+    (found,) = stage.send(upstreams.status(stage.keys, name, now_ms=now_ms))
+    return found
+
+
+def steer(stage, verb, name="api", now_ms=NOW, **options):
+    """Open, close or reset it."""
+    return stage.send(upstreams.steer(stage.keys, name, verb, now_ms=now_ms, **options))
+
+
+def end(stage, claims, verdict="success", *, now_ms=NOW, reason="", wait_ms=0):
+    """Settle *claims* as completed or retried, with a verdict."""
+    outcomes = []
+    for each in claims:
+        report = CallReport(each.upstream, each.epoch, verdict, reason, wait_ms)
+        if verdict == "success":
+            outcome = complete(each, b"1")
+        elif verdict == "failure" and not each.is_probe:
+            outcome = retry(each, WHY, delay=1.0, counts=True, entry={})
+        else:
+            outcome = park(each, WHY, entry={})
+        outcomes.append(outcome._replace(report=report))
+    return stage.send(settle(stage.keys, outcomes, now_ms=now_ms))
+
+
+def opened(stage, count=10, now_ms=NOW):
+    """Let *count* calls fail."""
+    stage.enqueue(*[f"bad{at}" for at in range(count)], upstream="1 api", now_ms=now_ms)
+    end(stage, stage.claim(count, now_ms=now_ms).claims, "failure", now_ms=now_ms)
+
+
+def ids(reply) -> list[str]:
+    """Give the ids of the claims."""
+    return [each.id for each in reply.claims]
+
+
+def test_a_closed_breaker_lets_tasks_run(stage):
+    """The claim says which upstream let the task run."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    (claim,) = stage.claim().claims
+
+    assert ("api", 0, False, 1.0) == claim[12:]
+
+
+def test_an_upstream_that_nobody_declared_is_closed(stage):
+    """A task is not lost in a queue because a worker was late to declare."""
+    stage.enqueue("t1", upstream="1 api")
+
+    assert ["t1"] == ids(stage.claim())
+
+
+def test_failures_open_the_breaker(stage):
+    """Ten of ten failed: no more task of it starts, others go on."""
+    declare(stage)
+    opened(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.enqueue("other")
+
+    assert ["other"] == ids(stage.claim(5))
+    found = look(stage)
+    assert ("open", "failures", "10 of 10 calls failed") == (
+        found.state,
+        found.shut_by,
+        found.reason,
+    )
+    assert {"primary": 2, "retry": 0, "suspects": 0} == found.parked
+
+
+def test_parked_tasks_used_nothing(stage):
+    """They are PENDING, and counted as parked."""
+    declare(stage)
+    opened(stage)
+    stage.enqueue("t1", upstream="1 api")
+    stage.claim(5)
+    record = stage.dump()["task:t1"]
+    counts = stage.send(queue_status(stage.keys, SHARE, now_ms=NOW))
+
+    assert ("PENDING", None) == (record["state"], record.get("attempts"))
+    assert (1, 0) == (counts.parked, counts.primary)
+    assert counts.states["PENDING"] == 1
+
+
+def test_too_few_calls_do_not_open_it(stage):
+    """Nine failures of nine are below the volume."""
+    declare(stage)
+    opened(stage, 9)
+
+    assert "closed" == look(stage).state
+
+
+def test_a_rate_below_the_threshold_does_not_open_it(stage):
+    """Nine of twenty failed."""
+    declare(stage)
+    stage.enqueue(*[f"g{at}" for at in range(20)], upstream="1 api")
+    claims = stage.claim(20).claims
+    end(stage, claims[:11])
+    end(stage, claims[11:], "failure")
+    found = look(stage)
+
+    assert ("closed", 9, 20) == (found.state, found.failures, found.calls)
+
+
+def test_calls_before_the_window_are_forgotten(stage):
+    """Five failures a minute ago and five now are not ten."""
+    declare(stage)
+    opened(stage, 5)
+    later = NOW + 64_000
+    stage.enqueue(*[f"g{at}" for at in range(5)], upstream="1 api", now_ms=later)
+    claims = list(stage.claim(20, now_ms=later).claims)
+    end(
+        stage,
+        [each for each in claims if each.id.startswith("g")],
+        "failure",
+        now_ms=later,
+    )
+
+    assert ("closed", 5) == (
+        look(stage, now_ms=later).state,
+        look(stage, now_ms=later).calls,
+    )
+
+
+def test_consecutive_failures_open_it_when_asked_to(stage):
+    """Three in a row, and no success between."""
+    declare(stage, breaker=CircuitBreaker(consecutive=3))
+    stage.enqueue(*[f"g{at}" for at in range(6)], upstream="1 api")
+    claims = stage.claim(6).claims
+    end(stage, claims[:2], "failure")
+    end(stage, claims[2:3])
+    end(stage, claims[3:5], "failure")
+    assert "closed" == look(stage).state
+    end(stage, claims[5:], "failure")
+
+    assert ("open", "3 calls in a row failed") == (
+        look(stage).state,
+        look(stage).reason,
+    )
+
+
+def test_after_the_reset_timeout_one_task_tries(stage):
+    """Exactly one, however many claim."""
+    declare(stage)
+    opened(stage)
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    assert [] == ids(stage.claim(5))
+    early = stage.claim(5, now_ms=NOW + 1_001 - 1_001)
+    assert NOW + 1_000 == early.next_due_ms
+    (probe,) = stage.claim(50, now_ms=NOW + RESET).claims
+
+    assert probe.is_probe
+    assert [] == ids(stage.claim(50, now_ms=NOW + RESET, worker="v"))
+    assert "half-open" == look(stage, now_ms=NOW + RESET).state
+
+
+def test_a_probe_that_succeeds_closes_it(stage):
+    """The parked come back, slowly at first, in their order."""
+    declare(stage)
+    opened(stage)
+    names = [f"t{at:02}" for at in range(40)]
+    stage.enqueue(*names, upstream="1 api")
+    stage.claim(99)
+    stage.client.delete("tasks:scheduled")
+    probe = stage.claim(50, now_ms=NOW + RESET).claims
+    end(stage, probe, now_ms=NOW + RESET)
+    first = ids(stage.claim(50, now_ms=NOW + RESET))
+    second = ids(stage.claim(50, now_ms=NOW + RESET + 1_000))
+    third = ids(stage.claim(50, now_ms=NOW + RESET + 2_000))
+
+    assert "closed" == look(stage).state
+    assert names == ids_of(probe) + first + second + third
+    assert (1, 14, 24) == (len(first), len(second), len(third))
+
+
+def ids_of(claims) -> list[str]:
+    """Give the ids of *claims*."""
+    return [each.id for each in claims]
+
+
+def test_a_probe_that_fails_opens_it_for_longer(stage):
+    """The task uses no attempt and stays first; twice as long, then capped."""
+    declare(stage)
+    opened(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.claim(5)
+    stage.client.delete("tasks:scheduled")
+    now, waits = NOW + RESET, []
+    for _ in range(5):
+        (probe,) = stage.claim(5, now_ms=now).claims
+        assert "t1" == probe.id
+        end(stage, [probe], "failure", now_ms=now)
+        found = look(stage, now_ms=now)
+        until = round(found.retry_at.timestamp() * 1000)
+        waits.append(until - now)
+        now = until
+
+    assert [120_000, 240_000, 300_000, 300_000, 300_000] == waits
+    assert None is stage.dump()["task:t1"].get("attempts")
+
+
+@pytest.mark.parametrize("how", ["settle", "reap", "delete", "release"])
+def test_a_probe_that_says_nothing_frees_its_place(stage, how):
+    """Neutral, dead, deleted or handed back: another may try."""
+    declare(stage)
+    opened(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.claim(5)
+    stage.client.delete("tasks:scheduled")
+    now = NOW + RESET
+    (probe,) = stage.claim(5, now_ms=now).claims
+    if how == "settle":
+        stage.send(settle(stage.keys, [complete(probe, b"1")], now_ms=now))
+    elif how == "release":
+        stage.send(settle(stage.keys, [release(probe)], now_ms=now))
+    elif how == "delete":
+        stage.send(delete(stage.keys, probe.id, force=True, now_ms=now))
+    else:
+        now += LEASE + 1
+        stage.send(reap(stage.keys, max_crashes=3, now_ms=now))
+    (other,) = stage.claim(5, now_ms=now).claims
+
+    assert other.is_probe
+    assert ("t1" if how == "release" else "t2") == other.id
+
+
+def test_what_began_before_the_breaker_opened_is_not_heard(stage):
+    """Late failures of the old epoch neither open it again nor close it."""
+    declare(stage)
+    stage.enqueue(*[f"old{at}" for at in range(20)], upstream="1 api")
+    claims = stage.claim(20).claims
+    end(stage, claims[:10], "failure")
+    epoch = look(stage).epoch
+    end(stage, claims[10:15], "failure")
+    end(stage, claims[15:], "success")
+    found = look(stage)
+
+    assert ("open", epoch, 0) == (found.state, found.epoch, found.calls)
+
+
+def test_a_settle_sent_again_is_heard_once(stage):
+    """A lost reply does not make two calls of one."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    claims = stage.claim().claims
+    end(stage, claims)
+    end(stage, claims)
+
+    assert 1 == look(stage).calls
+
+
+def test_too_many_requests_close_the_tap(stage):
+    """Until the Retry-After is over; the task keeps its place and its attempts."""
+    declare(stage)
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    (first,) = stage.claim().claims
+    end(stage, [first], "tap", reason="429", wait_ms=3_000)
+    found = look(stage)
+    reply = stage.claim(5, now_ms=NOW + 2_999)
+
+    assert ("closed", "429", 0) == (found.state, found.tap_reason, found.calls)
+    assert ([], NOW + 3_000) == (ids(reply), reply.next_due_ms)
+    assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 3_000))
+
+
+def test_a_refused_key_shuts_it_with_a_reason(stage):
+    """One task tries after a while, and until then none."""
+    declare(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    end(stage, stage.claim().claims, "refused", reason="the key", wait_ms=300_000)
+    found = look(stage)
+
+    assert ("open", "refused", "the key") == (found.state, found.shut_by, found.reason)
+    assert [] == ids(stage.claim(5, now_ms=NOW + 299_999))
+    assert [True] == [e.is_probe for e in stage.claim(5, now_ms=NOW + 300_000).claims]
+
+
+def test_a_person_opens_and_closes_it(stage):
+    """Held open it does not try by itself; closed, all goes on."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open", reason="they asked us")
+    day = NOW + 86_400_000
+
+    assert [] == ids(stage.claim(5, now_ms=day))
+    assert ("open", "person", "they asked us") == (
+        look(stage).state,
+        look(stage).shut_by,
+        look(stage).reason,
+    )
+    assert steer(stage, "close", now_ms=day)
+    assert not steer(stage, "close", now_ms=day)
+    assert ["t1"] == ids(stage.claim(5, now_ms=day))
+
+
+def test_a_person_may_open_it_for_a_time(stage):
+    """Then one task tries."""
+    declare(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    steer(stage, "open", expires_ms=5_000)
+
+    assert [] == ids(stage.claim(5, now_ms=NOW + 4_999))
+    assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 5_000))
+
+
+def test_a_reset_forgets_what_was_counted(stage):
+    """Window, bucket and openings are as new."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=10))
+    opened(stage)
+    steer(stage, "reset")
+    found = look(stage)
+
+    assert ("closed", 0, 10.0) == (found.state, found.calls, found.tokens)
+
+
+def test_an_unknown_upstream_cannot_be_steered(stage):
+    """A typing mistake is no hold on nothing."""
+    with pytest.raises(UpstreamNotFoundError, match="apo"):
+        steer(stage, "open", name="apo")
+
+
+def test_a_task_can_be_held_back_by_its_name(stage):
+    """The upstream task:NAME is open: tasks of that name wait, others do not."""
+    stage.enqueue("t1", "t2")
+    steer(stage, "open", name="task:f")
+    assert [] == ids(stage.claim(5))
+    assert 2 == look(stage, "task:f").parked["primary"]
+    steer(stage, "close", name="task:f")
+
+    assert ["t1"] == ids(stage.claim(5))
+    assert ["t2"] == ids(stage.claim(5, now_ms=NOW + 500))
+
+
+@pytest.mark.parametrize("weight", ["1", "3"])
+def test_the_rate_is_a_token_bucket(stage, weight):
+    """Burst first, then one as tokens come back; the rest is parked in order."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=6))
+    names = [f"t{at}" for at in range(12)]
+    stage.enqueue(*names, upstream=f"{weight} api")
+    size = int(weight)
+    burst = stage.claim(50)
+
+    assert names[: 6 // size] == ids(burst)
+    assert NOW + size * 1_000 == burst.next_due_ms
+    assert [] == ids(stage.claim(50, now_ms=NOW + size * 1_000 - 1))
+    assert names[6 // size : 6 // size + 1] == ids(
+        stage.claim(50, now_ms=NOW + size * 1_000)
+    )
+
+
+def test_a_call_heavier_than_the_bucket_waits_for_a_full_one(stage):
+    """It leaves the bucket in debt."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=5))
+    stage.enqueue("heavy", upstream="8 api")
+    stage.enqueue("light", upstream="1 api")
+
+    assert ["heavy"] == ids(stage.claim(5))
+    assert [] == ids(stage.claim(5, now_ms=NOW + 3_999))
+    assert ["light"] == ids(stage.claim(5, now_ms=NOW + 4_000))
+
+
+def test_a_weightless_task_needs_no_token(stage):
+    """It is let run while the upstream is not shut."""
+    declare(stage, rate_limit=RateLimit(1, per=1000.0, burst=1))
+    stage.enqueue("t1", "t2", upstream=API)
+
+    assert ["t1", "t2"] == ids(stage.claim(5))
+
+
+@pytest.mark.parametrize("how", ["settle", "reap", "delete", "release"])
+def test_no_more_than_the_concurrency_run(stage, how):
+    """Each that ends, or dies, lets another begin."""
+    declare(stage, concurrency=2)
+    names = [f"t{at}" for at in range(5)]
+    stage.enqueue(*names, upstream="1 api")
+    first, _ = stage.claim(50).claims
+    assert [] == ids(stage.claim(50))
+    assert 2 == look(stage).running
+    now = NOW
+    if how == "settle":
+        stage.send(settle(stage.keys, [complete(first, b"1")], now_ms=now))
+    elif how == "release":
+        stage.send(settle(stage.keys, [release(first)], now_ms=now))
+    elif how == "delete":
+        stage.send(delete(stage.keys, first.id, force=True, now_ms=now))
+    else:
+        now += LEASE + 1
+        stage.send(reap(stage.keys, max_crashes=3, now_ms=now))
+    claimed = ids(stage.claim(50, now_ms=now))
+
+    assert {"release": ["t0"], "reap": ["t2", "t3"]}.get(how, ["t2"]) == claimed
+
+
+def test_a_permit_whose_task_is_gone_frees_itself(stage):
+    """Even if a record went by a way that told nobody."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.claim(5)
+    stage.client.delete("task:t1")
+
+    assert [] == ids(stage.claim(5, now_ms=NOW + LEASE - 1))
+    assert ["t2"] == ids(stage.claim(5, now_ms=NOW + LEASE))
+
+
+def test_a_permit_holds_for_as_long_as_its_task_runs(stage):
+    """Nobody has to renew it."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.claim(5)
+
+    assert [] == ids(stage.claim(5, now_ms=NOW + 10 * LEASE))
+    assert 1 == look(stage).running
+
+
+def test_a_parked_task_can_be_cancelled_and_brought_back(stage):
+    """Its place in the line is kept, once."""
+    declare(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    steer(stage, "open")
+    stage.claim(5)
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+    assert 1 == look(stage).parked["primary"]
+    stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
+    assert 2 == look(stage).parked["primary"]
+    stage.send(cancel(stage.keys, "t2", now_ms=NOW))
+    steer(stage, "reset")
+    later = NOW + 5_000
+
+    assert ["t1"] == ids(stage.claim(5, now_ms=later))
+    assert {} == {
+        key: value for key, value in stage.dump().items() if "tombstones" in key
+    }
+
+
+def test_new_tasks_wait_behind_the_parked(stage):
+    """Order is kept while something is parked, and new ones go there at once."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    (running,) = stage.claim(5).claims
+    stage.enqueue("t3", upstream="1 api")
+    assert 2 == look(stage).parked["primary"]
+    stage.send(settle(stage.keys, [complete(running, b"1")], now_ms=NOW))
+
+    assert ["t2"] == ids(stage.claim(5))
+
+
+def test_parked_and_other_tasks_take_turns(stage):
+    """A million parked ones do not keep the others of their lane waiting."""
+    declare(stage)
+    stage.enqueue(*[f"p{at}" for at in range(50)], upstream="1 api")
+    steer(stage, "open")
+    stage.claim(100)
+    steer(stage, "close", now_ms=NOW)
+    later = NOW + 20_000
+    stage.enqueue(*[f"o{at}" for at in range(50)], now_ms=later)
+    claimed = ids(stage.claim(20, now_ms=later))
+
+    assert 10 == sum(each.startswith("p") for each in claimed)
+
+
+def test_time_that_a_task_was_parked_does_not_make_it_older(stage):
+    """So that an outage longer than the longest age kills nothing."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open")
+    stage.claim(5, now_ms=NOW + 10)
+    steer(stage, "close")
+    (claim,) = stage.claim(5, now_ms=NOW + 99_000_000).claims
+
+    assert NOW + 98_999_990 == claim.age_base_ms
+
+
+def test_guards_share_the_limits_of_tasks(stage):
+    """A call that enters takes a permit; the task waits for it."""
+    declare(stage, concurrency=1)
+    entered = enter(stage, "guard:-:1")
+    again = enter(stage, "guard:-:1")
+    stage.enqueue("t1", upstream="1 api")
+
+    assert ("IN", "IN") == (entered.word, again.word)
+    assert "WAIT" == enter(stage, "guard:-:2").word
+    assert [] == ids(stage.claim(5))
+    leave(stage, "guard:-:1", "success")
+    assert ["t1"] == ids(stage.claim(5))
+    assert 1 == look(stage).calls
+
+
+def enter(stage, ticket, *, now_ms=NOW, needs_permit=True, weight=1):
+    """Ask for leave to call."""
+    return stage.send(
+        upstreams.enter(
+            stage.keys,
+            "api",
+            ticket=ticket,
+            weight=weight,
+            lease_ms=LEASE,
+            needs_permit=needs_permit,
+            rules=upstreams.pack_rules(Upstream("api"), BreakerDefaults()),
+            now_ms=now_ms,
+        )
+    )
+
+
+def leave(stage, ticket, verdict, *, now_ms=NOW, epoch=0, **details):
+    """Report how a call ended."""
+    return stage.send(
+        upstreams.leave(
+            stage.keys,
+            "api",
+            ticket=ticket,
+            epoch=epoch,
+            verdict=verdict,
+            now_ms=now_ms,
+            **details,
+        )
+    )
+
+
+def test_failing_guards_open_the_breaker(stage):
+    """Calls in bodies count as tasks do."""
+    declare(stage)
+    for at in range(10):
+        enter(stage, f"guard:-:{at}")
+        reply = leave(stage, f"guard:-:{at}", "failure")
+
+    assert ("open", 60.0) == (reply.state, reply.retry)
+    refused = enter(stage, "guard:-:x")
+    assert ("SHUT", 60.0, "10 of 10 calls failed") == (
+        refused.word,
+        refused.wait,
+        refused.reason,
+    )
+
+
+def test_a_guard_report_sent_again_is_heard_once(stage):
+    """Its ticket is gone."""
+    declare(stage)
+    enter(stage, "guard:-:1")
+    leave(stage, "guard:-:1", "failure")
+    leave(stage, "guard:-:1", "failure")
+
+    assert 1 == look(stage).calls
+
+
+def test_rules_that_change_are_in_force_at_once(stage):
+    """A limit does not live on in the bucket that it left."""
+    declare(stage, rate_limit=RateLimit(1, per=100.0, burst=1))
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    assert ["t1"] == ids(stage.claim(5))
+    declare(stage, rate_limit=RateLimit(1000, per=1.0, burst=1000))
+
+    found = look(stage)
+    assert (1000, 1.0) == (found.limit, found.per)
+    steer(stage, "reset")
+    assert ["t2"] == ids(stage.claim(5))
