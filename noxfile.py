@@ -172,6 +172,13 @@ def contract(session: nox.Session) -> None:
 
 
 @nox.session
+def llmock(session: nox.Session) -> None:
+    """Keep every rule of a client by the verdict of a server that is not ours."""
+    _install(session, "llmock", "test", extras="all")
+    session.run("pytest", "tests/llmock", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build without a warning; every snippet runs."""
     _install(session, "docs", "test", extras="all")
