@@ -173,6 +173,26 @@ def test_a_model_that_only_thought_is_told_from_one_that_had_nothing_to_say() ->
     assert (True, 10) == (met.is_truncated, met.completion_tokens)
 
 
+def test_thoughts_that_ran_out_of_tokens_are_no_bad_request() -> None:
+    """As a host of OpenRouter said it: its end twice, then an error and the usage."""
+    thinking = {"index": 0, "delta": {"content": "", "reasoning": "We need"}}
+    end = {"index": 0, "delta": {"content": ""}, "finish_reason": "length"}
+    late = {
+        "error": {"code": 400, "message": "Token limit reached"},
+        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": None}],
+        "usage": {"prompt_tokens": 43, "completion_tokens": 10, "cost": 0},
+    }
+    met = failure([{"choices": [thinking]}, {"choices": [end]}, late, "[DONE]"])
+
+    assert isinstance(met, EmptyAnswerError)
+    assert (True, 43, 10, 0.0) == (
+        met.is_truncated,
+        met.prompt_tokens,
+        met.completion_tokens,
+        met.cost,
+    )
+
+
 def test_other_choices_than_the_first_are_left_out() -> None:
     """One was asked for."""
     second = {"choices": [{"index": 1, "delta": {"content": "No."}}]}

@@ -74,6 +74,22 @@ async def test_a_piece_is_heard_before_the_next_is_there(
     assert not is_over
 
 
+async def test_a_call_that_is_given_up_closes_its_connection(
+    server: FakeOpenRouter,
+) -> None:
+    """The model stops writing, and what it would have written is not billed."""
+    made, heard = provider(), asyncio.Event()
+    server.replies.append(Reply.going_silent())
+    asked = asyncio.ensure_future(made.complete(REQUEST, on_text=lambda _: heard.set()))
+    await asyncio.wait_for(heard.wait(), 5)
+    asked.cancel()
+    await asyncio.wait([asked])
+    await made.complete(REQUEST)
+
+    assert asked.cancelled()
+    assert 2 == server.connections
+
+
 @pytest.mark.parametrize(
     "reply",
     [
