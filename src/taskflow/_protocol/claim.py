@@ -1,6 +1,6 @@
 """Hand waiting tasks to a worker."""
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from attrs import frozen
@@ -47,7 +47,6 @@ class ClaimReply:
 
 
 _FIELDS = 11
-_FREE = ("", 0, False, 0.0)
 
 
 def claim(
@@ -122,9 +121,11 @@ def claim(
     )
 
 
+_FREE: tuple[str, int, bool, float] = ("", 0, False, 0.0)
+
+
+@lru_cache(maxsize=1024)
 def _admission(packed: bytes) -> tuple[str, int, bool, float]:
-    if not packed:
-        return _FREE
     weight, name, epoch, probe = packed.decode().split(" ")
     return name, int(epoch), probe == "1", float(weight)
 
@@ -145,7 +146,7 @@ def _decode(reply: list[Any], *, own: str) -> ClaimReply:
             int(reply[at + 8]),
             reply[at + 9],
             now,
-            *_admission(reply[at + 10]),
+            *(_admission(reply[at + 10]) if reply[at + 10] else _FREE),
         )
         for at in range(2, len(reply), _FIELDS)
     ]

@@ -1,6 +1,7 @@
 """Give finished runs their one move, and renew or report what still runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from attrs import frozen
@@ -32,11 +33,18 @@ _EXTEND_WORDS: dict[bytes, ExtendWord] = {
 }
 
 
-def complete(claim: Claim, result: bytes) -> Outcome:
-    """Say that the task ended with *result* (JSON)."""
-    return Outcome(
-        claim.id, claim.token, "complete", b"" if result == b"null" else result
-    )
+def complete(claim: Claim, result: bytes, report: CallReport | None = None) -> Outcome:
+    """Say that the task ended with *result* (JSON), and what of its upstream."""
+    stored = b"" if result == b"null" else result
+    return Outcome(claim.id, claim.token, "complete", stored, report)
+
+
+@lru_cache(maxsize=1024)
+def report_of(
+    upstream: str, epoch: int, verdict: str, reason: str = "", wait_ms: int = 0
+) -> CallReport:
+    """Say of a call how it ended; one value for all that say the same."""
+    return CallReport(upstream, epoch, verdict, reason, wait_ms)
 
 
 def release(claim: Claim) -> Outcome:
@@ -150,13 +158,16 @@ def settle(
         message = f"1 to {MOST_PER_CALL} outcomes, got {len(outcomes)}"
         raise ValueError(message)
     args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(outcomes)]
-    reports: dict[CallReport, list[int]] = {}
+    reports: dict[int, list[int]] = {}
     for place, outcome in enumerate(outcomes, start=1):
         args += outcome[:4]
-        if outcome.report is not None:
-            reports.setdefault(outcome.report, []).append(place)
-    for report, places in reports.items():
-        args += (*report, len(places), *places)
+        if outcome[4] is not None:
+            # By identity: they are made once for all that say the same.
+            reports.setdefault(id(outcome[4]), []).append(place)
+    for places in reports.values():
+        args += outcomes[places[0] - 1].report or ()
+        is_all = len(places) == len(outcomes)
+        args += (0,) if is_all else (len(places), *places)
     count = len(outcomes)
 
     def decode(reply: Any) -> list[SettleWord]:

@@ -84,11 +84,11 @@ end
 -- accumulator for the fleet; an empty lane gives its turn away for nothing. Within a
 -- lane, parked tasks that may go on and all others take turns.
 local function pick()
-  local parked = { primary = 0, retry = 0 }
+  local has_primary, has_retry, ready_primary, ready_retry = waiting.primary > 0, waiting.retry > 0, 0, 0
   if #sources > 0 then
-    parked.primary, parked.retry = open.primary and ready('primary') or 0, open.retry and ready('retry') or 0
+    ready_primary, ready_retry = open.primary and ready('primary') or 0, open.retry and ready('retry') or 0
+    has_primary, has_retry = has_primary or ready_primary > 0, has_retry or ready_retry > 0
   end
-  local has_primary, has_retry = waiting.primary + parked.primary > 0, waiting.retry + parked.retry > 0
   local lane, charged = 'primary', has_primary and has_retry
   if charged then
     credit = credit + target
@@ -100,12 +100,12 @@ local function pick()
   elseif not has_primary then
     return nil
   end
-  flip[lane] = not flip[lane]
-  if parked[lane] > 0 and (flip[lane] or waiting[lane] == 0) then
+  if (lane == 'retry' and ready_retry or ready_primary) > 0 and (not flip[lane] or waiting[lane] == 0) then
+    flip[lane] = true
     local u = next_source(lane)
     return { lane = lane, charged = charged, source = u, list = parked_list(u.name, lane) }
   end
-  waiting[lane] = waiting[lane] - 1
+  flip[lane], waiting[lane] = false, waiting[lane] - 1
   return { lane = lane, charged = charged, list = lane == 'primary' and primary or retry }
 end
 

@@ -48,7 +48,7 @@ local function take_back(id, found)
   local delivery, worker = string.match(found[2] or '', '^(%d+):(.*):[^:]*$')
   local name = found[7] and string.match(found[7], ' (.+)$')
   if name then
-    free(name, id)
+    free(name, { id })
   end
   local crashes = redis.pcall('HINCRBY', record, 'crashes', 1)
   if type(crashes) == 'table' then

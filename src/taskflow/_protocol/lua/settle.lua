@@ -20,7 +20,7 @@
 -- ARGV[4 + 4 * count] and what follows: what the ended calls say of their
 --                     upstreams: for each group of equal verdicts its upstream,
 --                     epoch, verdict, reason, wait (ms), the number of its
---                     outcomes, and their places among the outcomes
+--                     outcomes, and their places among the outcomes; 0 = all
 -- Touches  task:<id>, dlq:*, the list of the task's lane, tasks:parked*,
 --          upstream:*, tasks:events
 -- Returns  count when all were accepted; else a list of words, one per
@@ -41,8 +41,10 @@ local count = tonumber(ARGV[3])
 -- @include upstream
 -- @include parking
 -- @include verdicts
+-- @include moves
 
-local words, refused, accepted, removed, seen, places = {}, false, {}, {}, {}, {}
+local has_reports = ARGV[4 * count + 4]
+local words, refused, accepted, removed, seen, places, held = {}, false, {}, {}, {}, {}, {}
 for i = 1, count do
   local at = i * 4
   local id, token = ARGV[at], ARGV[at + 1]
@@ -62,27 +64,17 @@ for i = 1, count do
       end
       accepted[#accepted + 1] = { id, verb, detail, found }
       removed[#removed + 1] = id
-      places[i] = id
+      places[i] = has_reports and id
+      local need = found[6]
+      if need then
+        held[need] = held[need] or {}
+        held[need][#held[need] + 1] = id
+      end
     end
   end
 end
 if #accepted == 0 then
   return refused and words or count
-end
-
-local function later(id, lane, delay)
-  local due = now + delay
-  redis.call('HSET', prefix .. 'task:' .. id, 'state', 'SCHEDULED', 'lane', lane)
-  redis.call('ZADD', scheduled, due, id)
-  if redis.call('ZRANGE', scheduled, 0, 0)[1] == id then
-    redis.call('ZADD', marker, due, 'due')
-  end
-end
-
-local function finish(id, state, home, error, found)
-  redis.call('HSET', prefix .. 'task:' .. id, 'state', state, 'error', error, 'finished_ms', now)
-  redis.call('ZADD', home, now, id)
-  ended(id, state, found[3], found[4])
 end
 
 local verbs = {}
@@ -134,18 +126,6 @@ function verbs.cancel(id, detail, found)
   finish(id, 'CANCELLED', cancelled, detail.error, found)
 end
 
--- To the head of the line that it came from; no attempt used.
-local function back(id, found, is_shut)
-  local name = found[6] and string.match(found[6], ' (.+)$')
-  redis.call('HSET', prefix .. 'task:' .. id, 'state', 'PENDING', 'since_ms', now)
-  if name and (is_shut or has_parked(name)) then
-    park(id, name, found[5], 'LPUSH')
-  else
-    redis.call('LPUSH', lane_list(found[5]), id)
-  end
-  redis.call('ZADD', marker, 0, 'work')
-end
-
 function verbs.release(id, _, found)
   back(id, found, false)
 end
@@ -178,7 +158,7 @@ for _, item in ipairs(accepted) do
 end
 local at = 4 * count + 4
 while ARGV[at] do
-  local u, calls = upstream(ARGV[at]), {}
+  local u, calls = upstream(ARGV[at]), ARGV[at + 5] == '0' and removed or {}
   for place = at + 6, at + 5 + tonumber(ARGV[at + 5]) do
     calls[#calls + 1] = places[tonumber(ARGV[place])]
   end
@@ -187,10 +167,8 @@ while ARGV[at] do
   end
   at = at + 6 + tonumber(ARGV[at + 5])
 end
-for _, item in ipairs(accepted) do
-  if item[4][6] then
-    free(string.match(item[4][6], ' (.+)$'), item[1])
-  end
+for need, ids in pairs(held) do
+  free(string.match(need, ' (.+)$'), ids)
 end
 if #done > 0 then
   redis.call('ZADD', completed, unpack(done))

@@ -22,7 +22,7 @@ local wanted = ARGV[3]
 local function window(u)
   local slot = math.floor(now / math.max(1, math.floor(u.window / 20)))
   local failed, calls = 0, 0
-  for _, text in ipairs(redis.call('HMGET', u.key, unpack(window_fields))) do
+  for _, text in ipairs(redis.call('HMGET', u.key, window_fields())) do
     local stamp, bad, all = string.match(text or '', '^(%d+) (%d+) (%d+)$')
     if stamp and slot - tonumber(stamp) < 20 then
       failed, calls = failed + bad, calls + all

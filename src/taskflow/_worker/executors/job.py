@@ -11,7 +11,8 @@ from taskflow._declare.context import Context
 from taskflow._declare.ports import Admission
 from taskflow._declare.task import Task
 from taskflow._declare.upstream import Upstream
-from taskflow._protocol.record import CallReport, Claim, Outcome
+from taskflow._protocol import settle
+from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.reports import Reports
 
 
@@ -86,7 +87,9 @@ def reporting(
         return outcome
     breaker.tell_end(upstream, call, error, "closed")
     wait_ms = round(call.wait * 1000)
-    report = CallReport(upstream.name, admission.epoch, call.kind, call.reason, wait_ms)
+    report = settle.report_of(
+        upstream.name, admission.epoch, call.kind, call.reason, wait_ms
+    )
     return outcome._replace(report=report)
 
 

@@ -62,6 +62,7 @@ local function left(u)
     end
   end
   u.left = math.max(0, u.left)
+  u.stores = u.concurrency > 0 or u.guards or u.state == 'half-open'
   return u.left
 end
 
@@ -99,18 +100,20 @@ local function take(u, weight, ticket)
   if left(u) == 0 then
     return false
   end
-  local at = fits_at(u, weight)
-  if at > now then
-    u.left, u.again = 0, at
-    return false
-  end
   if u.limit > 0 and weight > 0 then
+    local at = fits_at(u, weight)
+    if at > now then
+      u.left, u.again = 0, at
+      return false
+    end
     u.tat = now + ahead(u) + weight * u.per / u.limit
   end
   u.left, u.ramped, u.charged = u.left - 1, u.ramped + 1, true
-  u.tickets = u.tickets or {}
-  u.tickets[#u.tickets + 1] = now + lease
-  u.tickets[#u.tickets + 1] = ticket
+  if u.stores then
+    local stored = u.tickets or {}
+    stored[#stored + 1], stored[#stored + 2] = now + lease, ticket
+    u.tickets = stored
+  end
   return true
 end
 

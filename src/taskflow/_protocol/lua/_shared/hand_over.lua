@@ -56,6 +56,18 @@ local function admitted(id, lane, u, weight, source)
   return false
 end
 
+-- What a record says that it needs, 'weight name'; read once for all that say so.
+local needs = {}
+local function need_of(text)
+  local need = needs[text]
+  if not need then
+    local weight, name = string.match(text, '^(%S+) (.+)$')
+    need = { upstream = upstream(name), weight = tonumber(weight) }
+    needs[text] = need
+  end
+  return need
+end
+
 -- The upstreams that have a say: the hold on the task's name, and its own.
 local function has_leave(id, lane, found, source)
   local hold = source and string.sub(source.name, 1, 5) == 'task:' and source
@@ -69,12 +81,13 @@ local function has_leave(id, lane, found, source)
   if not found[15] then
     return true, ''
   end
-  local weight, own_name = string.match(found[15], '^(%S+) (.+)$')
-  local u = upstream(own_name)
-  if not admitted(id, lane, u, tonumber(weight), source) then
+  local need = need_of(found[15])
+  if not admitted(id, lane, need.upstream, need.weight, source) then
     return false
   end
-  return true, string.format('%s %d %d', found[15], u.epoch, u.state == 'half-open' and 1 or 0)
+  local u = need.upstream
+  need.answer = need.answer or string.format('%s %d %d', found[15], u.epoch, u.state == 'half-open' and 1 or 0)
+  return true, need.answer
 end
 
 -- Hand over one popped id. False when it was no task to run: a tombstone, an
@@ -110,9 +123,12 @@ local function hand_over(id, lane, source)
     ended(id, 'FAILED', found[12], found[13])
     return false
   end
-  local leave, upstream_answer = has_leave(id, lane, found, source)
-  if not leave then
-    return false
+  local leave, upstream_answer = true, ''
+  if found[15] or source or has_holds then
+    leave, upstream_answer = has_leave(id, lane, found, source)
+    if not leave then
+      return false
+    end
   end
   local record, delivery = prefix .. 'task:' .. id, (tonumber(string.match(found[2] or '', '^%d+')) or 0) + 1
   redis.call('HSET', record, 'state', 'ACTIVE', 'token', delivery .. own, 'started_ms', now)
@@ -139,7 +155,9 @@ end
 -- When there may be more to hand out: a task is due, or an upstream may admit again.
 local function next_look()
   local due = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) or NEVER
-  local again = tonumber(redis.call('ZRANGE', prefix .. 'tasks:parked', 0, 0, 'WITHSCORES')[2]) or NEVER
-  local first = math.min(due, again)
-  return first < NEVER and first or 0
+  if has_parked_tasks or next(upstreams) then
+    local again = tonumber(redis.call('ZRANGE', prefix .. 'tasks:parked', 0, 0, 'WITHSCORES')[2]) or NEVER
+    due = math.min(due, again)
+  end
+  return due < NEVER and due or 0
 end

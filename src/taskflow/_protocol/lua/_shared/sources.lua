@@ -2,11 +2,11 @@
 -- Needs   prefix, now, upstream.lua, admission.lua, parking.lua.  Gives  depth(u, lane),
 --         find_sources(lanes), ready(lane), next_source(lane), keep_parked(served).
 -- At most ten of them in one claim; those that had no turn come first in the next.
-local sources = {}
+local sources, has_parked_tasks = {}, false
 
 local function depth(u, lane)
   if u.parked == nil then
-    u.parked = has_parked(u.name) and true or false
+    u.parked = has_parked_tasks and has_parked(u.name) and true or false
   end
   if not u.depth[lane] then
     u.depth[lane] = u.parked and redis.call('LLEN', parked_list(u.name, lane)) or 0
@@ -15,11 +15,15 @@ local function depth(u, lane)
 end
 
 local function find_sources()
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'tasks:parked', '-inf', now, 'LIMIT', 0, 10)) do
-    local u = upstream(name)
-    u.parked = true
-    if room(u) > 0 then
-      sources[#sources + 1] = u
+  local found = redis.call('ZRANGE', prefix .. 'tasks:parked', 0, 9, 'WITHSCORES')
+  has_parked_tasks = #found > 0
+  for i = 1, #found, 2 do
+    local u = tonumber(found[i + 1]) <= now and upstream(found[i])
+    if u then
+      u.parked = true
+      if room(u) > 0 then
+        sources[#sources + 1] = u
+      end
     end
   end
 end

@@ -1,12 +1,17 @@
 -- upstream: an external service as the whole fleet knows it, and its turns.
 -- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table,
---         turn(u, state, by, reason, retry), window_fields.
+--         turn(u, state, by, reason, retry), window_fields().
 -- The hash upstream:<name> holds the rules, which its declaration gives, and the
 -- state, which scripts alone change. An unknown upstream is closed, without limits.
 local NEVER = 9007199254740991
-local upstreams, window_fields = {}, {}
-for i = 0, 19 do
-  window_fields[i + 1] = 'w' .. i
+local upstreams = {}
+
+local function window_fields()
+  local names = {}
+  for i = 0, 19 do
+    names[i + 1] = 'w' .. i
+  end
+  return unpack(names)
 end
 
 local function upstream(name)
@@ -42,7 +47,7 @@ local function turn(u, state, by, reason, retry)
   end
   redis.call('HSET', u.key, 'state', state, 'epoch', u.epoch, 'retry_ms', u.retry, 'since_ms', now, 'passed', 0,
     'by', by, 'reason', reason, 'opens', u.opens, 'row', 0, 'ramp_ms', u.ramp, 'ramped', u.ramped)
-  redis.call('HDEL', u.key, unpack(window_fields))
+  redis.call('HDEL', u.key, window_fields())
   redis.call('DEL', u.key .. ':probes')
   if state ~= 'half-open' then
     redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', state == 'open' and 'upstream_opened' or 'upstream_closed',

@@ -25,7 +25,7 @@ local function tally(u, good, bad)
   end
   local row = redis.call('HINCRBY', u.key, 'row', bad)
   local all_failed, all = 0, 0
-  for _, text in ipairs(redis.call('HMGET', u.key, unpack(window_fields))) do
+  for _, text in ipairs(redis.call('HMGET', u.key, window_fields())) do
     stamp, failed, calls = string.match(text or '', '^(%d+) (%d+) (%d+)$')
     if stamp and slot - tonumber(stamp) < 20 then
       all_failed, all = all_failed + failed, all + calls
@@ -53,6 +53,10 @@ end
 
 local function hear(u, epoch, verdict, ids, why, wait)
   local good, bad = 0, 0
+  if u.state == 'closed' and epoch == u.epoch then
+    good, bad = verdict == 'success' and #ids or 0, verdict == 'failure' and #ids or 0
+    ids = {}
+  end
   for _, id in ipairs(ids) do
     local probe = u.state == 'half-open' and redis.call('ZREM', u.key .. ':probes', id) == 1
     if probe and verdict == 'success' then
@@ -66,8 +70,6 @@ local function hear(u, epoch, verdict, ids, why, wait)
     elseif probe and verdict ~= 'refused' then
       redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, u.name)
       redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
-    elseif u.state == 'closed' and epoch == u.epoch then
-      good, bad = good + (verdict == 'success' and 1 or 0), bad + (verdict == 'failure' and 1 or 0)
     end
   end
   if (good > 0 or bad > 0) and u.probes > 0 then
