@@ -291,6 +291,13 @@ def random(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def openrouter(session: nox.Session) -> None:
+    """Hold requests and the fake's answers against OpenRouter's own client."""
+    _install(session, "openrouter", "test", extras="all")
+    session.run("pytest", "tests/sdk", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure ours beside the peers; writes JSON, is never a gate."""
     _install(session, "bench", "test", extras="all")

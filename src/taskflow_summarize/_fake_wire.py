@@ -1,7 +1,6 @@
-"""The HTTP that a fake server needs, and how a scripted answer looks on the wire."""
+"""The HTTP that a fake server needs, on a connection or as ASGI has it."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -11,41 +10,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _HEAD_END: Final = b"\r\n\r\n"
-_COMMENT: Final = b": OPENROUTER PROCESSING\n\n"
-_DONE: Final = b"data: [DONE]\n\n"
-
-
-def events_of(body: Mapping[str, Any], pieces: Sequence[str]) -> list[bytes]:
-    """Make a stream of a whole answer.
-
-    Args:
-        body: Of the answer.
-        pieces: Its text, cut.
-
-    Returns:
-        The events: comments, one for each piece, the end, what was used.
-    """
-    about = {k: v for k, v in body.items() if k not in {"choices", "usage"}}
-    about["object"] = "chat.completion.chunk"
-    choice = body["choices"][0]
-
-    def chunk(content: str, finish: str | None = None) -> dict[str, Any]:
-        delta = {"role": "assistant", "content": content}
-        said = {"index": 0, "delta": delta, "finish_reason": finish}
-        return {**about, "choices": [said]}
-
-    chunks = [chunk(piece) for piece in pieces]
-    chunks.append(chunk("", choice.get("finish_reason")))
-    if "usage" in body:
-        chunks.append({**about, "choices": [], "usage": body["usage"]})
-    return [_COMMENT, *map(event, chunks[:1]), _COMMENT, *map(event, chunks[1:]), _DONE]
-
-
-def event(data: object) -> bytes:
-    """Make one event; bytes are sent as they are."""
-    if isinstance(data, bytes):
-        return data
-    return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
 async def send_answer(

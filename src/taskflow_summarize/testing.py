@@ -21,14 +21,20 @@ from typing import Any, Literal, cast
 from attrs import evolve, field, frozen
 
 from taskflow_summarize import _tasks
+from taskflow_summarize._fake_bodies import (
+    SUMMARY,
+    completion,
+    event,
+    events_of,
+    failed_chunk,
+    listing,
+)
 from taskflow_summarize._fake_wire import (
     Receive,
     Scope,
     Send,
     converse,
     end_answer,
-    event,
-    events_of,
     read_body,
     send_answer,
 )
@@ -42,57 +48,7 @@ __all__ = [
     "listing",
 ]
 
-SUMMARY = "Tides are raised by the Moon and shaped by the coasts."
-"""What a good answer says, unless told otherwise."""
-
 _PIECES = 4
-
-
-def completion(text: str | None = SUMMARY, **changes: Any) -> dict[str, Any]:
-    """Make the body of a good answer.
-
-    Args:
-        text: Of the model.
-        **changes: To its members: ``choices``, ``usage``, ``model``.
-
-    Returns:
-        What OpenRouter sends, as JSON has it.
-    """
-    return {
-        "id": "gen-1755-abc",
-        "object": "chat.completion",
-        "model": "maker/model-7b",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": text},
-            }
-        ],
-        "usage": {"prompt_tokens": 900, "completion_tokens": 14, "cost": 0.00021},
-        **changes,
-    }
-
-
-def listing(name: str = "maker/model-7b", **changes: Any) -> dict[str, Any]:
-    """Make the entry of one model in the list of models.
-
-    Args:
-        name: Its id.
-        **changes: To its members: ``context_length``, ``pricing``.
-
-    Returns:
-        What OpenRouter sends, as JSON has it.
-    """
-    return {
-        "id": name,
-        "name": name,
-        "context_length": 32768,
-        "pricing": {"prompt": "0.0000002", "completion": "0.000002"},
-        "top_provider": {"context_length": 32768, "max_completion_tokens": 8192},
-        "supported_parameters": ["max_tokens", "response_format", "temperature"],
-        **changes,
-    }
 
 
 @frozen
@@ -186,14 +142,10 @@ class Reply:
         """Write half of a text, then say that it failed."""
         good = cls.ok()
         error = {"code": code, "message": "Provider returned error"}
-        failed: dict[str, Any] = {
-            "error": error,
-            "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}],
-        }
         whole = completion(good.body["choices"][0]["message"]["content"][:10])
         whole["choices"][0].update(finish_reason="error", error=error)
         half = events_of(good.body, good.pieces)[:3]
-        return cls(whole, events=(*half, failed))
+        return cls(whole, events=(*half, failed_chunk(good.body, error)))
 
     @classmethod
     def out_of_tokens(cls, text: str = SUMMARY) -> "Reply":

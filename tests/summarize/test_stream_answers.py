@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskflow_summarize._fake_wire import events_of
+from taskflow_summarize._fake_bodies import events_of
 from taskflow_summarize._provider import Completion
 from taskflow_summarize._providers._sse import EventParser
 from taskflow_summarize._providers.answers import AnswerReader
