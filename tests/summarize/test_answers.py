@@ -248,6 +248,29 @@ def test_an_empty_answer_says_why_and_what_it_cost(
 
 
 @pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost": 0.5, "cost_details": {"upstream_inference_cost": 0.5}}, 0.5),
+        ({"cost": 0.5, "is_byok": True}, 0.5),
+        (
+            {
+                "cost": 0.5,
+                "is_byok": True,
+                "cost_details": {"upstream_inference_cost": 2.0},
+            },
+            2.5,
+        ),
+        ({"cost": None, "is_byok": True}, None),
+    ],
+)
+def test_what_the_host_charges_by_a_key_of_your_own_is_a_cost(
+    usage: dict[str, Any], cost: float | None
+) -> None:
+    """The service's share alone would look cheap."""
+    assert cost == read(completion(usage=usage)).cost
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"choices": [{"message": {"content": "Yes."}}]},

@@ -144,7 +144,7 @@ class AnswerReader:
             prompt_tokens=as_count(self._usage.get("prompt_tokens")),
             completion_tokens=as_count(self._usage.get("completion_tokens")),
             reasoning_tokens=as_count(details.get("reasoning_tokens")),
-            cost=as_number(self._usage.get("cost")),
+            cost=_cost(self._usage),
             generation_id=self._id,
         )
         if not made.text.strip():
@@ -227,3 +227,12 @@ def _text(content: object) -> str:
     parts = [as_object(part) for part in as_list(content)]
     texts = [part.get("text") for part in parts if part.get("type") == "text"]
     return "".join(text for text in texts if isinstance(text, str))
+
+
+def _cost(usage: Json) -> float | None:
+    """Add up what the service and, with a key of your own, the host charged."""
+    cost = as_number(usage.get("cost"))
+    if cost is None or usage.get("is_byok") is not True:
+        return cost
+    details = as_object(usage.get("cost_details"))
+    return cost + (as_number(details.get("upstream_inference_cost")) or 0.0)
