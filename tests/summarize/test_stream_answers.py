@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from taskflow_summarize._fake_bodies import events_of
 from taskflow_summarize._provider import Completion
 from taskflow_summarize._providers._sse import EventParser
-from taskflow_summarize._providers.answers import AnswerReader
+from taskflow_summarize._providers.answers import AnswerReader, read_answer
 from taskflow_summarize.errors import (
     AccountError,
     BadAnswerError,
@@ -219,3 +219,68 @@ def test_any_text_in_any_pieces_comes_out_as_it_went_in(
     assert reader.is_done
     if "".join(texts).strip():
         assert "".join(texts) == reader.finish(is_stream=True).text
+
+
+def outcome(data: bytes) -> str:
+    """Read bytes as a stream: the text, or the name of the error."""
+    parser, reader = EventParser(), AnswerReader({}, now=NOW)
+    try:
+        for event in [*parser.feed(data), *parser.end()]:
+            reader.take_event(event)
+        return reader.finish(is_stream=True).text
+    except ProviderError as error:
+        return type(error).__name__
+
+
+STREAM = b"".join(events_of(completion("The tide turns."), ["The ", "tide ", "turns."]))
+
+
+def test_a_stream_that_ends_anywhere_gives_the_whole_text_or_none() -> None:
+    """Never a part of it."""
+    found = {outcome(STREAM[:cut]) for cut in range(len(STREAM) + 1)}
+
+    assert {"The tide turns.", "BadAnswerError"} == found
+
+
+@given(st.integers(0, len(STREAM) - 1), st.binary(max_size=3))
+def test_damage_gives_a_text_or_an_error_of_ours(at: int, damage: bytes) -> None:
+    """Nothing else comes out, whatever comes in."""
+    outcome(STREAM[:at] + damage + STREAM[at + 1 :])
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "stop", "length", "error", "429", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *("choices", "delta", "message", "content", "finish_reason"),
+                    *("error", "code", "metadata", "headers", "index", "usage"),
+                    *("cost", "provider", "availability", "retry_after", "type"),
+                    *("error_type", "limit_source", "resets_at", "reason", "text"),
+                    *("id", "model", "refusal", "cost_details", "is_byok"),
+                ]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.sampled_from([200, 200, 400, 401, 402, 403, 404, 429, 500, 503]))
+def test_any_json_is_an_answer_or_an_error_of_ours(data: Any, status: int) -> None:
+    """Members of the wrong kind are members that are not there."""
+    body, waits = json.dumps(data).encode(), 1.0
+    try:
+        read_answer(status, {}, body, now=NOW)
+    except ProviderError as error:
+        waits = error.retry_after or waits
+
+    assert 0 < waits <= 86_400
