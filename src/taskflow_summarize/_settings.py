@@ -12,6 +12,7 @@ from taskflow.settings import (
     Checked,
     Choice,
     Duration,
+    Ratio,
     Secret,
     Text,
     WholeNumber,
@@ -53,9 +54,28 @@ class SummarizeSettings(Checked):
         context_tokens: Tokens of the model's window, 1024 to 100 million; None = as
             the service's list of models says, and 65536 where it does not.
             ``OPENROUTER_CONTEXT_TOKENS``.
-        max_input_tokens: Most tokens of text that are sent, as estimated, 500 to
-            a million; a longer text is shortened to its most central sentences
-            first. ``OPENROUTER_MAX_INPUT_TOKENS``.
+        max_input_tokens: Most tokens of text in one call, as estimated, 500 to
+            a million; a longer text is summarised part by part.
+            ``OPENROUTER_MAX_INPUT_TOKENS``.
+        max_calls: Calls of the service that may begin within *max_calls_per*, on all
+            workers together, 1 to a million. ``OPENROUTER_MAX_CALLS``.
+        max_calls_per: Seconds, from 100 ms to a day. ``OPENROUTER_MAX_CALLS_PER``.
+        most_calls_underway: Calls at a time on all workers together, 1 to 10,000.
+            ``OPENROUTER_CONCURRENCY``.
+        part_tokens: Most tokens of one part of a document that is summarised part by
+            part, 200 to a million. ``SUMMARIZE_PART_TOKENS``.
+        concurrency: Parts of one document at a time, 1 to 64.
+            ``SUMMARIZE_CONCURRENCY``.
+        max_cost: Most US dollars for one task, over all its attempts, 0.0001 to
+            10,000. It is looked at before each call, where the model's prices are
+            known, and against what was paid where not. ``SUMMARIZE_MAX_COST``.
+        max_tokens: Most tokens for one task, read and written, 2000 to a billion.
+            ``SUMMARIZE_MAX_TOKENS``.
+        cache_ttl: Seconds for which the same text, asked for in the same way over
+            HTTP, is the same task, up to 30 days; 0 = it is always a new one.
+            ``SUMMARIZE_CACHE_TTL``.
+        fallback: ``none``, or ``extractive``: a text that the model refuses, or that
+            would cost too much, is summarised offline. ``SUMMARIZE_FALLBACK``.
         data_collection: ``deny`` or ``allow``: whether the text may go to companies
             that keep it. ``OPENROUTER_DATA_COLLECTION``.
         dialect: ``openrouter``, ``openai`` (its keys only, for any server that
@@ -105,6 +125,27 @@ class SummarizeSettings(Checked):
     max_input_tokens: int = option(
         48_000, WholeNumber(500, 1_000_000, "tokens"), "OPENROUTER_MAX_INPUT_TOKENS"
     )
+    max_calls: int = option(230, WholeNumber(1, 1_000_000), "OPENROUTER_MAX_CALLS")
+    max_calls_per: float = option(
+        10.0, Duration(0.1, 86_400.0), "OPENROUTER_MAX_CALLS_PER"
+    )
+    most_calls_underway: int = option(
+        32, WholeNumber(1, 10_000), "OPENROUTER_CONCURRENCY"
+    )
+    part_tokens: int = option(
+        12_000, WholeNumber(200, 1_000_000, "tokens"), "SUMMARIZE_PART_TOKENS"
+    )
+    concurrency: int = option(4, WholeNumber(1, 64), "SUMMARIZE_CONCURRENCY")
+    max_cost: float = option(0.5, Ratio(0.0001, 10_000.0), "SUMMARIZE_MAX_COST")
+    max_tokens: int = option(
+        2_000_000, WholeNumber(2000, 1_000_000_000, "tokens"), "SUMMARIZE_MAX_TOKENS"
+    )
+    cache_ttl: float = option(
+        0.0,
+        Duration(1.0, 30 * 86_400.0, zero="always a new task"),
+        "SUMMARIZE_CACHE_TTL",
+    )
+    fallback: str = option("none", Choice(("none", "extractive")), "SUMMARIZE_FALLBACK")
     data_collection: str = option(
         "deny", Choice(("deny", "allow")), "OPENROUTER_DATA_COLLECTION"
     )

@@ -1,18 +1,23 @@
 """The tasks: what a host enqueues and a worker runs."""
 
-import functools
+import hashlib
+import json
 import random
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final
 
 from taskflow import Context, Registry, RetryPolicy, RetryRule
 from taskflow.errors import ConfigurationError
-from taskflow_summarize._content import check_content
-from taskflow_summarize._provider import Provider, Summary, SummaryRequest
-from taskflow_summarize._providers.extractive import ExtractiveProvider
+from taskflow_summarize import _summaries
+from taskflow_summarize._content import check_content, check_options
+from taskflow_summarize._prompt import PROMPT_VERSION, Style
 from taskflow_summarize._settings import current_settings
+from taskflow_summarize._summaries import ProviderName, SummaryResult
+from taskflow_summarize._upstream import OPENROUTER
 from taskflow_summarize.errors import (
     AccountError,
     BadAnswerError,
+    BudgetExceededError,
     ContentError,
     OptionError,
     ProviderTimeoutError,
@@ -21,9 +26,8 @@ from taskflow_summarize.errors import (
     UnavailableError,
 )
 
-FEWEST_WORDS: Final = 10
-MOST_WORDS: Final = 2000
 _WEEK: Final = 604_800.0
+_HOUR: Final = 3600.0
 
 registry = Registry()
 """The tasks of this plugin; `plugin.register` includes it."""
@@ -34,15 +38,21 @@ def _spread(_: Any) -> float:
     return random.uniform(20.0, 60.0)  # noqa: S311 - no secret hangs on it
 
 
-# A Retry-After comes before all of these waits. What does not count uses no attempt:
-# the text is not at fault, and a full account or a new key lets it pass. Only
-# *max_age* ends such a task, so it is long; the others end by *max_retries*.
+# "Too many requests", a rejected key and spent credit park the task for its upstream
+# and use no attempt; their rules here are for a call that was made without it. A
+# Retry-After comes before all of these waits.
 RETRY_POLICY: Final = RetryPolicy(
     max_retries=5,
     max_age=_WEEK,
     rules=(
         RetryRule(
-            on=(ContentError, OptionError, RequestRefusedError, ConfigurationError),
+            on=(
+                ContentError,
+                OptionError,
+                BudgetExceededError,
+                RequestRefusedError,
+                ConfigurationError,
+            ),
             dead_letter=True,
         ),
         RetryRule(on=AccountError, wait=300.0, counts=False),
@@ -54,25 +64,41 @@ RETRY_POLICY: Final = RetryPolicy(
 )
 
 
-@registry.task(name="summarize_text", retry=RETRY_POLICY)
+@registry.task(
+    name="summarize_text",
+    retry=RETRY_POLICY,
+    timeout=_HOUR,
+    soft_timeout=_HOUR * 0.95,
+    upstream=OPENROUTER,
+)
 async def summarize_text(
     ctx: Context,
     content: str,
     max_words: int = 120,
-    provider: Literal["auto", "openrouter", "extractive"] = "auto",
+    provider: ProviderName = "auto",
+    *,
+    style: Style = "paragraph",
+    language: str = "auto",
+    focus: str = "",
 ) -> str:
     """Summarise a text.
 
     The record's annotations say how it was done: ``provider``, ``method``,
     ``language``, ``words``, ``source_words``, and where there are any ``model``,
-    ``truncated``, ``condensed_to`` and ``generation_id``. Its usage has
-    ``prompt_tokens``, ``completion_tokens`` and ``cost`` in US dollars.
+    ``truncated``, ``degraded``, ``style``, ``strategy``, ``parts`` and
+    ``generation_id``. Its usage has ``calls``, ``prompt_tokens``,
+    ``completion_tokens`` and ``cost`` in US dollars, summed over all attempts. While
+    it is written, the summary can be read as the task's output.
 
     Args:
         ctx: Given by the worker.
         content: The text, with or without markup, in any language.
         max_words: Most words of the summary, 10 to 2000.
         provider: Who does it; ``auto`` as the settings say.
+        style: ``paragraph``, ``bullets``, ``headline`` or ``tldr``.
+        language: Code of the language to write in, such as ``en``; ``auto``: that of
+            the text. Offline summaries are always in that.
+        focus: What the reader wants to know, at most 300 characters; models only.
 
     Returns:
         The summary; the text itself, without its markup, where it is not longer
@@ -80,64 +106,97 @@ async def summarize_text(
 
     Raises:
         ContentError: The text is empty, binary, damaged or too long.
-        OptionError: *max_words* is out of its bounds.
+        OptionError: Another argument is out of its bounds.
         ProviderError: The provider gave no summary; `RETRY_POLICY` says what
             follows.
+        BudgetExceededError: It would cost more than it may.
         ConfigurationError: A setting is wrong, or an extra is not installed.
     """
-    if not FEWEST_WORDS <= max_words <= MOST_WORDS:
-        name, bound = "max_words", f"from {FEWEST_WORDS} to {MOST_WORDS}"
-        raise OptionError(name, bound, max_words)
-    settings = current_settings()
-    check_content(content, max_bytes=settings.max_content_bytes)
-    chosen = settings.provider_in_force if provider == "auto" else provider
-    summary = await _provider(chosen).summarize(SummaryRequest(content, max_words))
-    _report(ctx, summary)
-    return summary.text
+    check_options(max_words=max_words, language=language, focus=focus)
+    check_content(content, max_bytes=current_settings().max_content_bytes)
+    wish = _summaries.wish_of(max_words, style, language, focus)
+    made = await _summaries.summarize(ctx, content, wish, provider)
+    ctx.annotate(**made.facts)
+    return made.summary
 
 
-@functools.cache
-def _provider(name: str) -> Provider:
-    """Return the one provider of this process called *name*."""
-    if name == "extractive":
-        return ExtractiveProvider()
-    if current_settings().api_key is None:
-        problem = "the provider 'openrouter' needs OPENROUTER_API_KEY to be set"
-        raise ConfigurationError(problem)
-    try:
-        from taskflow_summarize._providers.openrouter import OpenRouterProvider
-    except ModuleNotFoundError as error:
-        problem = (
-            f"the provider 'openrouter' needs {error.name!r}: "
-            "pip install 'asynctaskflow[summarize]'"
-        )
-        raise ConfigurationError(problem) from error
-    return OpenRouterProvider(current_settings())
+@registry.task(
+    name="summarize_document",
+    retry=RETRY_POLICY,
+    timeout=_HOUR,
+    soft_timeout=_HOUR * 0.95,
+    upstream=OPENROUTER,
+)
+async def summarize_document(
+    ctx: Context,
+    content: str,
+    max_words: int = 120,
+    provider: ProviderName = "auto",
+    *,
+    style: Style = "paragraph",
+    language: str = "auto",
+    focus: str = "",
+    key_points: int = 0,
+) -> SummaryResult:
+    """Summarise a text; the result says how it was made. See `summarize_text`.
+
+    Args:
+        ctx: Given by the worker.
+        content: The text, with or without markup, in any language.
+        max_words: Most words of the summary, 10 to 2000.
+        provider: Who does it; ``auto`` as the settings say.
+        style: ``paragraph``, ``bullets``, ``headline`` or ``tldr``.
+        language: Code of the language to write in; ``auto``: that of the text.
+        focus: What the reader wants to know, at most 300 characters; models only.
+        key_points: How many key points to list beside the summary, 0 to 20.
+
+    Returns:
+        The summary, its key points, and how it was made.
+
+    Raises:
+        ContentError: The text is empty, binary, damaged or too long.
+        OptionError: Another argument is out of its bounds.
+        ProviderError: The provider gave no summary.
+        BudgetExceededError: It would cost more than it may.
+        ConfigurationError: A setting is wrong, or an extra is not installed.
+    """
+    check_options(
+        max_words=max_words, language=language, focus=focus, key_points=key_points
+    )
+    check_content(content, max_bytes=current_settings().max_content_bytes)
+    wish = _summaries.wish_of(max_words, style, language, focus, key_points)
+    made = await _summaries.summarize(ctx, content, wish, provider)
+    ctx.annotate(**made.facts)
+    return made
+
+
+def needs_upstream(provider: str | None) -> bool:
+    """Say whether a call with this provider may ask the service at all, as set here.
+
+    Returns:
+        False for one that shall not wait for the service:
+        ``options(upstream=needs_upstream(...))``.
+    """
+    chosen = provider or "auto"
+    if chosen == "auto":
+        chosen = current_settings().provider_in_force
+    return chosen == "openrouter"
+
+
+def cache_key(arguments: Mapping[str, Any]) -> str:
+    """Name a call by its arguments: the same text, asked for in the same way.
+
+    Args:
+        arguments: By name, as JSON has them.
+
+    Returns:
+        An idempotency key.
+    """
+    facts = json.dumps([PROMPT_VERSION, dict(sorted(arguments.items()))])
+    return f"same-{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
 
 
 def forget_settings() -> None:
     """Read the settings, and make the providers, anew at the next use."""
     current_settings.cache_clear()
-    _provider.cache_clear()
-
-
-def _report(ctx: Context, summary: Summary) -> None:
-    facts: dict[str, Any] = {
-        "provider": summary.provider,
-        "method": summary.method,
-        "language": summary.language,
-        "words": summary.words,
-        "source_words": summary.source_words,
-        "model": summary.model,
-        "truncated": summary.is_truncated or None,
-        "condensed_to": summary.condensed_to,
-        "generation_id": summary.generation_id,
-    }
-    ctx.annotate(**{name: fact for name, fact in facts.items() if fact is not None})
-    if summary.prompt_tokens or summary.completion_tokens:
-        ctx.usage(
-            prompt_tokens=summary.prompt_tokens,
-            completion_tokens=summary.completion_tokens,
-        )
-    if summary.cost is not None:
-        ctx.usage(cost=summary.cost)
+    _summaries.model_provider.cache_clear()

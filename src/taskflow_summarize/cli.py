@@ -25,7 +25,10 @@ import click
 from taskflow import Call, QueueStatus, TaskFlow, TaskHandle, TaskState
 from taskflow.errors import ResultError
 from taskflow_summarize import _demo
+from taskflow_summarize._content import check_options
+from taskflow_summarize._prompt import STYLES, Style
 from taskflow_summarize._tasks import summarize_text
+from taskflow_summarize.errors import OptionError
 
 STEADY = 150
 FLAKY = 60
@@ -124,7 +127,8 @@ def _enqueue_demo(flow: TaskFlow, max_words: int) -> list[tuple[str, TaskHandle[
 
 def _offline(text: str, max_words: int) -> Call[str]:
     """Make a call that needs no network, whatever keys there are."""
-    return summarize_text.call(text, max_words=max_words, provider="extractive")
+    offline = summarize_text.options(upstream=False)
+    return offline.call(text, max_words=max_words, provider="extractive")
 
 
 def _ended(status: QueueStatus) -> int:
@@ -311,7 +315,20 @@ def _go_on(flow: TaskFlow) -> None:
     type=click.IntRange(10, 2000),
     help="Length of each summary.",
 )
-def summarize(files: tuple[Any, ...], max_words: int) -> None:
+@click.option(
+    "--style", default="paragraph", show_default=True, type=click.Choice(STYLES)
+)
+@click.option(
+    "--language",
+    default="auto",
+    show_default=True,
+    metavar="CODE",
+    help="Language to write in; models only.",
+)
+@click.option("--focus", default="", help="What you want to know; models only.")
+def summarize(
+    files: tuple[Any, ...], max_words: int, style: Style, language: str, focus: str
+) -> None:
     """Summarise text files; - reads standard input.
 
     Offline unless OPENROUTER_API_KEY is set. Needs no server: starts an
@@ -320,8 +337,10 @@ def summarize(files: tuple[Any, ...], max_words: int) -> None:
     # A file's text is a task's argument here, and may be as large as the
     # summariser takes; JSON writes some characters as six.
     os.environ.setdefault("TASKFLOW_MAX_PAYLOAD_BYTES", str(16 * 1024 * 1024))
+    _check(max_words, language, focus)
+    wish: dict[str, Any] = {"style": style, "language": language, "focus": focus}
     calls = [
-        (each.name, summarize_text.call(_text(each), max_words=max_words))
+        (each.name, summarize_text.call(_text(each), max_words=max_words, **wish))
         for each in files
     ]
     with _stage(concurrency=4) as flow:
@@ -337,6 +356,13 @@ def summarize(files: tuple[Any, ...], max_words: int) -> None:
                 failed = True
     if failed:
         sys.exit(1)
+
+
+def _check(max_words: int, language: str, focus: str) -> None:
+    try:
+        check_options(max_words=max_words, language=language, focus=focus)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _text(file: Any) -> str:

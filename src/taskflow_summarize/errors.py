@@ -5,6 +5,7 @@
     SummarizeError
     ├── ContentError
     ├── OptionError
+    ├── BudgetExceededError
     └── ProviderError
         ├── RequestRefusedError
         │   ├── ContentRefusedError
@@ -63,6 +64,27 @@ class OptionError(SummarizeError):
         self.name = name
         self.bound = bound
         super().__init__(f"{name} must be {bound}, got {value!r}")
+
+
+class BudgetExceededError(SummarizeError):
+    """Permanent: the next call could cost more than this task may; it was not made.
+
+    Attributes:
+        setting: The variable that sets the cap.
+        cap: The cap, with its unit.
+        tokens: Spent so far, over all attempts.
+        cost: US dollars spent so far, as far as it was said.
+    """
+
+    def __init__(self, setting: str, cap: str, tokens: int, cost: float) -> None:
+        self.setting = setting
+        self.cap = cap
+        self.tokens = tokens
+        self.cost = cost
+        super().__init__(
+            f"the summary would exceed {setting}={cap}; {tokens} tokens and "
+            f"{cost:.6g} USD are spent"
+        )
 
 
 class ProviderError(SummarizeError):

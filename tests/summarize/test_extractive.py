@@ -1,7 +1,6 @@
 """Summaries made of the text's own sentences."""
 # ruff: noqa: RUF001 - other scripts are what is tested
 
-import asyncio
 import os
 import random
 import re
@@ -11,8 +10,7 @@ import time
 
 import pytest
 
-from taskflow_summarize._provider import SummaryRequest
-from taskflow_summarize._providers.extractive import ExtractiveProvider, extract
+from taskflow_summarize._providers.extractive import extract
 from taskflow_summarize._text.markup import to_plain
 from taskflow_summarize._text.paragraphs import find_paragraphs
 from taskflow_summarize._text.sentences import find_sentences
@@ -236,22 +234,3 @@ def test_ten_megabytes_take_seconds() -> None:
 
     assert time.process_time() - started < 40
     assert 100 < made.words <= 200
-
-
-async def test_the_event_loop_goes_on_while_a_text_is_read() -> None:
-    """The work is done in a thread: other tasks of the worker are not held up."""
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            ticks += 1
-            await asyncio.sleep(0)
-
-    ticking = asyncio.ensure_future(tick())
-    request = SummaryRequest(TIDES * 20, 100)
-    summary = await ExtractiveProvider().summarize(request)
-    ticking.cancel()
-
-    assert "extractive" == summary.method
-    assert ticks > 10

@@ -9,7 +9,8 @@ import traceback
 import pytest
 from canary import KEY
 
-from taskflow_summarize._provider import Summary, SummaryRequest
+from taskflow_summarize._prompt import Wish, completion_budget, make_messages
+from taskflow_summarize._provider import Completion, CompletionRequest
 from taskflow_summarize._settings import SummarizeSettings, current_settings
 from taskflow_summarize.errors import (
     BadAnswerError,
@@ -20,13 +21,15 @@ from taskflow_summarize.errors import (
     UnavailableError,
 )
 from taskflow_summarize.samples import load_samples
-from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply, completion
+from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
 
 openrouter = pytest.importorskip("taskflow_summarize._providers.openrouter")
 transport = pytest.importorskip("taskflow_summarize._providers.transport")
 
 TIDES = next(sample.text for sample in load_samples() if sample.name == "tides")
-REQUEST = SummaryRequest(TIDES, 120)
+REQUEST = CompletionRequest(
+    make_messages(TIDES, Wish(), language="en"), completion_budget(120)
+)
 
 
 def provider() -> "openrouter.OpenRouterProvider":
@@ -35,23 +38,18 @@ def provider() -> "openrouter.OpenRouterProvider":
 
 
 async def failure(
-    made: "openrouter.OpenRouterProvider", request: SummaryRequest = REQUEST
+    made: "openrouter.OpenRouterProvider", request: CompletionRequest = REQUEST
 ) -> ProviderError:
     """Ask for a summary that does not come."""
     with pytest.raises(ProviderError) as raised:
-        await made.summarize(request)
+        await made.complete(request)
     return raised.value
 
 
 async def test_a_summary_is_asked_for_and_returned(server: FakeOpenRouter) -> None:
     """Everything that the record will say is in it."""
-    expected = Summary(
+    expected = Completion(
         text=SUMMARY,
-        provider="openrouter",
-        method="abstractive",
-        language="en",
-        words=11,
-        source_words=1505,
         model="maker/model-7b",
         prompt_tokens=900,
         completion_tokens=14,
@@ -59,12 +57,12 @@ async def test_a_summary_is_asked_for_and_returned(server: FakeOpenRouter) -> No
         generation_id="gen-1755-abc",
     )
 
-    assert expected == await provider().summarize(REQUEST)
+    assert expected == await provider().complete(REQUEST)
 
 
 async def test_the_request_is_what_the_api_wants(server: FakeOpenRouter) -> None:
     """The whole text, no compression behind our back, a bound on what is written."""
-    await provider().summarize(REQUEST)
+    await provider().complete(REQUEST)
     (request,) = server.requests
     body = request.body
     messages = body.pop("messages")
@@ -82,36 +80,15 @@ async def test_the_request_is_what_the_api_wants(server: FakeOpenRouter) -> None
     assert TIDES in messages[1]["content"]
 
 
-async def test_a_text_within_the_budget_costs_nothing(server: FakeOpenRouter) -> None:
-    """It is its own summary."""
-    summary = await provider().summarize(SummaryRequest("The tide turns.", 10))
-
-    assert ("The tide turns.", "passthrough") == (summary.text, summary.method)
-    assert [] == server.requests
-
-
-async def test_a_text_too_long_for_the_model_is_shortened_first(
-    server: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By its most central sentences, and the summary says so."""
-    monkeypatch.setenv("OPENROUTER_MAX_INPUT_TOKENS", "1000")
-    summary = await provider().summarize(REQUEST)
-    sent = server.requests[0].body["messages"][1]["content"]
-
-    assert 300 < (summary.condensed_to or 0) < 600
-    assert len(sent) < 4000
-    assert "two bulges" in sent
-
-
 async def test_all_calls_of_a_loop_share_their_connections(
     server: FakeOpenRouter,
 ) -> None:
     """One after the other need one connection, five at once at most five."""
     made = provider()
     for _ in range(3):
-        await made.summarize(REQUEST)
+        await made.complete(REQUEST)
     one_by_one = server.connections
-    await asyncio.gather(*(made.summarize(REQUEST) for _ in range(5)))
+    await asyncio.gather(*(made.complete(REQUEST) for _ in range(5)))
     await made.aclose()
 
     assert 1 == one_by_one
@@ -133,7 +110,7 @@ def test_connections_are_closed_with_their_loop(
                     SummarizeSettings(api_key=KEY, base_url=fake.url)
                 )
             made._url = openrouter.httpx.URL(f"{fake.url}/chat/completions")
-            return str((await made.summarize(REQUEST)).text)
+            return str((await made.complete(REQUEST)).text)
 
     # A socket that stays open is a ResourceWarning, and so a failure.
     assert [SUMMARY, SUMMARY] == [asyncio.run(ask()), asyncio.run(ask())]
@@ -169,7 +146,7 @@ async def test_a_compressed_answer_is_read(server: FakeOpenRouter) -> None:
     body = gzip.compress(b'{"choices": [{"message": {"content": "Yes."}}]}')
     server.replies.append(Reply(body=body, headers={"Content-Encoding": "gzip"}))
 
-    assert "Yes." == (await provider().summarize(REQUEST)).text
+    assert "Yes." == (await provider().complete(REQUEST)).text
 
 
 async def test_no_answer_in_time_is_a_timeout(
@@ -202,9 +179,9 @@ async def test_an_old_connection_that_was_closed_is_replaced(
 ) -> None:
     """Servers close idle connections when they like; no attempt is lost for it."""
     made = provider()
-    await made.summarize(REQUEST)
+    await made.complete(REQUEST)
     server.replies.append(Reply.hang_up())
-    summary = await made.summarize(REQUEST)
+    summary = await made.complete(REQUEST)
 
     assert SUMMARY == summary.text
     assert (3, 2) == (len(server.requests), server.connections)
@@ -226,15 +203,6 @@ async def test_the_wait_that_the_server_asks_for_is_on_the_error(
     )
 
 
-async def test_an_answer_that_only_thought_is_no_summary(
-    server: FakeOpenRouter,
-) -> None:
-    """Nothing but a fence, as nothing at all, is a bad answer."""
-    server.replies.append(Reply(body=completion("```\n\n```")))
-
-    assert BadAnswerError is type(await failure(provider()))
-
-
 async def test_neither_key_nor_text_nor_address_is_in_a_log_or_an_error(
     server: FakeOpenRouter, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,7 +211,7 @@ async def test_neither_key_nor_text_nor_address_is_in_a_log_or_an_error(
     made = provider()
     levels = {name: logging.getLogger(name).level for name in ("httpx", "httpcore")}
     server.replies.extend([Reply(), Reply(status=401), Reply(ends="cut")])
-    await made.summarize(REQUEST)
+    await made.complete(REQUEST)
     errors = [await failure(made), await failure(made)]
     shown = "".join("".join(traceback.format_exception(each)) for each in errors)
 

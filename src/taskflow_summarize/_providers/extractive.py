@@ -7,13 +7,11 @@ text. Each of these says where it comes from. The time is linear in the length o
 the text: about 5 ms for a thousand words, 6 s for 10 MB.
 """
 
-import asyncio
 import itertools
 from collections.abc import Sequence
 
 from attrs import frozen
 
-from taskflow_summarize._provider import Summary, SummaryRequest
 from taskflow_summarize._text.language import guess_language
 from taskflow_summarize._text.markup import strip_tags, to_plain
 from taskflow_summarize._text.paragraphs import Paragraph, find_paragraphs
@@ -121,34 +119,3 @@ def _join(texts: Sequence[str]) -> str:
             pieces.append(" ")
         pieces.append(text)
     return "".join(pieces)
-
-
-class ExtractiveProvider:
-    """Summarises offline, with no model and no network."""
-
-    name = "extractive"
-
-    async def summarize(self, request: SummaryRequest) -> Summary:
-        """Summarise one text, in a thread: the loop goes on.
-
-        Args:
-            request: The text and the budget.
-
-        Returns:
-            The summary.
-
-        Raises:
-            ContentError: There is not one word in the text.
-        """
-        made = await asyncio.to_thread(
-            extract, request.content, max_words=request.max_words
-        )
-        return Summary(
-            text=made.text,
-            provider=self.name,
-            method="passthrough" if made.is_whole else "extractive",
-            language=made.language,
-            words=made.words,
-            source_words=made.source_words,
-            is_truncated=made.is_cut,
-        )

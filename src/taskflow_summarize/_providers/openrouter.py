@@ -22,8 +22,6 @@ import httpx
 from taskflow_summarize._provider import (
     Completion,
     CompletionRequest,
-    Summary,
-    SummaryRequest,
 )
 from taskflow_summarize._providers._json import parse_object
 from taskflow_summarize._providers._sse import (
@@ -31,7 +29,6 @@ from taskflow_summarize._providers._sse import (
     EventParser,
     LineTooLongError,
 )
-from taskflow_summarize._providers.abstractive import summarize_by_model
 from taskflow_summarize._providers.answers import AnswerReader, read_answer
 from taskflow_summarize._providers.bodies import Draft, Shape
 from taskflow_summarize._providers.catalogue import ModelFacts, read_models
@@ -106,22 +103,6 @@ class OpenRouterProvider:
         """
         known = self._settings.context_tokens or self._facts.context_tokens
         return known or _DEFAULT_CONTEXT_TOKENS
-
-    async def summarize(self, request: SummaryRequest) -> Summary:
-        """Ask the model for a summary of one text.
-
-        Args:
-            request: The text and the budget.
-
-        Returns:
-            The summary, at most a quarter longer than the budget.
-
-        Raises:
-            ContentError: There is not one word in the text.
-            ProviderError: There is no summary; the class says what to do.
-        """
-        most = self._settings.max_input_tokens
-        return await summarize_by_model(self, request, max_input_tokens=most)
 
     async def complete(
         self, request: CompletionRequest, *, on_text: _OnText | None = None

@@ -52,6 +52,14 @@ class SummarizeBody(Body):
     content: str = Field(min_length=1)
     max_words: int | None = Field(default=None, ge=10, le=2000)
     provider: Literal["auto", "openrouter", "extractive"] | None = None
+    style: Literal["paragraph", "bullets", "headline", "tldr"] | None = None
+    language: str | None = Field(
+        default=None,
+        pattern=r"^(auto|[a-z]{2})$",
+        description="Code of the language to write in, such as `en`; `auto`: that of "
+        "the text.",
+    )
+    focus: str | None = Field(default=None, max_length=300)
 
 
 class CallOptionsBody(Body):

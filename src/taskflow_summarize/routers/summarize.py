@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from taskflow_summarize._content import check_content
+from taskflow_summarize._content import MOST_WORDS, check_content, check_options
 from taskflow_summarize._settings import current_settings
-from taskflow_summarize._tasks import summarize_text
+from taskflow_summarize._tasks import cache_key, needs_upstream, summarize_text
 from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._requests import SummarizeBody
@@ -22,9 +22,18 @@ async def create_summary(
     idempotency_key: IdempotencyKey = None,
 ) -> CreatedBody:
     """Create a task that summarises a text; its result is the summary."""
-    check_content(body.content, max_bytes=current_settings().max_content_bytes)
-    task = summarize_text.options(key=idempotency_key)
+    settings = current_settings()
+    check_content(body.content, max_bytes=settings.max_content_bytes)
+    check_options(
+        max_words=body.max_words or MOST_WORDS, language=body.language or "auto"
+    )
     arguments = body.model_dump(exclude_none=True)
+    key, key_ttl = idempotency_key, None
+    if key is None and settings.cache_ttl:
+        key, key_ttl = cache_key(arguments), settings.cache_ttl
+    task = summarize_text.options(
+        key=key, key_ttl=key_ttl, upstream=needs_upstream(body.provider)
+    )
     created, response.status_code = await store(service, task, arguments)
     return created
 

@@ -1,0 +1,108 @@
+"""What a task keeps and shows while it works: finished pieces, progress, text."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from taskflow import Context
+from taskflow_summarize._provider import Completion
+
+_VERSION: Final = 1
+_MOST_BYTES: Final = 900_000  # of the mebibyte that a checkpoint may have
+_EMIT_EVERY: Final = 0.1  # seconds
+
+
+class Finished:
+    """Answers that were paid for, kept so that no attempt pays for them again.
+
+    They are saved one by one, when each is there, under a name made of all that the
+    answer depends on. They are summaries, some sixty words and more for each piece,
+    so a checkpoint of 64 pieces has some ten kilobytes; were it ever to near the
+    mebibyte that the core allows, the oldest would be left out, and paid for again.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._lock = asyncio.Lock()
+        known: object = ctx.checkpoint
+        kept = cast("dict[str, Any]", known) if isinstance(known, dict) else {}
+        if kept.get("version") != _VERSION:
+            kept = {}
+        self._answers: dict[str, Any] = dict(kept.get("answers") or {})
+        self.spent: Mapping[str, Any] = kept.get("spent") or {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, name: str) -> Completion | None:
+        """Return the answer called *name*, with nothing to pay for it."""
+        kept = self._answers.get(name)
+        if kept is None:
+            return None
+        text, model, is_truncated = kept
+        return Completion(str(text), model, bool(is_truncated))
+
+    async def put(
+        self, name: str, answer: Completion, spent: Mapping[str, Any]
+    ) -> None:
+        """Keep *answer*; it is stored when this returns."""
+        async with self._lock:
+            kept = [answer.text, answer.model, answer.is_truncated]
+            self._answers[name] = kept
+            self.spent = spent
+            while len(self._answers) > 1 and self._size() > _MOST_BYTES:
+                del self._answers[next(iter(self._answers))]
+            await self._ctx.asave(
+                {"version": _VERSION, "answers": self._answers, "spent": dict(spent)}
+            )
+
+    def _size(self) -> int:
+        return len(json.dumps(self._answers, ensure_ascii=False).encode())
+
+
+class Meter:
+    """Says how many of the calls are done."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._done = 0
+        self._total = 0
+
+    def plan(self, calls: int) -> None:
+        """So many calls more are to come."""
+        self._total += calls
+        self._say("")
+
+    def step(self, message: str) -> None:
+        """One call is done."""
+        self._done += 1
+        self._say(message)
+
+    def _say(self, message: str) -> None:
+        if self._total > 1:
+            self._ctx.progress(self._done, self._total, message)
+
+
+class Emitter:
+    """Passes on what is written, ten times a second at most."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._pieces: list[str] = []
+        self._emitted_at = 0.0
+
+    def write(self, text: str) -> None:
+        """Take a piece of the text."""
+        self._pieces.append(text)
+        if time.monotonic() - self._emitted_at >= _EMIT_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what has gathered."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        self._emitted_at = time.monotonic()
+        for start in range(0, len(text), 10_000):
+            self._ctx.emit(text[start : start + 10_000])

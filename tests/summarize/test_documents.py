@@ -1,0 +1,411 @@
+"""Documents of any length by a model: divided, paid for once, bounded, kept in form."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from attrs import evolve
+
+from taskflow import Registry, TaskFlow, TaskState
+from taskflow.testing import ManualClock, arun_until_idle
+from taskflow_summarize._documents import MOST_PARTS
+from taskflow_summarize._ledger import Ledger
+from taskflow_summarize._provider import Completion
+from taskflow_summarize._summaries import SummaryResult
+from taskflow_summarize._tasks import registry, summarize_document, summarize_text
+from taskflow_summarize._upstream import OPENROUTER
+from taskflow_summarize.errors import BudgetExceededError
+from taskflow_summarize.samples import load_samples
+from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
+
+pytest.importorskip("httpx")
+
+TIDES = next(sample.text for sample in load_samples() if sample.name == "tides")
+LONG = "\n\n".join(f"Chapter {number}. {TIDES}" for number in range(1, 6))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Stand still."""
+    return ManualClock()
+
+
+@pytest_asyncio.fixture
+async def flow(clock: ManualClock) -> AsyncIterator[TaskFlow]:
+    """Keep tasks in memory; where time stands still, a rate would never let go on."""
+    there = Registry()
+    there.include(registry)
+    there.add_upstream(evolve(OPENROUTER, rate_limit=None))
+    async with TaskFlow("memory://", registry=there, clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let texts be divided into small parts."""
+
+    def divide(**settings: str) -> None:
+        for name, value in {
+            "OPENROUTER_MAX_INPUT_TOKENS": "1000",
+            "SUMMARIZE_PART_TOKENS": "1000",
+            **settings,
+        }.items():
+            monkeypatch.setenv(name, value)
+
+    return divide
+
+
+async def run(flow: TaskFlow, content: str, **options: Any) -> Any:
+    """Summarise *content* in a worker, and give the record."""
+    handle = await flow.aenqueue(summarize_document.call(content, **options))
+    await arun_until_idle(flow)
+    return await handle.ainfo()
+
+
+async def result(flow: TaskFlow, content: str, **options: Any) -> SummaryResult:
+    """Summarise *content* in a worker, and give the result."""
+    handle = await flow.aenqueue(summarize_document.call(content, **options))
+    await arun_until_idle(flow)
+    made: SummaryResult = await handle.aresult(timeout=0)
+    return made
+
+
+def prompts(server: FakeOpenRouter) -> list[str]:
+    """Give what was asked."""
+    return [each.body["messages"][1]["content"] for each in server.requests]
+
+
+async def test_a_short_document_is_one_call(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """The result says how it was made."""
+    made = await result(flow, TIDES)
+
+    assert (SUMMARY, "single", 1, "en", "abstractive", "maker/model-7b") == (
+        made.summary,
+        made.strategy,
+        made.parts,
+        made.language,
+        made.method,
+        made.model,
+    )
+    assert 1 == len(server.requests)
+
+
+async def test_a_long_document_is_summarised_part_by_part(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """Every part is sent once, then the summaries in their order."""
+    small()
+    record = await run(flow, LONG)
+    parts = [each for each in prompts(server) if "It is part" in each]
+    (last,) = [each for each in prompts(server) if "summaries of the parts" in each]
+    sent = "".join(
+        each.split(">\n", 1)[1].rsplit("\n</document", 1)[0]
+        for each in sorted(
+            parts, key=lambda each: int(each.split("part ")[1].split()[0])
+        )
+    )
+
+    assert LONG == sent
+    assert len(parts) == last.count(SUMMARY) == record.annotations["parts"]
+    assert ("map_reduce", "COMPLETED") == (record.annotations["strategy"], record.state)
+    assert {"done": len(parts) + 1, "total": len(parts) + 1, "message": "written"} == (
+        record.progress
+    )
+    assert {
+        "calls": len(parts) + 1,
+        "prompt_tokens": 900 * (len(parts) + 1),
+        "completion_tokens": 14 * (len(parts) + 1),
+        "cost": pytest.approx(0.00021 * (len(parts) + 1)),
+    } == record.usage
+
+
+async def test_only_so_many_parts_are_asked_for_at_a_time(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """As the setting says."""
+    small(SUMMARIZE_CONCURRENCY="2")
+    server.replies.extend([Reply.slow(0.05)] * 12)
+    await run(flow, LONG)
+
+    assert server.connections <= 2
+
+
+async def test_parts_that_are_finished_are_not_paid_for_again(
+    flow: TaskFlow,
+    clock: ManualClock,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+) -> None:
+    """The service fails half-way; the next attempt asks for the rest alone."""
+    small(SUMMARIZE_CONCURRENCY="1")
+    server.replies.extend([Reply.ok(), Reply.ok(), Reply.ok(), Reply.failing()])
+    record = await run(flow, LONG)
+    waiting, asked = record.state, len(server.requests)
+    clock.advance(10)
+    await arun_until_idle(flow)
+    record = await flow.tasks.aget(record.id)
+    parts = record.annotations["parts"]
+
+    assert (TaskState.SCHEDULED, 4) == (waiting, asked)
+    assert (TaskState.COMPLETED, parts + 2) == (record.state, len(server.requests))
+    assert parts + 1 == record.usage["calls"]
+    assert 1 == len(prompts(server)) - len(set(prompts(server)))
+
+
+async def test_one_failing_part_lets_those_underway_finish(
+    flow: TaskFlow,
+    clock: ManualClock,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+) -> None:
+    """What is being written is paid for; it is kept."""
+    small(SUMMARIZE_CONCURRENCY="4")
+    server.replies.extend([Reply.failing(), *[Reply.slow(0.1)] * 3])
+    record = await run(flow, LONG)
+    first = record.usage["calls"]
+    clock.advance(10)
+    await arun_until_idle(flow)
+    record = await flow.tasks.aget(record.id)
+
+    assert (3, 1) == (first, record.attempts)
+    assert record.annotations["parts"] + 1 == record.usage["calls"]
+
+
+async def test_summaries_that_do_not_fit_are_summarised_in_groups(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """And ever again, but not for ever."""
+    small(OPENROUTER_MAX_INPUT_TOKENS="500", SUMMARIZE_PART_TOKENS="200")
+    server.replies.extend([Reply.ok("A sentence of a summary stands here. " * 10)] * 60)
+    made = await result(flow, LONG)
+
+    assert SUMMARY in made.summary or "A sentence" in made.summary
+    assert made.parts <= MOST_PARTS
+    assert len(server.requests) > made.parts + 2
+
+
+async def test_a_model_that_does_not_shorten_is_given_up_on(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """Its texts are condensed, and the calls are bounded."""
+    small(OPENROUTER_MAX_INPUT_TOKENS="500", SUMMARIZE_PART_TOKENS="200")
+    server.replies.extend([Reply.ok("It goes on and on, and on it goes. " * 30)] * 500)
+    record = await run(flow, LONG)
+
+    assert TaskState.COMPLETED == record.state
+    assert len(server.requests) < 3 * MOST_PARTS + 8
+
+
+async def test_a_text_of_too_many_parts_is_condensed_first(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """The most central sentences of each region go to the model."""
+    small(OPENROUTER_MAX_INPUT_TOKENS="500", SUMMARIZE_PART_TOKENS="200")
+    made = await result(flow, LONG * 4)
+
+    assert ("hybrid", True) == (made.strategy, made.parts <= MOST_PARTS)
+
+
+async def test_a_window_smaller_than_it_was_said_to_be(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """The text is divided and asked for once more."""
+    error = {
+        "error": {"code": 400, "metadata": {"error_type": "context_length_exceeded"}}
+    }
+    server.replies.append(Reply(error, 400))
+    made = await result(flow, LONG * 3)
+
+    assert ("map_reduce", True) == (made.strategy, made.parts > 1)
+
+
+async def test_an_answer_that_was_cut_is_asked_for_with_more_room(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """Once; of the summary that is shown, the end is trimmed instead."""
+    small(SUMMARIZE_CONCURRENCY="1")
+    cut = Reply.ok(
+        "Half a sum",
+        choices=[
+            {"index": 0, "finish_reason": "length", "message": {"content": "Half"}}
+        ],
+    )
+    server.replies.append(cut)
+    record = await run(flow, LONG)
+    budgets = [each.body["max_completion_tokens"] for each in server.requests]
+
+    assert budgets[1] == 2 * budgets[0]
+    assert TaskState.COMPLETED == record.state
+
+
+async def test_the_summary_can_be_read_as_it_is_written(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """The parts' summaries are not in the task's output; the last one is."""
+    small()
+    record = await run(flow, LONG)
+    news = await flow.tasks.anews(record.id)
+
+    assert SUMMARY == "".join(chunk.text for chunk in news.chunks).strip()
+
+
+async def test_key_points_come_with_the_document(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """A structured answer is asked for, and read."""
+    server.replies.append(
+        Reply.ok('{"summary": "Tides turn.", "key_points": ["a", "b"]}')
+    )
+    made = await result(flow, TIDES, key_points=2)
+
+    assert ("Tides turn.", ["a", "b"], "") == (
+        made.summary,
+        made.key_points,
+        made.degraded,
+    )
+    assert server.requests[0].body["response_format"]["type"] == "json_schema"
+
+
+async def test_an_answer_without_its_structure_is_still_a_summary(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """And the result says what is missing."""
+    made = await result(flow, TIDES, key_points=2)
+
+    assert (SUMMARY, [], "the model did not list its key points") == (
+        made.summary,
+        made.key_points,
+        made.degraded,
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("SUMMARIZE_MAX_TOKENS", "2000"), ("SUMMARIZE_MAX_COST", "0.0005")],
+)
+async def test_no_call_is_made_that_could_exceed_a_cap(
+    flow: TaskFlow,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+    setting: str,
+    value: str,
+) -> None:
+    """The dead letter names the cap; what was spent is on the record."""
+    small(SUMMARIZE_CONCURRENCY="1", **{setting: value})
+    record = await run(flow, LONG)
+
+    assert TaskState.DLQ == record.state
+    assert f"{setting}=" in record.error_message
+    assert record.usage.get("cost", 0) <= 0.0007
+    assert len(server.requests) <= 3
+
+
+async def test_what_would_cost_too_much_can_be_summarised_offline(
+    flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
+) -> None:
+    """Where the settings say so, and the result says it."""
+    small(SUMMARIZE_MAX_TOKENS="2000", SUMMARIZE_FALLBACK="extractive")
+    made = await result(flow, LONG)
+
+    assert ("extractive", "BudgetExceededError") == (made.method, made.degraded)
+
+
+def test_a_ledger_holds_what_is_underway() -> None:
+    """Calls side by side cannot exceed a cap together."""
+    ledger = Ledger(max_tokens=1000, max_cost=1.0, prices=(0.001, 0.001), spent={})
+    held = ledger.hold(300, 200)
+    with pytest.raises(BudgetExceededError, match="SUMMARIZE_MAX_TOKENS"):
+        ledger.hold(300, 300)
+    with pytest.raises(BudgetExceededError, match="SUMMARIZE_MAX_COST"):
+        Ledger(max_tokens=9999, max_cost=0.5, prices=(0.001, 0.001), spent={}).hold(
+            400, 200
+        )
+    ledger.release(held)
+    ledger.pay(Completion("x", prompt_tokens=100, completion_tokens=50))
+
+    assert {"tokens": 150, "cost": pytest.approx(0.15)} == ledger.spent
+    assert (800, pytest.approx(0.8)) == ledger.hold(400, 400)
+
+
+@pytest.mark.parametrize(
+    ("style", "check"),
+    [
+        ("bullets", lambda text: all(l.startswith("- ") for l in text.splitlines())),  # noqa: E741
+        ("headline", lambda text: "\n" not in text and len(text.split()) <= 21),
+        ("tldr", lambda text: len(text.split()) <= 50),
+    ],
+)
+async def test_offline_summaries_have_their_form_too(
+    flow: TaskFlow, style: str, check: Callable[[str], bool]
+) -> None:
+    """With key points from the text itself."""
+    made = await result(flow, TIDES, style=style, key_points=3, provider="extractive")
+
+    assert check(made.summary)
+    assert 1 <= len(made.key_points) <= 3
+    assert all(point in " ".join(TIDES.split()) for point in made.key_points)
+
+
+async def test_offline_summaries_stay_in_their_language(flow: TaskFlow) -> None:
+    """A wish for another one is not granted, and the result says so."""
+    made = await result(flow, TIDES, language="fi", provider="extractive")
+
+    assert ("en", "offline summaries stay in the language of the text") == (
+        made.language,
+        made.degraded,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"language": "xx"}, "language must be one of auto"),
+        ({"focus": "x" * 301}, "focus must be at most 300"),
+        ({"key_points": 21}, "key_points must be from 0 to 20"),
+        ({"max_words": 5}, "max_words must be from 10 to 2000"),
+    ],
+)
+async def test_a_wrong_option_is_permanent(
+    flow: TaskFlow, options: dict[str, Any], problem: str
+) -> None:
+    """With its name and its bound."""
+    record = await run(flow, TIDES, **options)
+
+    assert TaskState.DLQ == record.state
+    assert problem in record.error_message
+
+
+async def test_a_text_task_gives_text_alone(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """As the seed shows it; how it was made is beside it."""
+    handle = await flow.aenqueue(
+        summarize_text.call(TIDES, style="bullets", focus="Moon")
+    )
+    await arun_until_idle(flow)
+
+    assert f"- {SUMMARY}" == await handle.aresult(timeout=0)
+    assert '"Moon"' in prompts(server)[0]
+
+
+async def test_an_offline_call_does_not_wait_for_the_service(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """Neither does its end say anything of it."""
+    await flow.aenqueue(summarize_text.call(TIDES))
+    await arun_until_idle(flow)
+    await flow.upstreams.aopen("openrouter", reason="away")
+    offline = summarize_text.options(upstream=False)
+    handle = await flow.aenqueue(offline.call(TIDES, provider="extractive"))
+    parked = await flow.aenqueue(summarize_text.call(TIDES))
+    async with asyncio.timeout(20):
+        await arun_until_idle(flow)
+
+    assert (TaskState.COMPLETED, TaskState.PENDING) == (
+        (await handle.ainfo()).state,
+        (await parked.ainfo()).state,
+    )
