@@ -1,0 +1,356 @@
+"""Upstreams in a fleet of real processes: shut for all, tried by one, back for all."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskflow import Registry, TaskRecord, TaskState
+from theatre import LEASE, Theatre, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+OUTAGE = float(os.environ.get("TASKFLOW_OUTAGE", "6"))
+"""Seconds that the service is away; 60 for the long version."""
+
+RATED = float(os.environ.get("TASKFLOW_RATED", "6"))
+"""Seconds for which the rate is measured; 60 for the long version."""
+
+APP = """
+import asyncio, os, time
+from pathlib import Path
+from taskflow import CircuitBreaker, CircuitBreakerError, RateLimit, Registry, RetryPolicy, Upstream
+
+registry = Registry()
+service = Path("service")
+api = Upstream("api", breaker=CircuitBreaker(failure_rate=0.2))
+rated = Upstream("rated", rate_limit=RateLimit(230, per=10.0))
+narrow = Upstream("narrow", concurrency=32)
+patient = RetryPolicy(wait=0.5)
+
+class StatusError(Exception):
+    def __init__(self, status, retry_after=None):
+        super().__init__(f"status {status}")
+        self.status_code = status
+        self.headers = {"Retry-After": retry_after} if retry_after else {}
+
+def log(*words):
+    line = " ".join(map(str, words)) + f" {time.time():.3f}\\n"
+    file = os.open(os.environ["RUN_LOG"], os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(file, line.encode())
+    os.close(file)
+
+@registry.task(name="call", upstream=api, retry=patient)
+async def call(number: int) -> int:
+    log("start", number, 0)
+    said = service.read_text()
+    if said == "hang":
+        await asyncio.sleep(60)
+    if said and os.environ.get("SEES", "1") == "1":
+        status, _, wait = said.partition(" ")
+        log("failed", number, 0)
+        raise StatusError(int(status), wait)
+    await asyncio.sleep(0.01)
+    log("end", number, 0)
+    return number
+
+@registry.task(name="rate", upstream=rated)
+async def rate(number: int) -> int:
+    log("start", number, 0)
+    return number
+
+@registry.task(name="hold", upstream=narrow)
+async def hold(number: int, seconds: float) -> int:
+    log("start", number, 0)
+    await asyncio.sleep(seconds)
+    return number
+
+@registry.task(name="other")
+async def other(number: int) -> int:
+    log("other", number, 0)
+    return number
+
+@registry.task(name="guarded")
+async def guarded() -> None:
+    while True:
+        try:
+            async with api.guard():
+                log("guarded", 0, 0)
+        except CircuitBreakerError:
+            log("refused", 0, 0)
+            return
+        await asyncio.sleep(0.02)
+"""
+
+registry = Registry()
+
+
+@registry.task(name="call", upstream="api")
+def call(number: int) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(number)
+
+
+@registry.task(name="rate", upstream="rated")
+def rate(number: int) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(number)
+
+
+@registry.task(name="hold", upstream="narrow")
+def hold(number: int, seconds: float) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(number, seconds)
+
+
+@registry.task(name="other")
+def other(number: int) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(number)
+
+
+@registry.task(name="guarded")
+def guarded() -> None:
+    """Stand for the worker's task of this name."""
+
+
+class Service:
+    """What the bodies are answered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "service"
+        self.says("")
+
+    def says(self, answer: str) -> None:
+        """Answer so from now on; nothing = well."""
+        self._file.write_text(answer, encoding="utf-8")
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Iterator[Theatre]:
+    """Give a server and nobody who works yet."""
+    made = Theatre(tmp_path, APP, registry)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """Give a service that is well."""
+    return Service(tmp_path)
+
+
+def state(theatre: Theatre, name: str = "api") -> Any:
+    """Read how an upstream stands."""
+    return theatre.flow.upstreams.get(name)
+
+
+def records(theatre: Theatre, handles: list[Any]) -> list[TaskRecord]:
+    """Read the tasks."""
+    return [theatre.flow.tasks.get(each.id) for each in handles]
+
+
+def starts(theatre: Theatre, word: str = "start") -> list[float]:
+    """Say when bodies started."""
+    return sorted(at for _, _, at in theatre.lines(word))
+
+
+def test_what_one_worker_sees_stops_them_all(
+    theatre: Theatre, service: Service
+) -> None:
+    """Three workers: nothing is claimed while it is shut, others go on, all ends well."""
+    breaker = {"CIRCUIT_TIMEOUT": "2"}
+    theatre.worker("-c", "10", SEES="1", **breaker)
+    theatre.worker("-c", "10", SEES="0", **breaker)
+    theatre.worker("-c", "10", SEES="0", **breaker)
+    wait_until(lambda: theatre.alive() == 3)
+    service.says("503")
+    handles = theatre.flow.enqueue_many([call.call(n) for n in range(400)])
+    wait_until(lambda: state(theatre).state == "open")
+    opened = state(theatre)
+    others = theatre.flow.enqueue_many([other.call(n) for n in range(500)])
+    began = time.time()
+    wait_until(
+        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, others))
+    )
+    assert time.time() - began < 5
+    late = [
+        record
+        for record in records(theatre, handles)
+        if record.started_at is not None
+        and opened.since < record.started_at < opened.retry_at
+    ]
+    service.says("")
+    wait_until(
+        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles)),
+        60,
+    )
+    ended = records(theatre, handles)
+
+    assert [] == late
+    assert {0, 1} >= {each.attempts for each in ended}
+    assert 0 == theatre.count(TaskState.DLQ)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_retry_after_stops_all_until_it_is_over(
+    theatre: Theatre, service: Service, form: str
+) -> None:
+    """For three seconds, or until the date, to a third of a second."""
+    for _ in range(2):
+        theatre.worker("-c", "5")
+    wait_until(lambda: theatre.alive() == 2)
+    date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    wait = "3" if form == "seconds" else format_datetime(date, usegmt=True)
+    service.says(f"429 {wait}")
+    handles = theatre.flow.enqueue_many([call.call(0)])
+    wait_until(lambda: state(theatre).tapped_until is not None)
+    service.says("")
+    failed = starts(theatre, "failed")[-1]
+    handles += theatre.flow.enqueue_many([call.call(n) for n in range(1, 20)])
+    wait_until(
+        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles))
+    )
+    first = min(at for at in starts(theatre) if at > failed)
+    expected = failed + 3 if form == "seconds" else date.timestamp()
+
+    assert abs(first - expected) < 0.3
+    assert {0} == {each.attempts for each in records(theatre, handles)}
+
+
+def test_a_worker_killed_with_the_probe_lets_another_try(
+    theatre: Theatre, service: Service
+) -> None:
+    """Within the lease and a second."""
+    breaker = {"CIRCUIT_TIMEOUT": "1", "CIRCUIT_VOLUME_THRESHOLD": "3"}
+    first = theatre.worker("-c", "5", **breaker)
+    wait_until(lambda: theatre.alive() == 1)
+    service.says("503")
+    theatre.flow.enqueue_many([call.call(n) for n in range(30)])
+    wait_until(lambda: state(theatre).state == "open")
+    service.says("hang")
+    before = len(starts(theatre))
+    wait_until(lambda: len(starts(theatre)) > before)
+    assert 1 == state(theatre).probes
+    theatre.worker("-c", "5", **breaker)
+    wait_until(lambda: theatre.alive() == 2)
+    time.sleep(2.5)  # two beats: from then on the other may reap
+    service.says("")
+    killed_at = time.time()
+    first.kill()
+    wait_until(lambda: starts(theatre)[-1] > killed_at)
+
+    assert starts(theatre)[-1] - killed_at < LEASE + 1.0
+    wait_until(lambda: state(theatre).state == "closed")
+
+
+def test_a_worker_killed_with_all_permits_lets_others_go_on(theatre: Theatre) -> None:
+    """Thirty-two of them, within the lease and a second."""
+    first = theatre.worker("-c", "40")
+    handles = theatre.flow.enqueue_many([hold.call(n, 30.0) for n in range(32)])
+    wait_until(lambda: len(starts(theatre)) == 32)
+    handles = theatre.flow.enqueue_many([hold.call(n, 0.1) for n in range(100, 110)])
+    theatre.worker("-c", "40")
+    wait_until(lambda: theatre.alive() == 2)
+    time.sleep(2.5)  # two beats: from then on the other may reap
+    assert (32, 32) == (state(theatre, "narrow").running, len(starts(theatre)))
+    killed_at = time.time()
+    first.kill()
+    wait_until(
+        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles))
+    )
+
+    assert min(at for at in starts(theatre) if at > killed_at) - killed_at < LEASE + 1.0
+    assert state(theatre, "narrow").running <= 32
+
+
+def test_what_a_person_does_holds_for_all_and_outlives_a_restart(
+    theatre: Theatre, service: Service
+) -> None:
+    """Bodies see it within a quarter of a second, claims at once."""
+    theatre.worker("-c", "5")
+    wait_until(lambda: theatre.alive() == 1)
+    theatre.flow.enqueue(guarded.call())
+    wait_until(lambda: len(starts(theatre, "guarded")) > 5)
+    opened_at = time.time()
+    theatre.flow.upstreams.open("api", reason="they asked us", expires=3600)
+    done_at = time.time()
+    wait_until(lambda: starts(theatre, "refused"))
+    seen = starts(theatre, "refused")[0] - done_at
+    handle = theatre.flow.enqueue(call.call(1))
+    theatre.kill_server()
+    theatre.start_server()
+    wait_until(lambda: theatre.flow.enqueue(other.call(2)).id, 20)
+    wait_until(lambda: starts(theatre, "other"))
+    kept = state(theatre)
+    theatre.flow.upstreams.close("api")
+
+    assert 1 == handle.result(timeout=20)
+    assert seen < 0.25
+    assert ("open", "person", "they asked us") == (
+        kept.state,
+        kept.shut_by,
+        kept.reason,
+    )
+    assert starts(theatre, "start")[0] > opened_at
+
+
+def test_an_outage_costs_no_task_its_life(theatre: Theatre, service: Service) -> None:
+    """All complete soon after it is over, none with more than one attempt used."""
+    reset = str(OUTAGE / 6)
+    for _ in range(2):
+        theatre.worker("-c", "10", CIRCUIT_TIMEOUT=reset, MAX_TASK_AGE="2s")
+    wait_until(lambda: theatre.alive() == 2)
+    service.says("503")
+    handles = theatre.flow.enqueue_many([call.call(n) for n in range(200)])
+    began, slowest = time.time(), 0.0
+    while time.time() - began < OUTAGE:
+        asked = time.time()
+        theatre.flow.enqueue(other.call(0)).result(timeout=10)
+        slowest = max(slowest, time.time() - asked)
+        time.sleep(0.2)
+    service.says("")
+    over = time.time()
+    wait_until(
+        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles)),
+        60,
+    )
+    ended = records(theatre, handles)
+
+    assert time.time() - over < max(12.0, OUTAGE / 2)
+    assert {0, 1} >= {each.attempts for each in ended}
+    assert 0 == theatre.count(TaskState.DLQ)
+    assert slowest < 1.0
+
+
+def test_a_rate_is_kept_by_all_together_and_used(theatre: Theatre) -> None:
+    """Four processes: no window above burst and rate, and little of it unused."""
+    for _ in range(4):
+        theatre.worker("-c", "20")
+    wait_until(lambda: theatre.alive() == 4)
+    theatre.flow.enqueue_many([rate.call(n) for n in range(int(RATED * 23) + 200)])
+    wait_until(lambda: starts(theatre))
+    time.sleep(RATED)
+    at = starts(theatre)
+    for found in theatre.flow.tasks.list(limit=1).items:
+        assert found.name == "rate"
+    seconds = at[-1] - at[0]
+    limit = state(theatre, "rated")
+
+    assert [230, 10.0] == [limit.limit, limit.per]
+    for window in (0.5, 1.0, 2.0, 5.0):
+        counts = Counter[int]()
+        last = 0
+        for first, begin in enumerate(at):
+            while last < len(at) and at[last] < begin + window:
+                last += 1
+            counts[first] = last - first
+        # The log is written a little after the claim: two tenths of slack.
+        assert max(counts.values()) <= limit.burst + 23 * (window + 0.2) + 1
+    assert len(at) >= 0.98 * 23 * seconds

