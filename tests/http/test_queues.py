@@ -31,7 +31,9 @@ async def test_the_status_has_the_shape_of_the_seed(client, flow):
     await store(client, "add", x=1)
     status = (await client.get(f"{QUEUES}/status")).json()
 
-    assert {"primary": 1, "retry": 0, "scheduled": 0, "dlq": 1} == status["queues"]
+    assert {"primary": 1, "retry": 0, "scheduled": 0, "dlq": 1, "parked": 0} == status[
+        "queues"
+    ]
     assert {
         "PENDING": 1,
         "ACTIVE": 0,

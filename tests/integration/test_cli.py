@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 
 import taskflow
-from taskflow import TaskFlow, TaskState
+from taskflow import TaskFlow, TaskState, Upstream
 from taskflow._client.journal import Journal
+from taskflow._declare import ports
 from taskflow.cli import commands, doctor, exit_codes
 from taskflow.errors import PluginError, ServerFullError
 from taskflow.testing import run_until_idle
@@ -638,7 +639,13 @@ def test_the_lanes_are_counted(cli: Cli, flow: TaskFlow) -> None:
     dead(flow, "no")
     told = cli("queues", "status", "--json").json
 
-    assert {"primary": 0, "retry": 0, "scheduled": 0, "dlq": 1} == told["queues"]
+    assert {
+        "primary": 0,
+        "retry": 0,
+        "scheduled": 0,
+        "dlq": 1,
+        "parked": 0,
+    } == told["queues"]
     assert 1 == told["states"]["COMPLETED"]
     assert {"primary": None, "retry": None} == told["oldest_age"]
     assert "DLQ        1\n" in cli("queues", "status").out
@@ -654,6 +661,45 @@ def test_a_lane_is_paused_and_goes_on(cli: Cli, flow: TaskFlow) -> None:
     assert ["retry is paused\n", "retry goes on\n"] == told
     assert (("retry",), ()) == (paused, flow.queues.status().paused)
     assert "paused" in shown
+
+
+def test_upstreams_are_listed_shut_and_let_go_on(cli: Cli, flow: TaskFlow) -> None:
+    """One or all, with a reason and for a time; each deed is in the journal."""
+    for name in ("mail-api", "maps"):
+        with ports.using(flow), Upstream(name, concurrency=3).guard():
+            pass
+    opened = cli("upstreams", "open", "maps", "--reason", "they move", "--for", "30m")
+    listed = cli("upstreams", "list").out
+    told = cli("upstreams", "show", "maps", "--json").json
+    shown = cli("upstreams", "show", "maps").out
+    closed = cli("upstreams", "close", "--all")
+    again = cli("upstreams", "close", "--all")
+    reset = cli("upstreams", "reset", "--all")
+    deeds = {each.event for each in flow.journal.list()}
+
+    assert "maps is shut\n" == opened.out
+    assert ("open", "person", "they move") == (
+        told["state"],
+        told["shut_by"],
+        told["reason"],
+    )
+    assert "they move" in listed
+    assert "mail-api" in listed
+    assert "0 of 3" in shown
+    assert ("maps may be called\n", "nothing to do\n") == (closed.out, again.out)
+    assert "mail-api is as new\nmaps is as new\n" == reset.out
+    assert {"upstream_open", "upstream_close", "upstream_reset"} <= deeds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("open",), 2), (("open", "maps", "--all"), 2), (("close", "nobody"), 3)],
+)
+def test_an_upstream_must_be_named(
+    cli: Cli, flow: TaskFlow, arguments: tuple[str, ...], code: int
+) -> None:
+    """All of them only where that is said; and one that there is."""
+    assert code == cli("upstreams", *arguments).code
 
 
 def test_workers_are_listed_with_what_they_run(cli: Cli, flow: TaskFlow) -> None:

@@ -99,6 +99,10 @@ OWN: Final[dict[str, Own]] = {
         "taskflow.cli.tasks:show_command",
         "Show a task whole: state, arguments, result, timeline, dead letter",
     ),
+    "upstreams": Own(
+        "taskflow.cli.upstreams:upstreams_group",
+        "See the services that tasks call; shut one, or let it be called again",
+    ),
     "worker": Own("taskflow.cli.worker:worker_command", "Run tasks until told to stop"),
     "workers": Own(
         "taskflow.cli.workers:workers_group",

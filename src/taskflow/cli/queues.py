@@ -80,6 +80,7 @@ def _show(found: QueueStatus) -> None:
             ("retry share in force", f"{found.retry_ratio:.0%}"),
             ("served, last minute", "-" if served is None else f"{served:.0%}"),
             ("suspects", found.suspects),
+            ("parked for an upstream", found.parked),
             ("at", text.moment(found.now)),
         )
     )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from attrs import asdict
+
 from taskflow._codec import from_json
 from taskflow._protocol.dead_letters import DeadLetterGroup
 from taskflow._protocol.inspect import Page
@@ -11,6 +13,7 @@ from taskflow._protocol.news import JournalEntry
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord, TaskSummary
 from taskflow._protocol.schedules import ScheduleStatus
+from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import PayloadError
 
 
@@ -108,6 +111,7 @@ def status(found: QueueStatus) -> dict[str, Any]:
             "retry": found.retry,
             "scheduled": found.scheduled,
             "dlq": found.dlq,
+            "parked": found.parked,
         },
         "states": {state.value: count for state, count in found.states.items()},
         "retry_ratio": found.retry_ratio,
@@ -210,3 +214,11 @@ def schedules(found: Sequence[ScheduleStatus]) -> dict[str, Any]:
             for each in found
         ]
     }
+
+
+def upstream(found: UpstreamStatus) -> dict[str, Any]:
+    """Shape an upstream as the HTTP API does."""
+    facts = asdict(found)
+    for name in ("since", "retry_at", "tapped_until"):
+        facts[name] = utc(facts[name])
+    return facts

@@ -16,6 +16,7 @@ from taskflow_summarize.routers import (
     schedules,
     summarize,
     tasks,
+    upstreams,
 )
 from taskflow_summarize.routers._access import (
     Access,
@@ -49,6 +50,7 @@ _ADDERS: Final[dict[str, Callable[[APIRouter], None]]] = {
     "dlq": dead_letters.add_to,
     "queues": queues.add_to,
     "schedules": schedules.add_to,
+    "upstreams": upstreams.add_to,
     "journal": journal.add_to,
     "health": health.add_to,
     "metrics": metrics.add_to,

@@ -20,6 +20,7 @@ from taskflow.errors import (
     ServerFullError,
     TaskNotFoundError,
     UnknownTaskError,
+    UpstreamNotFoundError,
 )
 from taskflow_summarize.errors import ContentError, OptionError
 
@@ -155,6 +156,7 @@ def _of_taskflow(error: TaskflowError) -> ProblemError | None:
 _KINDS: Final = (
     (TaskNotFoundError, 404, "task_not_found"),
     (ScheduleNotFoundError, 404, "schedule_not_found"),
+    (UpstreamNotFoundError, 404, "upstream_not_found"),
     (IllegalMoveError, 409, "illegal_move"),
     (KeyConflictError, 409, "key_conflict"),
     (UnknownTaskError, 422, "unknown_task"),
@@ -174,7 +176,7 @@ def _facts_of(error: TaskflowError) -> dict[str, Any]:
         case IllegalMoveError():
             facts = {"from_state": error.from_state, "move": error.move}
             return {"task_id": error.task_id, **facts}
-        case UnknownTaskError() | ScheduleNotFoundError():
+        case UnknownTaskError() | ScheduleNotFoundError() | UpstreamNotFoundError():
             return {"name": error.name}
         case PayloadError():
             return {"errors": [{"at": error.path, "message": error.message}]}

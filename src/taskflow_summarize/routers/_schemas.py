@@ -228,6 +228,7 @@ class QueueCounts(LaneCounts):
 
     scheduled: int
     dlq: int
+    parked: int
 
 
 class QueueStatusBody(BaseModel):
@@ -252,6 +253,7 @@ class QueueStatusBody(BaseModel):
                 retry=status.retry,
                 scheduled=status.scheduled,
                 dlq=status.dlq,
+                parked=status.parked,
             ),
             states=status.states,
             retry_ratio=status.retry_ratio,

@@ -18,6 +18,13 @@ from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._route import needs
 from taskflow_summarize.routers._schemas import LaneAges, LaneCounts
 from taskflow_summarize.routers._service import GrantHere, Service, ServiceHere
+from taskflow_summarize.routers.upstreams import (
+    NameOrAll,
+    OpenBody,
+    SteeredBody,
+    steer_open,
+    steer_reset,
+)
 
 Word = Literal["healthy", "stale", "draining"]
 
@@ -248,14 +255,26 @@ async def diagnose(service: ServiceHere) -> DiagnosticsBody:
 
 
 @needs(Level.OPERATE)
-async def reset_breakers(service: ServiceHere, grant: GrantHere) -> ResetBody:
-    """Close every circuit breaker of the fleet.
+async def reset_breakers(
+    service: ServiceHere, grant: GrantHere, name: NameOrAll = None
+) -> ResetBody:
+    """Close every circuit breaker of the fleet, or that of one upstream.
 
-    No task can declare an upstream yet, so there is none that could be open; the
-    answer says so.
+    What was counted is forgotten, and every worker's next claim sees it.
     """
-    await service.note(grant, "reset_circuit_breakers", count=0)
-    return ResetBody(reset=[], message="no circuit breaker is open")
+    done = await steer_reset(service, grant, name)
+    return ResetBody(reset=done.upstreams, message=done.message)
+
+
+@needs(Level.OPERATE)
+async def open_breakers(
+    service: ServiceHere,
+    grant: GrantHere,
+    name: NameOrAll = None,
+    body: OpenBody | None = None,
+) -> SteeredBody:
+    """Open every circuit breaker of the fleet, or that of one upstream."""
+    return await steer_open(service, grant, name, body or OpenBody())
 
 
 def _detail(worker: WorkerStatus, now: datetime) -> DiagnosticsItem:
@@ -281,6 +300,9 @@ def add_to(router: APIRouter) -> None:
     router.get("/health", responses={**away})(health)
     router.get("/health/workers", responses=problems())(list_workers)
     router.get("/health/workers/diagnostics", responses=problems())(diagnose)
-    router.post("/health/workers/reset-circuit-breaker", responses=problems())(
+    router.post("/health/workers/reset-circuit-breaker", responses=problems(404, 422))(
         reset_breakers
+    )
+    router.post("/health/workers/open-circuit-breaker", responses=problems(404, 422))(
+        open_breakers
     )

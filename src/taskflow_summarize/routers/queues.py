@@ -30,11 +30,15 @@ class Queue(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     DLQ = "dlq"
+    PARKED = "parked"
 
     def filter(self) -> TaskFilter:
         """Say which tasks stand here."""
         if self in {Queue.PRIMARY, Queue.RETRY}:
-            return TaskFilter(state=TaskState.PENDING, lane=self.value)
+            waiting = TaskState.PENDING
+            return TaskFilter(state=waiting, lane=self.value, is_parked=False)
+        if self is Queue.PARKED:
+            return TaskFilter(state=TaskState.PENDING, is_parked=True)
         return TaskFilter(state=TaskState(self.value.upper()))
 
 
