@@ -30,7 +30,11 @@ from taskflow_summarize._provider import Completion, CompletionRequest, ModelPro
 from taskflow_summarize._providers.extractive import extract
 from taskflow_summarize._text.words import count_words
 from taskflow_summarize._upstream import OPENROUTER
-from taskflow_summarize.errors import TextTooLongError
+from taskflow_summarize.errors import (
+    EmptyAnswerError,
+    SummarizeError,
+    TextTooLongError,
+)
 
 MOST_PARTS: Final = 64
 _MOST_ROUNDS: Final = 4
@@ -38,7 +42,7 @@ _SHRINKS: Final = 0.7  # of its length, at most, that a round may leave
 _FEWEST_WORDS: Final = 60  # of a part's summary
 _WINDOW_SHARE: Final = 0.5  # of the model's window that the text may take
 _SMALLEST_PART: Final = 200  # tokens
-_TOO_LITTLE: Final = 2  # times the tokens, once, for an answer that was cut
+_TOO_LITTLE: Final = 2  # times the tokens, once, for an answer that they cut short
 
 
 @frozen
@@ -234,12 +238,27 @@ class Writer:
         budget = completion_budget(wish.words, wish.key_points)
         schema = answer_schema(wish.key_points) if wish.key_points else None
         request = CompletionRequest(messages, budget, schema)
-        answer = await self._complete(request, emitter)
-        if answer.is_truncated and not emitter:
-            longer = evolve(request, max_tokens=budget * _TOO_LITTLE)
-            answer = await self._complete(longer, emitter)
+        try:
+            answer = await self._answer(request, emitter)
+        except SummarizeError:
+            await self._finished.note(self._ledger.spent)
+            raise
         await self._finished.put(name, answer, self._ledger.spent)
         return answer
+
+    async def _answer(
+        self, request: CompletionRequest, emitter: Emitter | None
+    ) -> Completion:
+        """Ask, and once more with more tokens where they ended too early."""
+        try:
+            answer = await self._complete(request, emitter)
+            if not answer.is_truncated or emitter is not None:
+                return answer
+        except EmptyAnswerError as error:
+            if not error.is_truncated:
+                raise
+        longer = evolve(request, max_tokens=request.max_tokens * _TOO_LITTLE)
+        return await self._complete(longer, emitter)
 
     async def _complete(
         self, request: CompletionRequest, emitter: Emitter | None
@@ -251,6 +270,16 @@ class Writer:
                 answer = await self._model.complete(
                     request, on_text=emitter.write if emitter is not None else None
                 )
+        except EmptyAnswerError as error:
+            self._pay(
+                Completion(
+                    "",
+                    prompt_tokens=error.prompt_tokens,
+                    completion_tokens=error.completion_tokens,
+                    cost=error.cost,
+                )
+            )
+            raise
         finally:
             self._ledger.release(held)
             if emitter is not None:

@@ -31,7 +31,7 @@ class Finished:
         if kept.get("version") != _VERSION:
             kept = {}
         self._answers: dict[str, Any] = dict(kept.get("answers") or {})
-        self.spent: Mapping[str, Any] = kept.get("spent") or {}
+        self.spent: Mapping[str, Any] = kept.get("spent") or {"tokens": 0, "cost": 0.0}
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -51,12 +51,21 @@ class Finished:
         async with self._lock:
             kept = [answer.text, answer.model, answer.is_truncated]
             self._answers[name] = kept
-            self.spent = spent
             while len(self._answers) > 1 and self._size() > _MOST_BYTES:
                 del self._answers[next(iter(self._answers))]
-            await self._ctx.asave(
-                {"version": _VERSION, "answers": self._answers, "spent": dict(spent)}
-            )
+            await self._save(spent)
+
+    async def note(self, spent: Mapping[str, Any]) -> None:
+        """Keep what was *spent* for no answer that could be kept."""
+        async with self._lock:
+            if dict(spent) != dict(self.spent):
+                await self._save(spent)
+
+    async def _save(self, spent: Mapping[str, Any]) -> None:
+        self.spent = spent
+        await self._ctx.asave(
+            {"version": _VERSION, "answers": self._answers, "spent": dict(spent)}
+        )
 
     def _size(self) -> int:
         return len(json.dumps(self._answers, ensure_ascii=False).encode())

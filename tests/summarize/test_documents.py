@@ -175,6 +175,62 @@ async def test_one_failing_part_lets_those_underway_finish(
     assert record.annotations["parts"] + 1 == record.usage["calls"]
 
 
+async def test_an_answer_without_text_is_paid_for_all_the_same(
+    flow: TaskFlow, clock: ManualClock, server: FakeOpenRouter
+) -> None:
+    """The next attempt's answer comes on top of it."""
+    server.replies.append(Reply.ok(""))
+    record = await run(flow, TIDES)
+    first = record.usage
+    clock.advance(60)
+    await arun_until_idle(flow)
+    record = await flow.tasks.aget(record.id)
+
+    assert {
+        "calls": 1,
+        "prompt_tokens": 900,
+        "completion_tokens": 14,
+        "cost": pytest.approx(0.00021),
+    } == first
+    assert (TaskState.COMPLETED, 2) == (record.state, record.usage["calls"])
+
+
+async def test_a_model_that_thinks_for_too_long_may_think_once_more(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """With twice the tokens, and no attempt used."""
+    server.replies.append(Reply.out_of_tokens(""))
+    record = await run(flow, TIDES)
+    budgets = [each.body["max_completion_tokens"] for each in server.requests]
+
+    assert (TaskState.COMPLETED, 0, 2) == (
+        record.state,
+        record.attempts,
+        record.usage["calls"],
+    )
+    assert [budgets[0], 2 * budgets[0]] == budgets
+
+
+async def test_what_failed_attempts_paid_counts_towards_the_cap(
+    flow: TaskFlow,
+    clock: ManualClock,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+) -> None:
+    """Answers without text cannot be asked for until the credit is spent."""
+    small(SUMMARIZE_MAX_TOKENS="8000", OPENROUTER_MAX_INPUT_TOKENS="48000")
+    usage = {"prompt_tokens": 3000, "completion_tokens": 900, "cost": 0.01}
+    server.replies.extend([Reply.ok("", usage=usage)] * 6)
+    record = await run(flow, TIDES)
+    for _ in range(3):
+        clock.advance(600)
+        await arun_until_idle(flow)
+    record = await flow.tasks.aget(record.id)
+
+    assert ("BudgetExceededError", TaskState.DLQ) == (record.error_type, record.state)
+    assert 2 == len(server.requests)
+
+
 async def test_summaries_that_do_not_fit_are_summarised_in_groups(
     flow: TaskFlow, server: FakeOpenRouter, small: Callable[..., None]
 ) -> None:
