@@ -34,10 +34,10 @@ class Theatre:
 
     def __init__(self, folder: Path, app: str, registry: Registry) -> None:
         self._folder = folder
-        self._data = Path(tempfile.mkdtemp(prefix="tf-"))
+        self.data = Path(tempfile.mkdtemp(prefix="tf-"))
         self._workers: list[subprocess.Popen[bytes]] = []
         self._server: subprocess.Popen[bytes] | None = None
-        self.url = f"unix://{self._data / 's'}"
+        self.url = f"unix://{self.data / 's'}"
         self.log = folder / "run.log"
         (folder / "stage_app.py").write_text(app, encoding="utf-8")
         self.start_server()
@@ -45,8 +45,8 @@ class Theatre:
 
     def start_server(self) -> None:
         """Start the server, with what it kept; wait until it answers."""
-        command = [SERVER, "--port", "0", "--unixsocket", str(self._data / "s")]
-        command += ["--dir", str(self._data), "--appendonly", "yes", "--save", ""]
+        command = [SERVER, "--port", "0", "--unixsocket", str(self.data / "s")]
+        command += ["--dir", str(self.data), "--appendonly", "yes", "--save", ""]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         client: Any = Redis.from_url(self.url)
 
@@ -123,4 +123,4 @@ class Theatre:
                 worker.kill()
             worker.wait()
         self.kill_server()
-        shutil.rmtree(self._data, ignore_errors=True)
+        shutil.rmtree(self.data, ignore_errors=True)
