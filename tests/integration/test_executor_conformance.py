@@ -23,14 +23,17 @@ from taskflow import (
     RetryPolicy,
     Snooze,
     TaskFlow,
+    Upstream,
 )
 from taskflow._codec import Spec, encode_spec
+from taskflow._declare import ports
+from taskflow._declare.ports import Pass
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
 from taskflow._worker.executor import Executor, Host, Limits
 from taskflow._worker.executors.local import LocalExecutor
-from taskflow.errors import ServerRefusedError
+from taskflow.errors import CircuitBreakerError, ServerRefusedError
 
 EXECUTORS: dict[str, Callable[[Host], Executor]] = {
     "local": lambda host: LocalExecutor(host, random.Random(1)),
@@ -39,6 +42,31 @@ EXECUTORS: dict[str, Callable[[Host], Executor]] = {
 PATIENCE = 10.0
 
 kept = contextvars.ContextVar("kept", default="nothing")
+
+
+class Gate:
+    """Lets every guarded call begin, and keeps how it ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[BaseException | None] = []
+
+    async def aenter(
+        self,
+        upstream: Any,
+        weight: float,
+        timeout: float | None,  # noqa: ASYNC109 - the protocol's
+    ) -> Any:
+        """Let it begin."""
+        here = ports.scope.get()
+        assert here is not None
+        return Pass(self, "", 0, here.admission)
+
+    async def aleave(
+        self, upstream: Any, admitted: Any, error: BaseException | None
+    ) -> None:
+        """Keep how it ended."""
+        admitted.admission.has_reported = True
+        self.ended.append(error)
 
 
 class Stage:
@@ -55,6 +83,7 @@ class Stage:
         )
         self.events = Events()
         self.slots = slots
+        self.guards: Any = Gate()
         self.outcomes: list[Outcome] = []
         self.reports: list[Note] = []
         self.given_back: list[Claim] = []
@@ -598,3 +627,72 @@ class TestSurroundings:
 
             assert ["complete"] * 2 == [each.verb for each in stage.outcomes]
             assert 2 == flow.queues.status().states["PENDING"]
+
+
+class TestUpstreams:
+    """What a run says of the upstream that let it begin."""
+
+    @pytest.mark.parametrize(
+        ("error", "verb", "verdict"),
+        [
+            (None, "complete", "success"),
+            (TimeoutError(), "retry", "failure"),
+            (ValueError("x"), "retry", None),
+            (CircuitBreakerError("api", 5.0), "park", None),
+            (CircuitBreakerError("other", 5.0), "snooze", None),
+        ],
+        ids=str,
+    )
+    async def test_the_end_of_a_run_is_a_verdict(
+        self, stage: Stage, error: Exception | None, verb: str, verdict: str | None
+    ) -> None:
+        """Success, failure, or nothing; refused by its upstream it is parked."""
+
+        @stage.registry.task(name="call", upstream="api")
+        async def call() -> None:
+            if error is not None:
+                raise error
+
+        claim = stage.claim(call)._replace(upstream="api", epoch=7, weight=1.0)
+        stage.executor.start([claim])
+        await stage.until(lambda: stage.outcomes)
+        (outcome,) = stage.outcomes
+        said = outcome.report and (outcome.report.epoch, outcome.report.verdict)
+
+        assert verb == outcome.verb
+        assert said == (verdict and (7, verdict))
+
+    async def test_a_failed_probe_is_parked(self, stage: Stage) -> None:
+        """It uses no attempt, whatever the policy says of the error."""
+
+        @stage.registry.task(
+            name="call", upstream="api", retry=RetryPolicy(max_retries=0)
+        )
+        def call() -> None:
+            raise ConnectionError
+
+        claim = stage.claim(call)._replace(upstream="api", is_probe=True)
+        stage.executor.start([claim])
+        await stage.until(lambda: stage.outcomes)
+        (outcome,) = stage.outcomes
+
+        assert ("park", "failure") == (
+            outcome.verb,
+            outcome.report and outcome.report.verdict,
+        )
+
+    async def test_guards_in_a_body_ask_the_worker(self, stage: Stage) -> None:
+        """And their word stands: the end of the run says nothing more."""
+        api = Upstream("api")
+
+        @stage.registry.task(name="call", upstream=api)
+        async def call() -> None:
+            async with api.guard():
+                raise TimeoutError
+
+        claim = stage.claim(call)._replace(upstream="api")
+        stage.executor.start([claim])
+        await stage.until(lambda: stage.outcomes)
+
+        assert [TimeoutError] == [type(each) for each in stage.guards.ended]
+        assert None is stage.outcomes[0].report

@@ -15,6 +15,8 @@ from taskflow._protocol import settle
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.reports import Reports
 
+_MUTE = frozenset({"neutral", "shut"})
+
 
 class Job:
     """One body that runs; also the port through which its context speaks."""
@@ -74,7 +76,7 @@ def reporting(
 
     Args:
         upstream: The task's.
-        admission: Of the run; where a guard has reported, its word stands.
+        admission: Of the run; no guard has reported in it.
         outcome: What the run came to.
         call: What it says.
         error: How it ended, for listeners.
@@ -82,15 +84,15 @@ def reporting(
     Returns:
         The outcome, with a report where there is something to say.
     """
-    is_mute = call.kind in {"neutral", "shut"} or outcome.verb == "cancel"
-    if is_mute or admission.has_reported or upstream.guards_only:
+    if upstream.guards_only or call.kind in _MUTE or outcome.verb == "cancel":
         return outcome
-    breaker.tell_end(upstream, call, error, "closed")
-    wait_ms = round(call.wait * 1000)
+    if upstream.listeners:
+        breaker.tell_end(upstream, call, error, "closed")
+    wait_ms = round(call.wait * 1000) if call.wait else 0
     report = settle.report_of(
         upstream.name, admission.epoch, call.kind, call.reason, wait_ms
     )
-    return outcome._replace(report=report)
+    return Outcome(*outcome[:4], report)
 
 
 def timed_out(job: Job, which: str) -> TimeoutError:

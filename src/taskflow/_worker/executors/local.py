@@ -58,6 +58,7 @@ class LocalExecutor:
     def __init__(self, host: Host, rng: Random) -> None:
         self._host = host
         self._rng = rng
+        self._scope = Scope(host.guards)
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[tuple[str, str], Job] = {}
         self._finishing: set[asyncio.Task[None]] = set()
@@ -169,6 +170,11 @@ class LocalExecutor:
         else:
             self._start_thread(job, arguments)
 
+    def _scope_of(self, job: Job) -> Scope:
+        if job.admission is None:
+            return self._scope
+        return Scope(self._host.guards, job.admission)
+
     def _set_limits(self, job: Job) -> None:
         task, spec, limits = job.task, job.spec, self._host.limits
         hard = spec.timeout if spec.timeout is not None else task.timeout
@@ -212,7 +218,7 @@ class LocalExecutor:
 
     async def _run_coroutine(self, job: Job, arguments: dict[str, Any]) -> None:
         job.begun = True
-        ports.scope.set(Scope(self._host.guards, job.admission))
+        ports.scope.set(self._scope_of(job))
         try:
             value = await job.task.function(**arguments)
         except BaseException as error:  # noqa: BLE001 - every end is an outcome
@@ -224,7 +230,7 @@ class LocalExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_MOST_THREADS, "taskflow-body")
         context = contextvars.copy_context()
-        context.run(ports.scope.set, Scope(self._host.guards, job.admission))
+        context.run(ports.scope.set, self._scope_of(job))
         body = partial(call_body, job.task.function, arguments)
         job.future = self._loop.run_in_executor(self._threads, context.run, body)
         job.future.add_done_callback(lambda future: self._thread_ended(job, future))
@@ -303,7 +309,7 @@ class LocalExecutor:
         call: CallVerdict,
         error: BaseException | None = None,
     ) -> Outcome:
-        if job.admission is None:
+        if job.admission is None or job.admission.has_reported:
             return outcome
         upstream = self._host.registry.upstream(job.claim.upstream)
         return reporting(upstream, job.admission, outcome, call, error)

@@ -87,6 +87,8 @@ local function has_leave(id, lane, found, source)
   end
   local u = need.upstream
   need.answer = need.answer or string.format('%s %d %d', found[15], u.epoch, u.state == 'half-open' and 1 or 0)
+  -- Nothing but a closed breaker: all that follow may run as well.
+  need.is_free = not (u.parked or u.stores or u.limit > 0) and u.left > 100000
   return true, need.answer
 end
 
@@ -124,7 +126,10 @@ local function hand_over(id, lane, source)
     return false
   end
   local leave, upstream_answer = true, ''
-  if found[15] or source or has_holds then
+  local known = not source and not has_holds and needs[found[15] or '']
+  if known and known.is_free then
+    upstream_answer = known.answer
+  elseif found[15] or source or has_holds then
     leave, upstream_answer = has_leave(id, lane, found, source)
     if not leave then
       return false

@@ -23,6 +23,9 @@ end
 -- These tasks run no more: what waited for their permits may go on.
 local function free(name, ids)
   local key = prefix .. 'upstream:' .. name
+  if redis.call('EXISTS', key .. ':permits', key .. ':probes') == 0 then
+    return
+  end
   local freed = redis.call('ZREM', key .. ':permits', unpack(ids)) + redis.call('ZREM', key .. ':probes', unpack(ids))
   if freed > 0 and has_parked(name) then
     redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, name)
