@@ -44,6 +44,10 @@ _WINDOW_SHARE: Final = 0.5  # of the model's window that the text may take
 _SMALLEST_PART: Final = 200  # tokens
 _TOO_LITTLE: Final = 2  # times the tokens, once, for an answer that they cut short
 
+# For a call's turn. The service may have asked for hours of silence: the task is
+# parked for them, with what is finished, and its worker is free.
+_PATIENCE: Final = 30.0  # seconds
+
 
 @frozen
 class Sizes:
@@ -159,26 +163,29 @@ class Writer:
         wish = evolve(
             self._wish, max_words=words, style="paragraph", language=None, key_points=0
         )
+        asked = [
+            self._prepare(part, wish, language, number=(place, len(parts)))
+            for place, part in enumerate(parts, 1)
+        ]
+        self._foresee(asked)
         self._meter.plan(len(parts))
         gate = asyncio.Semaphore(concurrency)
         texts = [""] * len(parts)
         errors: list[Exception] = []
 
-        async def one(place: int, part: str) -> None:
+        async def one(place: int, name: str, request: CompletionRequest) -> None:
             async with gate:
                 if errors:
                     return
                 try:
-                    answer = await self._ask(
-                        part, wish, language, number=(place + 1, len(parts))
-                    )
+                    answer = await self._ask(name, request)
                 except Exception as error:  # noqa: BLE001 - raised below
                     errors.append(error)
                 else:
                     texts[place] = answer.text
                     self._meter.step(f"part {place + 1} of {len(parts)}")
 
-        await asyncio.gather(*(one(*each) for each in enumerate(parts)))
+        await asyncio.gather(*(one(place, *each) for place, each in enumerate(asked)))
         if errors:
             raise errors[0]
         return texts
@@ -206,27 +213,38 @@ class Writer:
     ) -> Completion:
         """Write the summary that is shown, as it is written."""
         emitter = None if self._wish.key_points else Emitter(self._ctx)
-        answer = await self._ask(
-            text, self._wish, language, is_joined=is_joined, emitter=emitter
-        )
+        name, request = self._prepare(text, self._wish, language, is_joined=is_joined)
+        answer = await self._ask(name, request, emitter)
         self._meter.step("written")
         return answer
 
-    async def _ask(
-        self,
+    @staticmethod
+    def _prepare(
         text: str,
         wish: Wish,
         language: str | None,
         *,
         number: tuple[int, int] | None = None,
         is_joined: bool = False,
-        emitter: Emitter | None = None,
-    ) -> Completion:
-        """Ask for one summary, unless it was paid for already."""
+    ) -> tuple[str, CompletionRequest]:
+        """Write the request for one summary, and the name of its answer."""
         messages = make_messages(
             text, wish, language=language, part=number, is_joined=is_joined
         )
+        budget = completion_budget(wish.words, wish.key_points)
+        schema = answer_schema(wish.key_points) if wish.key_points else None
         name = _name_of(wish, messages[1]["content"])
+        return name, CompletionRequest(messages, budget, schema)
+
+    def _foresee(self, asked: list[tuple[str, CompletionRequest]]) -> None:
+        """Pay for no part where reading all of them would be too much already."""
+        new = [request for name, request in asked if self._finished.get(name) is None]
+        self._ledger.foresee(sum(map(_tokens_of, new)))
+
+    async def _ask(
+        self, name: str, request: CompletionRequest, emitter: Emitter | None = None
+    ) -> Completion:
+        """Ask for one summary, unless it was paid for already."""
         known = self._finished.get(name)
         if known is not None:
             if known.model:
@@ -235,9 +253,6 @@ class Writer:
                 emitter.write(known.text)
                 emitter.flush()
             return known
-        budget = completion_budget(wish.words, wish.key_points)
-        schema = answer_schema(wish.key_points) if wish.key_points else None
-        request = CompletionRequest(messages, budget, schema)
         try:
             answer = await self._answer(request, emitter)
         except SummarizeError:
@@ -263,10 +278,9 @@ class Writer:
     async def _complete(
         self, request: CompletionRequest, emitter: Emitter | None
     ) -> Completion:
-        read = sum(estimate_tokens(each["content"]) for each in request.messages)
-        held = self._ledger.hold(read, request.max_tokens)
+        held = self._ledger.hold(_tokens_of(request), request.max_tokens)
         try:
-            async with OPENROUTER.guard():
+            async with OPENROUTER.guard(timeout=_PATIENCE):
                 answer = await self._model.complete(
                     request, on_text=emitter.write if emitter is not None else None
                 )
@@ -303,6 +317,10 @@ class Writer:
         if answer.cost is not None:
             amounts["cost"] = answer.cost
         self._ctx.usage(**amounts)
+
+
+def _tokens_of(request: CompletionRequest) -> int:
+    return sum(estimate_tokens(each["content"]) for each in request.messages)
 
 
 def _name_of(wish: Wish, content: str) -> str:

@@ -47,22 +47,40 @@ class Ledger:
         Raises:
             BudgetExceededError: It could exceed a cap; nothing was sent.
         """
-        tokens = read + written
+        tokens, cost = read + written, self._price(read, written)
+        self._check(tokens, cost)
+        self._held_tokens += tokens
+        self._held_cost += cost
+        return tokens, cost
+
+    def foresee(self, read: int) -> None:
+        """Look ahead at calls that will read so many tokens together.
+
+        What they will write is not foreseen: it may be little.
+
+        Args:
+            read: Tokens of the requests, as estimated.
+
+        Raises:
+            BudgetExceededError: Reading alone would exceed a cap.
+        """
+        self._check(read, self._price(read, 0))
+
+    def _check(self, tokens: int, cost: float) -> None:
         if self.tokens + self._held_tokens + tokens > self._max_tokens:
             name, most = "SUMMARIZE_MAX_TOKENS", f"{self._max_tokens} tokens"
             raise BudgetExceededError(name, most, self.tokens, self.cost)
-        cost = 0.0
-        if self._prices is not None:
-            cost = read * self._prices[0] + written * self._prices[1]
         most_cost = self._max_cost
         if most_cost is not None and (
             self.cost + self._held_cost + cost > most_cost or self.cost >= most_cost
         ):
             name, most = "SUMMARIZE_MAX_COST", f"{most_cost:g} USD"
             raise BudgetExceededError(name, most, self.tokens, self.cost)
-        self._held_tokens += tokens
-        self._held_cost += cost
-        return tokens, cost
+
+    def _price(self, read: int, written: int) -> float:
+        if self._prices is None:
+            return 0.0
+        return read * self._prices[0] + written * self._prices[1]
 
     def release(self, held: tuple[int, float]) -> None:
         """Free what was set aside: the call is over."""
@@ -74,10 +92,8 @@ class Ledger:
         self.tokens += answer.prompt_tokens + answer.completion_tokens
         if answer.cost is not None:
             self.cost += answer.cost
-        elif self._prices is not None:
-            read, written = self._prices
-            self.cost += answer.prompt_tokens * read
-            self.cost += answer.completion_tokens * written
+        else:
+            self.cost += self._price(answer.prompt_tokens, answer.completion_tokens)
 
     @property
     def spent(self) -> dict[str, float]:

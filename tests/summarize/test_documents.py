@@ -10,6 +10,7 @@ from attrs import evolve
 
 from taskflow import Registry, TaskFlow, TaskState
 from taskflow.testing import ManualClock, arun_until_idle
+from taskflow_summarize import _documents
 from taskflow_summarize._documents import MOST_PARTS
 from taskflow_summarize._ledger import Ledger
 from taskflow_summarize._provider import Completion
@@ -173,6 +174,57 @@ async def test_one_failing_part_lets_those_underway_finish(
 
     assert (3, 1) == (first, record.attempts)
     assert record.annotations["parts"] + 1 == record.usage["calls"]
+
+
+async def test_being_told_to_wait_parks_the_document_with_what_is_finished(
+    flow: TaskFlow,
+    clock: ManualClock,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For an hour, which no worker waits for; no attempt is used."""
+    monkeypatch.setattr(_documents, "_PATIENCE", 0.1)
+    small(SUMMARIZE_CONCURRENCY="2")
+    server.replies.extend([*[Reply.ok()] * 3, Reply.rate_limited(3600)])
+    record = await run(flow, LONG)
+    waiting, tapped = record.state, await flow.upstreams.aget("openrouter")
+    clock.advance(3630)  # they are let go at a pace
+    await arun_until_idle(flow)
+    record = await flow.tasks.aget(record.id)
+    asked = prompts(server)
+
+    assert (TaskState.PENDING, 1) == (waiting, tapped.parked["primary"])
+    assert (TaskState.COMPLETED, 0) == (record.state, record.attempts)
+    assert record.annotations["parts"] + 1 == record.usage["calls"]
+    assert 1 == len(asked) - len(set(asked))
+
+
+async def test_a_service_that_is_shut_half_way_parks_the_document(
+    flow: TaskFlow,
+    clock: ManualClock,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+) -> None:
+    """What is finished is kept, and no attempt is used."""
+    small(SUMMARIZE_CONCURRENCY="2")
+    server.replies.extend([Reply.slow(0.1)] * 20)
+    handle = await flow.aenqueue(summarize_document.call(LONG))
+    working = asyncio.ensure_future(arun_until_idle(flow))
+    while len(server.requests) < 3:  # noqa: ASYNC110 - the fake has no event
+        await asyncio.sleep(0.01)
+    await flow.upstreams.aopen("openrouter", reason="away")
+    await working
+    record = await handle.ainfo()
+    waiting, paid = record.state, record.usage["calls"]
+    await flow.upstreams.aclose("openrouter")
+    clock.advance(30)  # they are let go at a pace
+    await arun_until_idle(flow)
+    record = await handle.ainfo()
+
+    assert (TaskState.PENDING, True) == (waiting, 3 <= paid < record.usage["calls"])
+    assert (TaskState.COMPLETED, 0) == (record.state, record.attempts)
+    assert record.annotations["parts"] + 1 == len(server.requests)
 
 
 async def test_an_answer_without_text_is_paid_for_all_the_same(
@@ -358,6 +410,26 @@ async def test_no_call_is_made_that_could_exceed_a_cap(
     assert f"{setting}=" in record.error_message
     assert record.usage.get("cost", 0) <= 0.0007
     assert len(server.requests) <= 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("SUMMARIZE_MAX_TOKENS", "12000"), ("SUMMARIZE_MAX_COST", "0.0025")],
+)
+async def test_a_document_too_large_for_its_cap_is_not_begun(
+    flow: TaskFlow,
+    server: FakeOpenRouter,
+    small: Callable[..., None],
+    setting: str,
+    value: str,
+) -> None:
+    """Half of its parts would be money for nothing."""
+    small(**{setting: value})
+    record = await run(flow, LONG)
+
+    assert TaskState.DLQ == record.state
+    assert f"{setting}=" in record.error_message
+    assert [] == server.requests
 
 
 async def test_what_would_cost_too_much_can_be_summarised_offline(
