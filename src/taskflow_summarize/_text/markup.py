@@ -54,6 +54,14 @@ _RULE: Final = re.compile(r"[\s*_\-=~+|#.:]+$")
 _QUOTE: Final = re.compile(r"\s*(?:>\s?)+")
 _TABLE_ROW: Final = re.compile(r"\s*\|.*\|\s*$")
 _DIRECTIVE: Final = re.compile(r"\s*\.\. (?:\S.*::|_|\[|\|)")
+_LITERAL: Final = re.compile(
+    r"\s*\.\. (?:code|code-block|csv-table|figure|image|list-table|literalinclude|math"
+    r"|parsed-literal|raw|sourcecode|table|toctree)::"
+)
+_DOCTEST: Final = re.compile(
+    r"(?:\s+>>> |>>> (?:[\w.\[\], ]+\s?[=(]|\w+$|(?:from|import|def|class|for|with|if) |[@#]))"
+)
+_MARGIN: Final = re.compile(r"\s*(?:[-*+]\s+|\(?\d{1,3}[.)]\s+)?")
 _LINK_TARGET: Final = re.compile(r"\s{0,3}\[[^\]\n]{1,200}\]:\s+\S")
 _LEFT_OUT: Final = (_RULE, _TABLE_ROW, _DIRECTIVE, _LINK_TARGET)
 _SUBTITLE_TIME: Final = re.compile(r"\s*\d{1,2}:\d\d(?::\d\d)?[.,]\d{3} --> ")
@@ -70,7 +78,12 @@ _STRONG: Final = re.compile(
 _EMPHASIS: Final = re.compile(
     r"(?<![\w*])([*_])(?=\S)([^*_\n]{1,1000})(?<=\S)\1(?![\w*])"
 )
-_CODE: Final = re.compile(r"(`{1,2})([^`\n]{1,500})\1")
+# Of reStructuredText too, where an underscore after it makes it a link.
+_CODE: Final = re.compile(r"(`{1,2})([^`\n]{1,500}(?:\n[^`\n]{1,500})?)\1(?:__?\b)?")
+_TARGET: Final = r"`([^`<>]{1,500}?)\s+<[^`<>\s]{1,2000}>`"
+_NAMED_LINK: Final = re.compile(rf"{_TARGET}__?\b")
+_NAMED_ROLE: Final = re.compile(rf":[a-z]{{2,12}}:{_TARGET}")
+_FOOTNOTE: Final = re.compile(r" ?\[[#*]?[\w .-]{0,40}\]_(?!\w)")
 _ROLE: Final = re.compile(r":[a-z]{2,12}:(?=`)")
 
 
@@ -88,7 +101,8 @@ def to_plain(content: str) -> str:
         >>> to_plain("Read **this** [page](https://example.org).")
         'Read this page.'
     """
-    text = "\n".join(_strip_lines(strip_tags(content).split("\n")))
+    lines = _drop_literals(strip_tags(content).split("\n"))
+    text = "\n".join(_strip_lines(lines))
     return _strip_spans(text)
 
 
@@ -197,6 +211,36 @@ def _strip_lines(lines: list[str]) -> Iterator[str]:
         yield _strip_line(line, following)
 
 
+def _drop_literals(lines: list[str]) -> list[str]:
+    """Leave out what reStructuredText sets as code: indented below ``::``, and >>>."""
+    kept: list[str] = []
+    margin = -1  # of the line that announced a block; -1 = there is none
+    is_doctest = False
+    for line in lines:
+        if not line or line.isspace():
+            is_doctest = False
+            kept.append("")
+            continue
+        if margin >= 0 and len(line) - len(line.lstrip()) > margin:
+            continue
+        margin = -1
+        is_doctest = is_doctest or _DOCTEST.match(line) is not None
+        if is_doctest:
+            continue
+        if _LITERAL.match(line):
+            margin = len(line) - len(line.lstrip())
+        elif line.rstrip().endswith("::") and not _DIRECTIVE.match(line):
+            margin = _end_of_margin(line)
+            line = line.rstrip()[:-1]  # noqa: PLW2901 - one colon is the reader's
+        kept.append(line)
+    return kept
+
+
+def _end_of_margin(line: str) -> int:
+    found = _MARGIN.match(line)
+    return found.end() if found else 0
+
+
 def _matched_fences(lines: list[str]) -> bool:
     """Tell whether every fence has an end; else none of them is taken for one."""
     fences = sum(1 for line in lines if _FENCE.match(line))
@@ -235,7 +279,10 @@ def _strip_spans(text: str) -> str:
     if "](" in text:
         text = _IMAGE.sub("", text)
         text = _LINK.sub(r"\1", text)
+    if "]_" in text:
+        text = _FOOTNOTE.sub("", text)
     if "`" in text:
+        text = _NAMED_ROLE.sub(r"\1", _NAMED_LINK.sub(r"\1", text))
         text = _ROLE.sub("", text)
         text = _CODE.sub(r"\2", text)
     if "*" in text or "_" in text:
