@@ -7,6 +7,7 @@ from taskflow import CircuitBreaker, RateLimit, Upstream
 from taskflow._protocol import upstreams
 from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.dead_letters import requeue
+from taskflow._protocol.inspect import get
 from taskflow._protocol.overview import status as queue_status
 from taskflow._protocol.record import CallReport, ErrorFacts
 from taskflow._protocol.settle import complete, park, release, retry, settle
@@ -582,3 +583,57 @@ def test_rules_that_change_are_in_force_at_once(stage):
     assert (1000, 1.0) == (found.limit, found.per)
     steer(stage, "reset")
     assert ["t2"] == ids(stage.claim(5))
+
+
+def test_what_is_parked_for_nothing_does_not_go_round_and_round(stage):
+    """A run that was refused by a closed upstream waits a second at least."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    (claim,) = stage.claim().claims
+    stage.send(settle(stage.keys, [park(claim, WHY, entry={})], now_ms=NOW))
+    reply = stage.claim(5, now_ms=NOW + 999)
+
+    assert ([], NOW + 1_000) == (ids(reply), reply.next_due_ms)
+    assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 1_000))
+
+
+def test_a_task_says_for_what_it_is_parked(stage):
+    """And what it needs at any time."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open")
+    stage.claim(5)
+    parked = stage.send(get(stage.keys, "t1", now_ms=NOW))
+    steer(stage, "close")
+    stage.claim(5)
+    running = stage.send(get(stage.keys, "t1", now_ms=NOW))
+
+    assert ("api", "api") == (parked.upstream, parked.parked_for)
+    assert ("api", "") == (running.upstream, running.parked_for)
+
+
+def test_permits_of_guards_that_died_do_not_gather(stage):
+    """Where nobody counts them they are removed after an hour."""
+    declare(stage)
+    enter(stage, "guard:-:1")
+    enter(stage, "guard:-:2", now_ms=NOW + 3_600_000 + LEASE + 1)
+
+    assert 1 == look(stage).running
+
+
+def test_a_thousand_races_for_the_probe_have_one_winner_each(stage):
+    """Whoever claims, and guards too: one, never none, never two."""
+    declare(stage)
+    opened(stage)
+    stage.client.delete("tasks:scheduled")
+    stage.enqueue(*[f"t{at}" for at in range(40)], upstream="1 api")
+    now = NOW
+    for trial in range(1_000 // 4):
+        now += 400_000
+        winners = []
+        for racer in range(4):
+            winners += stage.claim(9, now_ms=now, worker=f"w{racer}").claims
+            if enter(stage, f"guard:-:{trial}-{racer}", now_ms=now).word == "IN":
+                winners.append(None)
+        assert 1 == len(winners)
+        end(stage, winners, "failure", now_ms=now)

@@ -126,6 +126,12 @@ def _moment_or_none(value: bytes | None) -> datetime | None:
     return moment(value) if value else None
 
 
+def _parked_for(record: dict[str, bytes], state: TaskState) -> str:
+    if state is not TaskState.PENDING:
+        return ""
+    return record.get("parked", b"").decode().partition(" ")[2]
+
+
 def _record(
     task_id: str,
     record: dict[str, bytes],
@@ -161,6 +167,8 @@ def _record(
         expires_at=_moment_or_none(record.get("expires_ms")),
         worker=owner.rpartition(":")[0] if state is TaskState.ACTIVE else "",
         cancel_requested=state is TaskState.ACTIVE and "cancel" in record,
+        upstream=record.get("upstream", b"").decode().partition(" ")[2],
+        parked_for=_parked_for(record, state),
         result=result,
         error_type=error_type,
         error_message=error_message,

@@ -217,6 +217,9 @@ class TaskRecord:
         expires_at: When a waiting task expires, or None.
         worker: Id of the worker that runs it; empty when none does.
         cancel_requested: Whether a running task was asked to stop.
+        upstream: Name of the upstream that it needs; empty if none.
+        parked_for: Name of the upstream that it waits for, parked; ``task:NAME``
+            where tasks of its name are held back; empty if it is not parked.
         result: JSON text, None when there is none.
         error_type: Of the last error; empty if none.
         error_message: Of the last error; empty if none.
@@ -246,6 +249,8 @@ class TaskRecord:
     expires_at: datetime | None
     worker: str
     cancel_requested: bool
+    upstream: str
+    parked_for: str
     result: bytes | None
     error_type: str
     error_message: str

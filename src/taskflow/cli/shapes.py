@@ -76,6 +76,8 @@ def detail(record: TaskRecord) -> dict[str, Any]:
         "expires_at": utc(record.expires_at),
         "worker": record.worker,
         "cancel_requested": record.cancel_requested,
+        "upstream": record.upstream,
+        "parked_for": record.parked_for,
         "result": value(record.result),
         "progress": record.progress,
         "usage": record.usage,

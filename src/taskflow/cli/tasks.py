@@ -172,6 +172,7 @@ def show(record: TaskRecord, *, as_json: bool) -> None:
             ("finished", record.finished_at and text.moment(record.finished_at)),
             ("due", record.due_at and text.moment(record.due_at)),
             ("expires", record.expires_at and text.moment(record.expires_at)),
+            ("parked for", record.parked_for),
             ("lease until", record.lease_until and text.moment(record.lease_until)),
             ("worker", record.worker),
             ("error", error_line(record.error_type, record.error_message)),

@@ -170,6 +170,8 @@ class TaskBody(SummaryBody):
     expires_at: datetime | None
     worker: str
     cancel_requested: bool
+    upstream: str
+    parked_for: str
     result: Any
     progress: dict[str, Any] | None
     usage: dict[str, float]

@@ -35,7 +35,10 @@ if needs_permit and redis.call('ZSCORE', key .. ':permits', ticket) then
   return { 'IN', 0, now, u.epoch, '', '' }
 end
 u.guards = needs_permit
-if not needs_permit then
+if u.concurrency == 0 then
+  -- Nobody counts these permits, so nobody sees those of processes that died.
+  redis.call('ZREMRANGEBYSCORE', key .. ':permits', '-inf', now - 3600000)
+elseif not needs_permit then
   u.concurrency = 0
 end
 local was_open = u.state == 'open'

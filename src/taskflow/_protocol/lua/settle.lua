@@ -77,7 +77,7 @@ if #accepted == 0 then
   return refused and words or count
 end
 
-local verbs = {}
+local verbs, parked_now = {}, {}
 
 function verbs.retry(id, detail, found)
   local record = prefix .. 'task:' .. id
@@ -135,6 +135,9 @@ function verbs.park(id, detail, found)
   redis.call('HSET', prefix .. 'task:' .. id, 'error', detail.error)
   remember(id, detail.entry)
   back(id, found, true)
+  if found[6] then
+    parked_now[string.match(found[6], ' (.+)$')] = true
+  end
 end
 
 make_room()
@@ -169,6 +172,15 @@ while ARGV[at] do
 end
 for need, ids in pairs(held) do
   free(string.match(need, ' (.+)$'), ids)
+end
+-- Parked though their upstream lets calls begin, as after a guard that waited in
+-- vain: not at once again, or they would go round and round.
+for name in pairs(parked_now) do
+  local u = upstream(name)
+  if u.state == 'closed' and u.tap <= now then
+    redis.call('ZADD', prefix .. 'tasks:parked', 'XX', now + 1000, name)
+    redis.call('ZADD', marker, now + 1000, 'due')
+  end
 end
 if #done > 0 then
   redis.call('ZADD', completed, unpack(done))
