@@ -65,6 +65,27 @@ def slow_report(ctx: taskflow.Context, seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
+class RefusedError(Exception):
+    """An answer of a service that is not the one that was hoped for."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status_code = status
+        self.retry_after = 600.0 if status == 429 else None
+
+
+@registry.task(
+    name="call_api",
+    upstream=taskflow.Upstream(
+        "example-api", rate_limit=taskflow.RateLimit(100, per=10.0), concurrency=8
+    ),
+)
+def call_api(status: int) -> None:
+    """Call a service that answers with a status."""
+    if status >= 400:
+        raise RefusedError(status)
+
+
 @registry.task(name="quiet_failure", dead_letter=False, retry=NO_RETRY)
 def quiet_failure() -> None:
     """Fail without a dead letter."""

@@ -65,12 +65,13 @@ def test_a_reader_is_offered_nothing_that_changes_something(
     page.keyboard.press("Enter")
     expect(page.get_by_text("Completed")).to_be_visible()
     offered: list[list[str]] = []
-    for view in ("#/", "#/dead-letters", f"#/tasks/{stocked['hostile']}"):
+    views = ("#/", "#/upstreams", "#/dead-letters", f"#/tasks/{stocked['hostile']}")
+    for view in views:
         page.goto(f"{guarded}/{view}")
         expect(page.locator("main table").first).to_be_visible()
         offered.append(page.locator("main button").all_inner_texts())
 
-    assert [[], [], []] == offered
+    assert [[], [], [], []] == offered
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:

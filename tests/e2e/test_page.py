@@ -38,7 +38,10 @@ def test_the_flow_shows_the_count_of_every_place(
         "aria-label", re.compile("Completed: 41, ")
     )
     said = [place(page, name) for name in ("scheduled", "active", "failed", "dlq")]
-    for view in ("tasks", "dead-letters", "workers", "schedules", "journal"):
+    for view in (
+        *("tasks", "dead-letters", "upstreams"),
+        *("workers", "schedules", "journal"),
+    ):
         page.get_by_role("navigation", name="Views").locator(
             f"a[href='#/{view}']"
         ).click()
@@ -176,6 +179,7 @@ def test_no_view_has_a_barrier_that_a_checker_knows(
         "",
         "tasks",
         f"tasks/{stocked['hostile']}",
+        "upstreams",
         "workers",
         "schedules",
         "dead-letters",

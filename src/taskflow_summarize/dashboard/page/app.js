@@ -13,12 +13,14 @@ import { follow } from './stream.js';
 import { task } from './task.js';
 import { tasks } from './tasks.js';
 import { count, exact, foreign, visible } from './text.js';
+import { upstreams } from './upstreams.js';
 import { workers } from './workers.js';
 
 const VIEWS = [
   { name: '', title: 'Overview', make: overview },
   { name: 'tasks', title: 'Tasks', make: (route, app) => (route.parts[1] ? task : tasks)(route, app) },
   { name: 'dead-letters', title: 'Dead letters', make: letters },
+  { name: 'upstreams', title: 'Upstreams', make: upstreams },
   { name: 'workers', title: 'Workers', make: workers },
   { name: 'schedules', title: 'Schedules', make: schedules, isThere: () => hasSchedules },
   { name: 'journal', title: 'Journal', make: journal },
@@ -113,9 +115,10 @@ function whole() {
 
 function link({ name, title }) {
   const isHere = (route.parts[0] ?? '') === name;
-  const dead = name === 'dead-letters' ? app.status?.queues.dlq : 0;
+  const { dlq, parked } = app.status?.queues ?? {};
+  const waiting = { 'dead-letters': dlq, upstreams: parked }[name];
   return h('li', { key: name }, h('a', { href: `#/${name}`, 'aria-current': isHere ? 'page' : null },
-    title, dead > 0 && h('span', { class: 'tally' }, ' ', count(dead))));
+    title, waiting > 0 && h('span', { class: 'tally' }, ' ', count(waiting))));
 }
 
 function live() {

@@ -46,7 +46,14 @@ function lanes(status, app) {
           h('th', { scope: 'col', class: 'number' }, 'Target'),
           h('th', { scope: 'col' }, 'Served, last minute'),
           h('th', { scope: 'col' }, 'Claims'))),
-        h('tbody', null, rows.map((row) => lane(status, app, ...row))))));
+        h('tbody', null,
+          rows.map((row) => lane(status, app, ...row)),
+          h('tr', { key: 'parked', class: 'lane' },
+            h('th', { scope: 'row' }, 'parked'),
+            h('td', { class: 'number' }, count(status.queues.parked)),
+            h('td', { class: 'number roomy' }, '\u2013'),
+            h('td', { class: 'number' }, '\u2013'),
+            h('td', { colspan: 2 }, 'wait for an upstream, of both lanes: ', h('a', { href: '#/upstreams' }, 'how they stand')))))));
 }
 
 function lane(status, app, name, target, share) {

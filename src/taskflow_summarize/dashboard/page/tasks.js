@@ -12,14 +12,17 @@ const FILTERS = ['status', 'lane', 'name', 'error'];
 export function tasks(route, app) {
   const chosen = Object.fromEntries(FILTERS.map((name) => [name, route.query.get(name) ?? '']));
   const cursor = route.query.get('cursor') ?? '';
-  const list = reading(
-    (signal) => read('api/v1/tasks/', { ...chosen, cursor, limit: 50 }, signal),
-    app,
-  );
+  const isParked = route.query.get('place') === 'parked';
+  const path = isParked ? 'api/v1/queues/parked/tasks' : 'api/v1/tasks/';
+  const query = isParked ? { cursor, limit: 50 } : { ...chosen, cursor, limit: 50 };
+  const list = reading((signal) => read(path, query, signal), app);
+  if (isParked) chosen.place = 'parked';
   return {
-    title: chosen.status ? `Tasks: ${chosen.status}` : 'Tasks',
+    title: isParked ? 'Tasks: parked' : chosen.status ? `Tasks: ${chosen.status}` : 'Tasks',
     render: () => [
-      filters(chosen),
+      isParked
+        ? h('p', null, 'These wait for an upstream. ', h('a', { href: '#/upstreams' }, 'How the upstreams stand'), ' \u00b7 ', h('a', { href: '#/tasks' }, 'All tasks'))
+        : filters(chosen),
       list.error && trouble(list.error, list.again),
       stale(list, app),
       list.data && shown(list.data, chosen, cursor, app),
