@@ -71,6 +71,13 @@ async def hold(number: int, seconds: float) -> int:
     await asyncio.sleep(seconds)
     return number
 
+@registry.task(name="inside")
+async def inside(number: int, seconds: float) -> int:
+    async with narrow.guard():
+        log("start", number, 0)
+        await asyncio.sleep(seconds)
+    return number
+
 @registry.task(name="other")
 async def other(number: int) -> int:
     log("other", number, 0)
@@ -105,6 +112,12 @@ def rate(number: int) -> int:
 
 @registry.task(name="hold", upstream="narrow")
 def hold(number: int, seconds: float) -> int:
+    """Stand for the worker's task of this name."""
+    raise NotImplementedError(number, seconds)
+
+
+@registry.task(name="inside")
+def inside(number: int, seconds: float) -> int:
     """Stand for the worker's task of this name."""
     raise NotImplementedError(number, seconds)
 
@@ -268,6 +281,30 @@ def test_a_worker_killed_with_all_permits_lets_others_go_on(theatre: Theatre) ->
 
     assert min(at for at in starts(theatre) if at > killed_at) - killed_at < LEASE + 1.0
     assert state(theatre, "narrow").running <= 32
+
+
+def test_a_worker_killed_with_all_permits_of_guards_lets_others_go_on(
+    theatre: Theatre,
+) -> None:
+    """Thirty-two calls in bodies keep them for as long as they live, then lose them."""
+    first = theatre.worker("-c", "32")
+    wait_until(lambda: theatre.alive() == 1)
+    theatre.flow.enqueue_many([inside.call(n, 30.0) for n in range(32)])
+    wait_until(lambda: len(starts(theatre)) == 32)
+    theatre.worker("-c", "40")
+    wait_until(lambda: theatre.alive() == 2)
+    handles = theatre.flow.enqueue_many([inside.call(n, 0.1) for n in range(100, 105)])
+    time.sleep(LEASE + 1.5)  # longer than a permit holds that nobody renews
+    assert (32, 32) == (state(theatre, "narrow").running, len(starts(theatre)))
+    killed_at = time.time()
+    first.kill()
+    wait_until(
+        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles))
+    )
+
+    assert min(at for at in starts(theatre) if at > killed_at) - killed_at < LEASE + 1.0
+    wait_until(lambda: len(starts(theatre)) == 32 + 5 + 32)
+    assert 32 == state(theatre, "narrow").running
 
 
 def test_what_a_person_does_holds_for_all_and_outlives_a_restart(

@@ -503,19 +503,19 @@ def test_time_that_a_task_was_parked_does_not_make_it_older(stage):
 def test_guards_share_the_limits_of_tasks(stage):
     """A call that enters takes a permit; the task waits for it."""
     declare(stage, concurrency=1)
-    entered = enter(stage, "guard:-:1")
-    again = enter(stage, "guard:-:1")
+    entered = enter(stage, "guard:1")
+    again = enter(stage, "guard:1")
     stage.enqueue("t1", upstream="1 api")
 
     assert ("IN", "IN") == (entered.word, again.word)
-    assert "WAIT" == enter(stage, "guard:-:2").word
+    assert "WAIT" == enter(stage, "guard:2").word
     assert [] == ids(stage.claim(5))
-    leave(stage, "guard:-:1", "success")
+    leave(stage, "guard:1", "success")
     assert ["t1"] == ids(stage.claim(5))
     assert 1 == look(stage).calls
 
 
-def enter(stage, ticket, *, now_ms=NOW, needs_permit=True, weight=1):
+def enter(stage, ticket, *, now_ms=NOW, permit="own", weight=1):
     """Ask for leave to call."""
     return stage.send(
         upstreams.enter(
@@ -524,7 +524,7 @@ def enter(stage, ticket, *, now_ms=NOW, needs_permit=True, weight=1):
             ticket=ticket,
             weight=weight,
             lease_ms=LEASE,
-            needs_permit=needs_permit,
+            permit=permit,
             rules=upstreams.pack_rules(Upstream("api"), BreakerDefaults()),
             now_ms=now_ms,
         )
@@ -546,15 +546,47 @@ def leave(stage, ticket, verdict, *, now_ms=NOW, epoch=0, **details):
     )
 
 
+def test_a_guards_permit_holds_for_a_lease_from_its_last_renewal(stage):
+    """A call that takes long keeps it; that of a killed process is free again."""
+    declare(stage, concurrency=1)
+    enter(stage, "guard:1")
+    later = NOW + LEASE - 1
+    renewed = enter(stage, "guard:1", permit="renewed", now_ms=later)
+    held = enter(stage, "guard:2", now_ms=later + LEASE - 1)
+    free = enter(stage, "guard:2", now_ms=later + LEASE)
+
+    assert ("IN", "WAIT", "IN") == (renewed.word, held.word, free.word)
+
+
+def test_a_renewal_takes_no_permit_that_was_lost(stage):
+    """One that comes late, or after the call's end, holds nothing."""
+    declare(stage, concurrency=1)
+    enter(stage, "guard:1")
+    leave(stage, "guard:1", "success")
+    late = enter(stage, "guard:1", permit="renewed")
+
+    assert ("WAIT", 0) == (late.word, look(stage).running)
+
+
+def test_a_guards_permit_is_not_kept_by_a_task_that_runs_again(stage):
+    """Else the calls of its second run would wait for those of its first, for ever."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1")
+    stage.claim()
+    enter(stage, "guard:t1:old")
+
+    assert "IN" == enter(stage, "guard:t1:new", now_ms=NOW + LEASE).word
+
+
 def test_failing_guards_open_the_breaker(stage):
     """Calls in bodies count as tasks do."""
     declare(stage)
     for at in range(10):
-        enter(stage, f"guard:-:{at}")
-        reply = leave(stage, f"guard:-:{at}", "failure")
+        enter(stage, f"guard:{at}")
+        reply = leave(stage, f"guard:{at}", "failure")
 
     assert ("open", 60.0) == (reply.state, reply.retry)
-    refused = enter(stage, "guard:-:x")
+    refused = enter(stage, "guard:x")
     assert ("SHUT", 60.0, "10 of 10 calls failed") == (
         refused.word,
         refused.wait,
@@ -565,9 +597,9 @@ def test_failing_guards_open_the_breaker(stage):
 def test_a_guard_report_sent_again_is_heard_once(stage):
     """Its ticket is gone."""
     declare(stage)
-    enter(stage, "guard:-:1")
-    leave(stage, "guard:-:1", "failure")
-    leave(stage, "guard:-:1", "failure")
+    enter(stage, "guard:1")
+    leave(stage, "guard:1", "failure")
+    leave(stage, "guard:1", "failure")
 
     assert 1 == look(stage).calls
 

@@ -76,6 +76,11 @@ class Connection:
             return self._server
 
     @property
+    def is_open(self) -> bool:
+        """Whether the server has been opened, and not been left."""
+        return self._server is not None
+
+    @property
     def share(self) -> LaneShare:
         """How the retry lane's share is found."""
         queue = self.settings.queue

@@ -10,6 +10,7 @@ Where the server is away, a call must not wait for it: the process decides by wh
 it knew last, within the limits that are declared, for itself alone.
 """
 
+import contextlib
 import random
 import secrets
 import threading
@@ -18,13 +19,14 @@ import time
 from taskflow._client import breaker
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Pause, Plan
+from taskflow._client.renewing import Renewals
 from taskflow._declare import ports
 from taskflow._declare.classification import CallVerdict, classify
 from taskflow._declare.ports import Admission, Pass
 from taskflow._declare.upstream import Upstream
 from taskflow._protocol import upstreams
 from taskflow._protocol.upstreams import BreakerDefaults, EnterReply, LeaveReply
-from taskflow.errors import ServerUnavailableError
+from taskflow.errors import ServerError, ServerUnavailableError
 
 FRESH = 0.2
 """Seconds for which a closed breaker is believed to be closed still."""
@@ -34,9 +36,6 @@ LONGEST_NAP = 0.25
 
 ALONE = 1.0
 """Seconds for which a server that did not answer is not asked again."""
-
-PERMIT = 60.0
-"""Seconds for which the permit of a call outside of tasks holds."""
 
 _MOST_UNSENT = 100
 
@@ -65,12 +64,17 @@ class Gatekeeper:
         self._lock = threading.Lock()
         self._copies: dict[str, Copy] = {}
         self._alone_until = 0.0
+        self._renewals = Renewals(self._renew)
 
     @property
     def defaults(self) -> BreakerDefaults:
         """What a declaration leaves to the settings."""
         known = self._connection.settings.upstream
         return BreakerDefaults(known.failure_rate, known.min_calls, known.reset_timeout)
+
+    @property
+    def _lease(self) -> float:
+        return self._connection.settings.worker.lease
 
     def enter(self, upstream: Upstream, weight: float, timeout: float | None) -> Pass:
         """Wait for the call's turn, blocking."""
@@ -176,18 +180,19 @@ class Gatekeeper:
         admission: Admission | None,
     ) -> Plan[Pass]:
         yield from self._flush(upstream)
-        task_id = admission.task_id if admission is not None else "-"
-        own = f"guard:{task_id}:{secrets.token_hex(8)}"
+        own = f"guard:{secrets.token_hex(8)}"
         deadline = None if timeout is None else time.monotonic() + timeout
         nap = 0.02
         while True:
             lent = admission is not None and admission.borrow()
-            ticket = task_id if lent else own
+            ticket = admission.task_id if admission is not None and lent else own
             reply = yield from self._request(
                 upstream, ticket, weight, admission if lent else None
             )
             if reply.word == "IN":
                 self._take_note(upstream, "closed", reply)
+                if not lent:
+                    self._renewals.hold(upstream, ticket, self._lease)
                 return Pass(self, ticket, reply.epoch, admission if lent else None)
             left = None if deadline is None else deadline - time.monotonic()
             if reply.word == "SHUT":
@@ -211,8 +216,8 @@ class Gatekeeper:
                 upstream.name,
                 ticket=ticket,
                 weight=weight,
-                lease_ms=round(PERMIT * 1000),
-                needs_permit=lender is None,
+                lease_ms=round(self._lease * 1000),
+                permit="lent" if lender is not None else "own",
                 rules=upstreams.pack_rules(upstream, self.defaults),
                 now_ms=connection.clock(),
             )
@@ -221,6 +226,25 @@ class Gatekeeper:
         finally:
             if lender is not None and not is_in:
                 lender.give_back()
+
+    def _renew(self, upstream: Upstream, ticket: str) -> None:
+        """Let *ticket* hold for another lease, where it still holds."""
+        connection = self._connection
+        if not connection.is_open:
+            return
+        with contextlib.suppress(ServerError):
+            connection.runner.send(
+                upstreams.enter(
+                    connection.keys,
+                    upstream.name,
+                    ticket=ticket,
+                    weight=0,
+                    lease_ms=round(self._lease * 1000),
+                    permit="renewed",
+                    rules=upstreams.pack_rules(upstream, self.defaults),
+                    now_ms=connection.clock(),
+                )
+            )
 
     def _take_note(self, upstream: Upstream, state: str, reply: EnterReply) -> None:
         with self._lock:
@@ -235,6 +259,7 @@ class Gatekeeper:
         self, upstream: Upstream, admitted: Pass, error: BaseException | None
     ) -> Plan[None]:
         admission = admitted.admission
+        self._renewals.drop(admitted.ticket)
         verdict = classify(upstream, error)
         with self._lock:
             state = self._copy(upstream.name).state

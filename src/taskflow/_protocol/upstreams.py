@@ -19,6 +19,7 @@ MOST_UPSTREAMS = 200
 
 SteerVerb: TypeAlias = Literal["open", "close", "reset"]
 EnterWord: TypeAlias = Literal["IN", "SHUT", "WAIT"]
+Permit: TypeAlias = Literal["own", "lent", "renewed"]
 
 
 @frozen
@@ -281,7 +282,7 @@ def enter(
     ticket: str,
     weight: float,
     lease_ms: int,
-    needs_permit: bool,
+    permit: Permit,
     rules: bytes,
     now_ms: int = 0,
 ) -> Operation[EnterReply]:
@@ -290,10 +291,12 @@ def enter(
     Args:
         keys: Of the prefix in use.
         name: Of the upstream.
-        ticket: ``guard:<task id or ->:<nonce>``; sent again, it is answered again.
+        ticket: ``guard:<nonce>``; sent again, it is answered again, and holds for
+            another lease. Or the id of the task that lends its permit.
         weight: Tokens that the call takes.
-        lease_ms: For which the permit holds where no running task stands behind it.
-        needs_permit: False for a call on the permit that its task holds.
+        lease_ms: For which the permit holds.
+        permit: The call's own; lent by its task; or the call's own, which it must
+            hold already.
         rules: Of the upstream, used where nobody has declared it.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
@@ -313,7 +316,7 @@ def enter(
             ticket,
             f"{weight:g}",
             lease_ms,
-            int(needs_permit),
+            permit,
             rules,
         ),
         _entered,

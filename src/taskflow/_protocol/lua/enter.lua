@@ -5,11 +5,12 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  name       of the upstream
--- ARGV[4]  ticket     'guard:<task id or ->:<nonce>', sent again it is answered
---                     again; or the id of the task whose permit it goes on
+-- ARGV[4]  ticket     'guard:<nonce>', sent again it is answered again and holds for
+--                     another lease; or the id of the task whose permit it goes on
 -- ARGV[5]  weight     tokens of the rate limit that the call takes
--- ARGV[6]  lease      ms for which the ticket holds where no task stands behind it
--- ARGV[7]  permit     0 = the call goes on the permit that its task holds already
+-- ARGV[6]  lease      ms for which the ticket holds
+-- ARGV[7]  permit     own; lent = the call goes on the permit that its task holds
+--                     already; renewed = its own, which it holds already
 -- ARGV[8]  rules      JSON array, for an upstream that nobody has declared
 -- Touches  upstream:<name>*, tasks:parked, tasks:events
 -- Returns  {IN, SHUT or WAIT; when to ask again (ms), now; epoch; shut by; reason}
@@ -19,7 +20,7 @@
 --          to the rate twice, never too little.
 local names = KEYS[1]
 local name, ticket, weight, lease = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local needs_permit, rules = ARGV[7] == '1', ARGV[8]
+local needs_permit, is_renewal, rules = ARGV[7] ~= 'lent', ARGV[7] == 'renewed', ARGV[8]
 -- @include clock
 -- @include roomy
 -- @include upstream
@@ -32,7 +33,11 @@ if redis.call('HSETNX', key, 'rules', rules) == 1 then
 end
 local u = upstream(name)
 if needs_permit and redis.call('ZSCORE', key .. ':permits', ticket) then
+  redis.call('ZADD', key .. ':permits', 'XX', 'GT', now + lease, ticket)
+  redis.call('ZADD', key .. ':probes', 'XX', 'GT', now + lease, ticket)
   return { 'IN', 0, now, u.epoch, '', '' }
+elseif is_renewal then
+  return { 'WAIT', now, now, u.epoch, '', '' }
 end
 u.guards = needs_permit
 if u.concurrency == 0 then

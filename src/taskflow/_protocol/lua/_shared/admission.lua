@@ -8,12 +8,12 @@
 local RAMP = 10
 local LN2 = math.log(2)
 
--- Count the tickets that hold. One whose time is over is kept for as long as its
--- task runs, so that nobody has to renew it, and a dead worker's goes with the task.
+-- Count the tickets that hold. A task's whose time is over is kept for as long as it
+-- runs, so that nobody has to renew it, and a dead worker's goes with the task. A
+-- guard's is renewed by its process; a task that runs again has nothing to do with it.
 local function tickets(key)
   for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)) do
-    local id = string.match(ticket, '^guard:([^:]+):') or ticket
-    if redis.pcall('HGET', prefix .. 'task:' .. id, 'state') == 'ACTIVE' then
+    if string.sub(ticket, 1, 6) ~= 'guard:' and redis.pcall('HGET', prefix .. 'task:' .. ticket, 'state') == 'ACTIVE' then
       redis.call('ZADD', key, now + lease, ticket)
     else
       redis.call('ZREM', key, ticket)
