@@ -227,6 +227,7 @@ def _no_task_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 NEEDS = {
     "guide/dashboard.md": ("fastapi", "sse_starlette"),
     "guide/http.md": ("fastapi", "httpx", "sse_starlette"),
+    "guide/summarize.md": ("httpx",),
     "guide/testing.md": ("httpx",),
 }
 """What a page's snippets want of the extras; without any extra they are not run."""
