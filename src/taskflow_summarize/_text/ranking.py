@@ -212,6 +212,8 @@ def choose(
         Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking for
         Reordering Documents and Producing Summaries", SIGIR 1998, with lambda
         0.5: half the score, less half the highest cosine with one already picked.
+        From 0.4 to 0.85 the summaries of 28 documents with abstracts (see
+        ``tests/benchmarks/summaries.py``) differ by 0.6 points of ROUGE-1 at most.
         Only the 250 best are looked at, or more where the sentences are so short
         that the budget could hold more. A choice of more than 2000 words, which
         is no summary but a text made shorter, goes by score alone.
