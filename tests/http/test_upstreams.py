@@ -82,6 +82,54 @@ async def test_the_seeds_commands_steer_all(client, flow, shut):
     assert (404, "upstream_not_found") == (one.status_code, one.json()["code"])
 
 
+async def test_health_tells_of_shut_upstreams(client, flow, shut):
+    """How many to anybody, which to those who may read; readiness does not suffer."""
+    health = (await client.get("/health")).json()
+    ready = (await client.get("/ready?workers=false")).status_code
+    (listed,) = (await client.get("/health/workers/diagnostics")).json()["upstreams"]
+    await flow.upstreams.aclose("api")
+    await flow.upstreams.aopen("task:mail")
+    after = (await client.get("/health")).json()["components"]["upstreams"]
+
+    assert ("degraded", 200) == (health["status"], ready)
+    assert {
+        "status": "degraded",
+        "detail": "1 shut; what needs them waits",
+    } == health["components"]["upstreams"]
+    assert ("api", "open", 1) == (
+        listed["name"],
+        listed["state"],
+        listed["parked"]["primary"],
+    )
+    assert "healthy" == after["status"]
+
+
+async def test_the_figures_of_upstreams_are_among_the_metrics(client, flow, shut):
+    """State, what is parked, what runs, and how often it turned."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    answer = await client.get("/metrics")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    status = await flow.upstreams.aget("api")
+
+    assert [0, 0, 1] == [
+        samples["taskflow_upstream_state", state, "api"]
+        for state in ("closed", "half-open", "open")
+    ]
+    assert [1, 0] == [
+        samples["taskflow_upstream_parked", lane, "api"]
+        for lane in ("primary", "retry")
+    ]
+    assert status.epoch == samples["taskflow_upstream_turns_total", "api"] > 0
+    assert 0 == samples["taskflow_upstream_running", "api"]
+    assert 0 == samples["taskflow_upstream_tapped", "api"]
+    assert ("taskflow_upstream_tokens", "api") not in samples
+
+
 async def test_tasks_of_a_name_are_held_back(client, flow):
     """By the name task:NAME."""
     held = await client.post("/api/v1/upstreams/task:mail/open")

@@ -46,6 +46,7 @@ def test_every_check_has_its_finding(flow: TaskFlow) -> None:
         "clock",
         "workers",
         "lanes",
+        "upstreams",
         "schedules",
         "homes",
     ] == [finding.check for finding in findings]

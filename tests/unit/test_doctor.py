@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskflow import QueueStatus, TaskState, WorkerStatus
+from taskflow import QueueStatus, TaskState, UpstreamStatus, WorkerStatus
 from taskflow._client import doctor
 from taskflow._client.homes import HomesProof
 from taskflow._protocol.checkup import ServerFacts, Whereabouts
@@ -183,6 +183,47 @@ def test_a_schedule_that_nobody_serves_is_an_error(
 ) -> None:
     """A little late is no error, and a paused one is meant so."""
     finding = doctor._schedules(Timetable(NOW, tuple(known)))
+
+    assert severity == finding.severity
+    assert what in finding.what
+
+
+def upstream(
+    name: str, state: str, hours: float, parked: int = 0, tapped: float = 0
+) -> UpstreamStatus:
+    """Give an upstream that has been in *state* for *hours*."""
+    until = NOW + timedelta(seconds=tapped) if tapped else None
+    by = "failures" if state != "closed" else ""
+    since = NOW - timedelta(hours=hours)
+    return UpstreamStatus(
+        *(name, state, by, "", since, None, until, "status 429" if tapped else ""),
+        *(0, 0, 0, 0),
+        parked={"primary": parked},
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "severity", "what"),
+    [
+        ([], "ok", "0 known"),
+        ([upstream("a", "closed", 5, parked=9)], "ok", "1 known, all may be called"),
+        ([upstream("a", "closed", 5, 9, tapped=30)], "warning", "a (status 429), 9"),
+        ([upstream("a", "open", 5)], "warning", "a for 5.0 h (failures), 0 parked"),
+        ([upstream("a", "half-open", 1, 9)], "warning", "a for 1.0 h"),
+        (
+            [upstream("a", "open", 9), upstream("b", "open", 3, 4000)],
+            "error",
+            "b for 3.0 h (failures), 4,000 parked; a for 9.0 h",
+        ),
+        ([upstream(str(each), "open", 0) for each in range(7)], "warning", "2 more"),
+    ],
+    ids=["none", "saturated", "tapped", "unused", "trying", "old", "many"],
+)
+def test_an_upstream_that_holds_up_tasks_for_long_is_an_error(
+    known: list[UpstreamStatus], severity: str, what: str
+) -> None:
+    """Shut is a warning; an error once tasks are parked for longer than they live."""
+    finding = doctor._upstreams(known, NOW, 7200.0)
 
     assert severity == finding.severity
     assert what in finding.what

@@ -14,7 +14,9 @@ from taskflow._events import (
     ServerBack,
     ServerLost,
     TaskCompleted,
+    TaskParked,
     TaskStarted,
+    UpstreamTurned,
     WorkerStarted,
 )
 from taskflow._protocol.keys import Keys
@@ -23,7 +25,12 @@ from taskflow._worker.outage import Outage
 from taskflow._worker.reap_gate import LONGEST_TRIP_MS, ReapGate
 from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Crew, Supervisor
-from taskflow.observers.logging import JsonFormatter, TextFormatter, log_events
+from taskflow.observers.logging import (
+    JsonFormatter,
+    SparedParkings,
+    TextFormatter,
+    log_events,
+)
 
 
 def test_the_gate_is_closed_for_two_beats_after_anything_odd(
@@ -186,6 +193,49 @@ def test_a_json_line_is_one_object() -> None:
         first["level"],
     )
     assert "Traceback" in second["traceback"]
+
+
+def parked(number: int) -> TaskParked:
+    """Give the event of a task that its upstream would not have."""
+    return TaskParked(str(number), "fetch", "api", "status 503")
+
+
+def test_a_thousand_parked_tasks_have_one_line() -> None:
+    """The first is written, and the turn of the upstream says how many were not."""
+    logger = logging.Logger("few", logging.INFO)  # noqa: LOG001 - in no hierarchy
+    written: list[tuple[str, int]] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            facts: dict[str, Any] = vars(record)["facts"]
+            written.append((record.getMessage(), facts["parked"]))
+
+    logger.addHandler(Keeper())
+    events = Events()
+    log_events(events, logger)
+    for number in range(1000):
+        events.emit(parked(number))
+    events.emit(UpstreamTurned("api", "open", "failures", "10 of 10 calls", 60.0))
+
+    assert [("task parked", 1), ("upstream turned", 999)] == written
+
+
+def test_each_parked_task_has_its_line_for_those_who_look_closely() -> None:
+    """At DEBUG nothing is held back."""
+    written = lines(TextFormatter(), *map(parked, range(5)))
+
+    assert 5 == sum("test task parked id=" in line for line in written)
+
+
+def test_lines_about_parked_tasks_come_again_after_a_while() -> None:
+    """Each stands for those since the one before, of its upstream alone."""
+    now = [0.0]
+    spared = SparedParkings(10.0, clock=lambda: now[0])
+    first = [spared.take("a"), spared.take("a"), spared.take("b"), spared.take("a")]
+    now[0] = 10.0
+
+    assert ([1, 0, 1, 0], 3) == (first, spared.take("a"))
+    assert (0, 0) == (spared.rest("a"), spared.rest("never seen"))
 
 
 def test_an_event_that_would_not_be_written_is_not_even_built() -> None:

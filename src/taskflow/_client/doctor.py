@@ -7,6 +7,7 @@ says that it cannot be told. Nothing is written.
 
 import time
 from collections.abc import Generator, Iterator
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Final, Literal, TypeAlias
@@ -17,10 +18,12 @@ from taskflow._client.connection import Connection
 from taskflow._client.homes import HomesProof, prove_homes
 from taskflow._client.plan import Plan
 from taskflow._protocol import checkup, overview, schedules
+from taskflow._protocol import upstreams as services
 from taskflow._protocol.checkup import ServerFacts
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.schedules import Timetable
 from taskflow._protocol.states import TaskState
+from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import ServerError, ServerRefusedError, ServerUnavailableError
 
 Severity = Literal["ok", "note", "unknown", "warning", "error"]
@@ -35,6 +38,7 @@ UNSERVED_AFTER: Final = 60.0
 _TIGHT: Final = 0.75
 _FULL: Final = 0.9
 _SHOWN: Final = 5
+_LONG_HOURS: Final = 0.1
 
 
 @frozen
@@ -44,7 +48,7 @@ class Finding:
     Attributes:
         check: One word: ``installation``, ``extras``, ``server``, ``role``,
             ``eviction``, ``persistence``, ``memory``, ``clock``, ``workers``,
-            ``lanes``, ``schedules`` or ``homes``.
+            ``lanes``, ``upstreams``, ``schedules`` or ``homes``.
         severity: ``ok``; ``note``: good to know; ``unknown``: cannot be told;
             ``warning``: may lose work or time one day; ``error``: does now.
         what: What was found, one sentence.
@@ -242,7 +246,14 @@ def _of_fleet(connection: Connection) -> _Findings:
     status: QueueStatus = yield overview.status(keys, connection.share, now_ms=now_ms)
     workers: list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
     table: Timetable = yield schedules.timetable(keys, now_ms=now_ms)
-    return [_workers(status, workers), _lanes(status), _schedules(table)]
+    known: list[UpstreamStatus] = yield services.status(keys, now_ms=now_ms)
+    longest = connection.settings.queue.max_task_age
+    return [
+        _workers(status, workers),
+        _lanes(status),
+        _upstreams(known, status.now, longest),
+        _schedules(table),
+    ]
 
 
 def _workers(status: QueueStatus, workers: list[WorkerStatus]) -> Finding:
@@ -273,6 +284,41 @@ def _lanes(status: QueueStatus) -> Finding:
         do = f"taskflow queues resume {status.paused[0]}"
         return Finding("lanes", "warning", what, do)
     return Finding("lanes", "ok", "no lane is paused")
+
+
+def _upstreams(known: list[UpstreamStatus], now: datetime, longest: float) -> Finding:
+    held = [each for each in known if not each.is_admitting]
+    if not held:
+        what = f"{len(known)} known, all may be called"
+        return Finding("upstreams", "ok", what)
+    # The one that has held up tasks for the longest is the one to look at.
+    held.sort(key=lambda each: (not any(each.parked.values()), each.since or now))
+    shown = "; ".join(_hold_up(each, now) for each in held[:_SHOWN])
+    more = f"; and {len(held) - _SHOWN} more" if held[_SHOWN:] else ""
+    is_old = any(
+        any(each.parked.values())
+        and each.state != "closed"
+        and each.since is not None
+        and (now - each.since).total_seconds() > longest
+        for each in held
+    )
+    first = held[0].name
+    return Finding(
+        "upstreams",
+        "error" if is_old else "warning",
+        f"not to be called now: {shown}{more}",
+        f"taskflow upstreams show {first}; once it is well, taskflow upstreams close "
+        f"{first}",
+    )
+
+
+def _hold_up(upstream: UpstreamStatus, now: datetime) -> str:
+    parked = sum(upstream.parked.values())
+    reason = upstream.reason or upstream.tap_reason or upstream.shut_by
+    since = upstream.since if upstream.state != "closed" else None
+    hours = (now - since).total_seconds() / 3600 if since else 0.0
+    lasting = f" for {hours:.1f} h" if hours >= _LONG_HOURS else ""
+    return f"{upstream.name}{lasting} ({reason}), {parked:,} parked"
 
 
 def _schedules(table: Timetable) -> Finding:

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from attrs import fields
@@ -26,10 +27,12 @@ from taskflow._events import (
     TaskCompleted,
     TaskDeadLettered,
     TaskFailed,
+    TaskParked,
     TaskReleased,
     TaskRetried,
     TaskSnoozed,
     TaskStarted,
+    UpstreamTurned,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
@@ -46,6 +49,8 @@ LEVELS: dict[type, int] = {
     TaskFailed: logging.ERROR,
     TaskCancelled: logging.INFO,
     TaskReleased: logging.INFO,
+    TaskParked: logging.INFO,
+    UpstreamTurned: logging.WARNING,
     LeaseLost: logging.WARNING,
     LeaseReaped: logging.WARNING,
     ServerLost: logging.ERROR,
@@ -57,6 +62,9 @@ LEVELS: dict[type, int] = {
 }
 """The level of each event."""
 
+PARKED_EVERY = 10.0
+"""Seconds between two lines about the parked tasks of an upstream."""
+
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
@@ -64,11 +72,44 @@ _CONTROL = re.compile(
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 
 
+class SparedParkings:
+    """Lets an upstream have one line for many parked tasks, and counts the others.
+
+    Args:
+        every: Seconds between two lines for an upstream.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(
+        self, every: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._every = every
+        self._clock = clock
+        self._next: dict[str, float] = {}
+        self._unwritten: dict[str, int] = {}
+
+    def take(self, upstream: str) -> int:
+        """Count a task; return how many the line that is due stands for, or 0."""
+        now = self._clock()
+        count = self._unwritten.pop(upstream, 0) + 1
+        if now < self._next.get(upstream, now):
+            self._unwritten[upstream] = count
+            return 0
+        self._next[upstream] = now + self._every
+        return count
+
+    def rest(self, upstream: str) -> int:
+        """Return how many no line has told of, and forget them."""
+        return self._unwritten.pop(upstream, 0)
+
+
 def log_events(events: Events, logger: logging.Logger | None = None) -> None:
     """Write a line for every event whose level *logger* lets through now.
 
     An event that would not be written is not even built: choose the level
-    before you call this.
+    before you call this. An upstream that refuses thousands of tasks has a line
+    every 10 seconds, which says how many it stands for; its
+    next turn says how many no line has told of. At DEBUG there is one for each.
 
     Args:
         events: Of a worker.
@@ -76,10 +117,24 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
     """
     target = logger or logging.getLogger("taskflow.worker")
     kinds = [kind for kind, level in LEVELS.items() if target.isEnabledFor(level)]
+    spared = SparedParkings(
+        every=0.0 if target.isEnabledFor(logging.DEBUG) else PARKED_EVERY
+    )
+
+    def write(event: Event, **more: int) -> None:
+        kind = type(event)
+        facts = _facts(event) | more
+        target.log(LEVELS[kind], _title(kind), extra={"facts": facts})
 
     def observe(event: Event) -> None:
-        kind = type(event)
-        target.log(LEVELS[kind], _title(kind), extra={"facts": _facts(event)})
+        if isinstance(event, TaskParked):
+            count = spared.take(event.upstream)
+            if count:
+                write(event, parked=count)
+        elif isinstance(event, UpstreamTurned):
+            write(event, parked=spared.rest(event.name))
+        else:
+            write(event)
 
     if kinds:
         events.subscribe(observe, *kinds)

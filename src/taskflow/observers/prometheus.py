@@ -6,20 +6,28 @@ registry of its own::
 
     REGISTRY.register(FlowCollector(flow))
 
-================================  =======  ======================================
-metric                            type     meaning (labels)
-================================  =======  ======================================
-taskflow_tasks                    gauge    tasks in each state (state)
-taskflow_lane_waiting             gauge    tasks that wait in a lane (lane)
-taskflow_lane_oldest_age_seconds  gauge    age of the head of a lane (lane)
-taskflow_lane_served              gauge    claims in the last minute (lane)
-taskflow_retry_ratio              gauge    the retry lane's share in force, 0..1
-taskflow_lane_paused              gauge    1 while a lane is held back (lane)
-taskflow_workers                  gauge    workers by heartbeat (alive)
-taskflow_worker_slots             gauge    bodies at a time (worker)
-taskflow_worker_running           gauge    bodies that run (worker)
-taskflow_worker_bodies_total      counter  bodies since start (worker, outcome)
-================================  =======  ======================================
+=================================  =======  ==========================================
+metric                             type     meaning (labels)
+=================================  =======  ==========================================
+taskflow_tasks                     gauge    tasks in each state (state)
+taskflow_lane_waiting              gauge    tasks that wait in a lane (lane)
+taskflow_lane_oldest_age_seconds   gauge    age of the head of a lane (lane)
+taskflow_lane_served               gauge    claims in the last minute (lane)
+taskflow_retry_ratio               gauge    the retry lane's share in force, 0..1
+taskflow_lane_paused               gauge    1 while a lane is held back (lane)
+taskflow_workers                   gauge    workers by heartbeat (alive)
+taskflow_worker_slots              gauge    bodies at a time (worker)
+taskflow_worker_running            gauge    bodies that run (worker)
+taskflow_worker_bodies_total       counter  bodies since start (worker, outcome)
+taskflow_upstream_state            gauge    1 for the state it is in (upstream, state)
+taskflow_upstream_tapped           gauge    1 while it wants no calls (upstream)
+taskflow_upstream_parked           gauge    tasks that wait for it (upstream, lane)
+taskflow_upstream_running          gauge    calls underway (upstream)
+taskflow_upstream_window_calls     gauge    ended calls in the window (upstream)
+taskflow_upstream_window_failures  gauge    failed ones of them (upstream)
+taskflow_upstream_tokens           gauge    calls that may begin at once (upstream)
+taskflow_upstream_turns_total      counter  times its state turned (upstream)
+=================================  =======  ==========================================
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,14 +39,16 @@ from prometheus_client.registry import Collector
 
 from taskflow._client.flow import TaskFlow
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.upstreams import UpstreamStatus
 
 CONTENT_TYPE: str = CONTENT_TYPE_LATEST
 
 _LANES = ("primary", "retry")
+_STATES = ("closed", "half-open", "open")
 
 
 class FlowCollector(Collector):
-    """Reads the figures of one flow when it is scraped; blocks for two round trips.
+    """Reads the figures of one flow when it is scraped; blocks for three round trips.
 
     Args:
         flow: Whose tasks are counted.
@@ -53,25 +63,33 @@ class FlowCollector(Collector):
         Yields:
             One family for each metric.
         """
-        yield from families(self._flow.queues.status(), self._flow.workers.list())
+        flow = self._flow
+        yield from families(
+            flow.queues.status(), flow.workers.list(), flow.upstreams.status()
+        )
 
     def describe(self) -> list[Metric]:
         """Name no metric ahead, so that registering asks nothing of the server."""
         return []
 
 
-def exposition(status: QueueStatus, workers: Sequence[WorkerStatus]) -> bytes:
+def exposition(
+    status: QueueStatus,
+    workers: Sequence[WorkerStatus],
+    upstreams: Sequence[UpstreamStatus] = (),
+) -> bytes:
     """Write the figures in Prometheus' text format.
 
     Args:
         status: From ``flow.queues.status()``.
         workers: From ``flow.workers.list()``.
+        upstreams: From ``flow.upstreams.status()``.
 
     Returns:
         The text, to be sent as `CONTENT_TYPE`.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(list(families(status, workers))))
+    registry.register(_Once(list(families(status, workers, upstreams))))
     return generate_latest(registry)
 
 
@@ -86,7 +104,11 @@ class _Once(Collector):
         return []
 
 
-def families(status: QueueStatus, workers: Sequence[WorkerStatus]) -> Iterator[Metric]:
+def families(
+    status: QueueStatus,
+    workers: Sequence[WorkerStatus],
+    upstreams: Sequence[UpstreamStatus] = (),
+) -> Iterator[Metric]:
     """Turn what was read into families of metrics.
 
     Yields:
@@ -125,6 +147,7 @@ def families(status: QueueStatus, workers: Sequence[WorkerStatus]) -> Iterator[M
     counts = {"true": len(alive), "false": len(workers) - len(alive)}
     yield _gauge("taskflow_workers", "Workers by heartbeat.", "alive", counts)
     yield from _worker_families(alive)
+    yield from _upstream_families(upstreams)
 
 
 def _worker_families(alive: Sequence[WorkerStatus]) -> Iterator[Metric]:
@@ -141,6 +164,62 @@ def _worker_families(alive: Sequence[WorkerStatus]) -> Iterator[Metric]:
         for outcome in ("done", "failed"):
             bodies.add_metric((each.id, outcome), each.info.get(outcome, 0))
     yield bodies
+
+
+def _upstream_families(upstreams: Sequence[UpstreamStatus]) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "taskflow_upstream_state",
+        "1 for the state that an upstream is in.",
+        labels=("upstream", "state"),
+    )
+    parked = GaugeMetricFamily(
+        "taskflow_upstream_parked",
+        "Tasks that wait for an upstream.",
+        labels=("upstream", "lane"),
+    )
+    turns = CounterMetricFamily(
+        "taskflow_upstream_turns", "Times the state turned.", labels=("upstream",)
+    )
+    for each in upstreams:
+        for state in _STATES:
+            states.add_metric((each.name, state), int(each.state == state))
+        for lane, count in each.parked.items():
+            parked.add_metric((each.name, lane), count)
+        turns.add_metric((each.name,), each.epoch)
+    yield from (states, parked, turns)
+    figures: tuple[tuple[str, str, list[int]], ...] = (
+        (
+            "tapped",
+            "1 while an upstream asks not to be called.",
+            [int(each.tapped_until is not None) for each in upstreams],
+        ),
+        (
+            "running",
+            "Calls that are underway, where they are limited.",
+            [each.running for each in upstreams],
+        ),
+        (
+            "window_calls",
+            "Ended calls in the breaker's window.",
+            [each.calls for each in upstreams],
+        ),
+        (
+            "window_failures",
+            "Failed calls in the breaker's window.",
+            [each.failures for each in upstreams],
+        ),
+    )
+    names = [each.name for each in upstreams]
+    for name, text, values in figures:
+        by_name: dict[str, int] = dict(zip(names, values, strict=True))
+        yield _gauge(f"taskflow_upstream_{name}", text, "upstream", by_name)
+    tokens = {each.name: each.tokens for each in upstreams if each.tokens is not None}
+    yield _gauge(
+        "taskflow_upstream_tokens",
+        "Calls that the rate lets begin at once; below 0 in debt.",
+        "upstream",
+        tokens,
+    )
 
 
 def _gauge(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
-from taskflow import QueueStatus, WorkerStatus
+from taskflow import QueueStatus, UpstreamStatus, WorkerStatus
 from taskflow.errors import ServerError, ServerUnavailableError
 from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._answers import problems
@@ -22,6 +22,7 @@ from taskflow_summarize.routers.upstreams import (
     NameOrAll,
     OpenBody,
     SteeredBody,
+    UpstreamBody,
     steer_open,
     steer_reset,
 )
@@ -104,13 +105,18 @@ class DiagnosticsItem(WorkerBody):
 
 
 class DiagnosticsBody(BaseModel):
-    """The workers in detail, and what the lanes give them."""
+    """The workers in detail, what the lanes give them, and what holds tasks up.
+
+    Attributes:
+        upstreams: Those that may not be called now, or for which tasks are parked.
+    """
 
     workers: list[DiagnosticsItem]
     retry_ratio: float
     served_ratio: float | None
     served: LaneCounts
     oldest_age: LaneAges
+    upstreams: list[UpstreamBody]
     timestamp: datetime
 
 
@@ -134,6 +140,23 @@ async def look(service: Service) -> tuple[QueueStatus, list[WorkerStatus]]:
     try:
         async with asyncio.timeout(service.limits.patience):
             return await asyncio.gather(flow.queues.astatus(), flow.workers.alist())
+    except TimeoutError:
+        message = f"no answer within {service.limits.patience:g} s"
+        raise ServerUnavailableError(message) from None
+
+
+async def look_at_upstreams(service: Service) -> list[UpstreamStatus]:
+    """Read how the upstreams stand, within the patience of a probe.
+
+    Returns:
+        All that are known.
+
+    Raises:
+        ServerUnavailableError: There was no answer in time.
+    """
+    try:
+        async with asyncio.timeout(service.limits.patience):
+            return await service.flow.upstreams.astatus()
     except TimeoutError:
         message = f"no answer within {service.limits.patience:g} s"
         raise ServerUnavailableError(message) from None
@@ -188,7 +211,10 @@ async def ready(
 
 @needs(Level.NONE)
 async def health(service: ServiceHere, response: Response) -> HealthBody:
-    """Say how the parts are: 503 when Redis is away, degraded without a worker."""
+    """Say how the parts are: 503 when Redis is away.
+
+    Degraded without a worker, and while an upstream is shut.
+    """
     body = await _health(service)
     response.status_code = 503 if body.status == "unhealthy" else 200
     return body
@@ -197,11 +223,12 @@ async def health(service: ServiceHere, response: Response) -> HealthBody:
 async def _health(service: Service) -> HealthBody:
     try:
         status, workers = await look(service)
+        upstreams = await look_at_upstreams(service)
     except ServerError as error:
         # Anybody may ask; where the server is, is in the log.
         redis = Component(status="unhealthy", detail=type(error).__name__)
         unknown = Component(status="unhealthy", detail="cannot be asked for")
-        components = {"redis": redis, "workers": unknown}
+        components = {"redis": redis, "workers": unknown, "upstreams": unknown}
         return HealthBody(
             status="unhealthy", components=components, timestamp=datetime.now(UTC)
         )
@@ -211,15 +238,31 @@ async def _health(service: Service) -> HealthBody:
         if worker.kind == "worker" and worker.condition(status.now) == "healthy"
     ]
     detail = "" if able else "no worker has asked for work lately"
-    word: Literal["healthy", "degraded"] = "healthy" if able else "degraded"
+    workers_now = Component(status="healthy" if able else "degraded", detail=detail)
+    upstreams_now = _of_upstreams(upstreams)
+    both = {workers_now.status, upstreams_now.status}
     return HealthBody(
-        status=word,
+        status="degraded" if "degraded" in both else "healthy",
         components={
             "redis": Component(status="healthy"),
-            "workers": Component(status=word, detail=detail),
+            "workers": workers_now,
+            "upstreams": upstreams_now,
         },
         timestamp=status.now,
     )
+
+
+def _of_upstreams(upstreams: list[UpstreamStatus]) -> Component:
+    # Anybody may ask: how many, and not which. Tasks that are held back by name, and
+    # a service that asked for a pause, are no trouble of this one's.
+    shut = sum(
+        each.state != "closed" and not each.name.startswith("task:")
+        for each in upstreams
+    )
+    if not shut:
+        return Component(status="healthy")
+    detail = f"{shut} shut; what needs them waits"
+    return Component(status="degraded", detail=detail)
 
 
 @needs(Level.READ)
@@ -240,8 +283,9 @@ async def list_workers(service: ServiceHere) -> WorkersBody:
 
 @needs(Level.READ)
 async def diagnose(service: ServiceHere) -> DiagnosticsBody:
-    """Say what each worker runs and for how long, and which share each lane gets."""
+    """Say what each worker runs, which share each lane gets, and what is held up."""
     status, known = await look(service)
+    upstreams = await look_at_upstreams(service)
     return DiagnosticsBody(
         workers=[_detail(worker, status.now) for worker in known],
         retry_ratio=status.retry_ratio,
@@ -250,6 +294,11 @@ async def diagnose(service: ServiceHere) -> DiagnosticsBody:
         oldest_age=LaneAges(
             primary=status.oldest_primary_age, retry=status.oldest_retry_age
         ),
+        upstreams=[
+            UpstreamBody.model_validate(each)
+            for each in upstreams
+            if not each.is_admitting or any(each.parked.values())
+        ],
         timestamp=status.now,
     )
 

@@ -9,7 +9,7 @@ from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._route import needs
 from taskflow_summarize.routers._service import ServiceHere
-from taskflow_summarize.routers.health import look
+from taskflow_summarize.routers.health import look, look_at_upstreams
 
 
 def is_installed() -> bool:
@@ -19,11 +19,12 @@ def is_installed() -> bool:
 
 @needs(Level.READ)
 async def metrics(service: ServiceHere) -> Response:
-    """Write the counts of every home, lane and worker, in Prometheus' text format."""
+    """Write the counts of homes, lanes, workers and upstreams, as Prometheus' text."""
     from taskflow.observers import prometheus
 
     status, workers = await look(service)
-    text = prometheus.exposition(status, workers)
+    upstreams = await look_at_upstreams(service)
+    text = prometheus.exposition(status, workers, upstreams)
     return Response(text, media_type=prometheus.CONTENT_TYPE)
 
 

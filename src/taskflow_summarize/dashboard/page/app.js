@@ -20,13 +20,16 @@ const VIEWS = [
   { name: '', title: 'Overview', make: overview },
   { name: 'tasks', title: 'Tasks', make: (route, app) => (route.parts[1] ? task : tasks)(route, app) },
   { name: 'dead-letters', title: 'Dead letters', make: letters },
-  { name: 'upstreams', title: 'Upstreams', make: upstreams },
+  { name: 'upstreams', title: 'Upstreams', make: upstreams, isThere: () => parts.upstreams },
   { name: 'workers', title: 'Workers', make: workers },
-  { name: 'schedules', title: 'Schedules', make: schedules, isThere: () => hasSchedules },
+  { name: 'schedules', title: 'Schedules', make: schedules, isThere: () => parts.schedules },
   { name: 'journal', title: 'Journal', make: journal },
 ];
 
+const parts = { schedules: false, upstreams: false }; // an application may leave them out
+
 const app = {
+  parts,
   status: null, // the last figures, as the API has them
   changes: 0, // how often they moved
   busy: false, // something was asked for and is underway
@@ -43,7 +46,6 @@ let said = { text: '', kind: '' }; // the outcome of what a person did
 let offset = 0; // the server's clock less ours, ms
 let stream = null;
 let asking = false;
-let hasSchedules = false; // an application may leave them out
 let due = 0;
 
 /** Bring the page up to date, once per frame however often it is called. */
@@ -232,14 +234,16 @@ async function start() {
   if (!may('read')) askForKey(key() ? 'This key is not known.' : '');
 }
 
-/** Find out whether this service has schedules. */
+/** Find out which of the parts that may be left out this service has. */
 async function look() {
-  try {
-    await read('api/v1/schedules/');
-    hasSchedules = true;
-  } catch (error) {
-    hasSchedules = error.status !== 404;
-  }
+  await Promise.all(Object.keys(parts).map(async (name) => {
+    try {
+      await read(`api/v1/${name}/`);
+      parts[name] = true;
+    } catch (error) {
+      parts[name] = error.status !== 404;
+    }
+  }));
   render();
 }
 

@@ -53,7 +53,7 @@ function lanes(status, app) {
             h('td', { class: 'number' }, count(status.queues.parked)),
             h('td', { class: 'number roomy' }, '\u2013'),
             h('td', { class: 'number' }, '\u2013'),
-            h('td', { colspan: 2 }, 'wait for an upstream, of both lanes: ', h('a', { href: '#/upstreams' }, 'how they stand')))))));
+            h('td', { colspan: 2 }, 'wait for an upstream, of both lanes', app.parts.upstreams && [': ', h('a', { href: '#/upstreams' }, 'how they stand')]))))));
 }
 
 function lane(status, app, name, target, share) {
