@@ -186,8 +186,11 @@ class Writer:
                     self._meter.step(f"part {place + 1} of {len(parts)}")
 
         await asyncio.gather(*(one(place, *each) for place, each in enumerate(asked)))
-        if errors:
-            raise errors[0]
+        try:
+            if errors:
+                raise errors[0]
+        finally:
+            errors.clear()  # one would hold this frame, and so itself
         return texts
 
     async def _collapse(
