@@ -232,9 +232,16 @@ def _print_summaries(
 
 
 def _wrapped(text: str) -> str:
+    """Indent and wrap *text*; its lines, such as points of a list, stay apart."""
     width = min(100, shutil.get_terminal_size().columns)
-    return textwrap.fill(
-        text, width, initial_indent="  ", subsequent_indent="  ", break_long_words=True
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            initial_indent="  ",
+            subsequent_indent="    " if line.startswith("- ") else "  ",
+        )
+        for line in text.splitlines()
     )
 
 

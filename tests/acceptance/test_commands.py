@@ -99,6 +99,23 @@ def test_summarize_prints_the_summary_of_each_file(tmp_path: Path) -> None:
     assert 2 == ended.stdout.count("The bridge carries the road.")
 
 
+def test_summarize_prints_each_point_of_a_list_on_a_line_of_its_own(
+    tmp_path: Path,
+) -> None:
+    """Wrapping does not make one paragraph of them."""
+    text = "The tide rises at noon. The tide falls at dusk. The harbour sleeps. " * 9
+    ended = run(
+        *("summarize", "-", "--style", "bullets", "--max-words", "10"),
+        cwd=tmp_path,
+        stdin=text.encode(),
+    )
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert ["  - The tide rises at noon.", "  - The tide falls at dusk."] == (
+        ended.stdout.splitlines()
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [(b"\xff\xfe\x00binary", "not UTF-8 text"), (b"   \n", "it is empty")],
