@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -689,6 +690,23 @@ def test_upstreams_are_listed_shut_and_let_go_on(cli: Cli, flow: TaskFlow) -> No
     assert ("maps may be called\n", "nothing to do\n") == (closed.out, again.out)
     assert "mail-api is as new\nmaps is as new\n" == reset.out
     assert {"upstream_open", "upstream_close", "upstream_reset"} <= deeds
+
+
+def test_parked_tasks_are_counted_and_listed_alone(cli: Cli, flow: TaskFlow) -> None:
+    """Apart from those that wait for a worker, and from those that ended."""
+    flow.upstreams.open("task:add")
+    parked = flow.enqueue(registry.get("add").call(1, 2))
+    ended = flow.enqueue(registry.get("die").call("x"))
+    run_until_idle(flow)
+    status = cli("queues", "status").out
+    listed = cli("list", "--parked", "--json").json["items"]
+    shown = cli("list", "--parked").out
+    wrong = cli("list", "--parked", "--state", "ACTIVE")
+
+    assert [parked.id] == [each["task_id"] for each in listed]
+    assert (True, False) == (parked.id in shown, ended.id in shown)
+    assert re.search(r"parked for an upstream +1", status)
+    assert (2, True) == (wrong.code, "a parked task is PENDING" in wrong.err)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ class Tasks:
         for state in _ORDER:
             if wanted.state not in {None, state}:
                 continue
+            if wanted.is_parked and state is not TaskState.PENDING:
+                continue
             if state is TaskState.PENDING:
                 for each in waiting:
                     if wanted.is_parked in {None, bool(each.upstream)}:

@@ -63,6 +63,7 @@ ids_argument: Decorator = click.argument(
 @click.option(
     "--lane", type=click.Choice(["primary", "retry"]), help="Only tasks of this lane."
 )
+@click.option("--parked", is_flag=True, help="Only tasks that wait for an upstream.")
 @click.option("--error", help="Only tasks whose last error's type or text has this.")
 @click.option("--since", type=moment, help="Stored then or later: a time, or 2h (ago).")
 @click.option("--until", type=moment, help="Stored before then.")
@@ -77,6 +78,7 @@ def list_command(
     cursor: str,
     *,
     as_json: bool,
+    parked: bool,
     **wanted: Any,
 ) -> None:
     """List tasks, the running ones first.
@@ -84,7 +86,7 @@ def list_command(
     Looks at about 1,000 tasks at most; where there are more, the last line says
     how to go on.
     """
-    chosen = TaskFilter(state=None if state is None else TaskState(state), **wanted)
+    chosen = _filter(state, parked=parked, **wanted)
     found = paged(lambda: flow.tasks.list(chosen, cursor=cursor, limit=limit))
     if as_json:
         text.as_json(shapes.page(found))
@@ -106,6 +108,17 @@ def list_command(
         ),
     )
     tell_more(found)
+
+
+def _filter(state: str | None, *, parked: bool, **wanted: Any) -> TaskFilter:
+    if parked and state not in {None, TaskState.PENDING}:
+        message = "a parked task is PENDING"
+        raise click.UsageError(message)
+    return TaskFilter(
+        state=None if state is None else TaskState(state),
+        is_parked=parked or None,
+        **wanted,
+    )
 
 
 def paged(read: Callable[[], Page]) -> Page:
