@@ -15,6 +15,7 @@ every kind. Figures are reported and never gate anything.
 
 import argparse
 import asyncio
+import random
 import secrets
 import statistics
 import tempfile
@@ -97,14 +98,19 @@ class Bench:
         return float(told["usec"]) / size
 
 
+def shuffled(kinds: dict) -> list:
+    """Give the kinds in an order of chance: the last of a round is often the slowest."""
+    return random.sample(list(kinds.items()), len(kinds))
+
+
 def compare(bench: Bench, rounds: int) -> None:
     """Print what each kind costs, in batches of 1, 10 and 100."""
     print("script time of claim + settle, us for each task (median)")
     for size in (1, 10, 100):
         took: dict[str, list[float]] = {name: [] for name in KINDS}
         for _ in range(rounds):
-            for name, upstream in KINDS.items():
-                for _ in range(max(3, 100 // size)):
+            for name, upstream in shuffled(KINDS):
+                for _ in range(max(20, 100 // size)):
                     bench.store(size, "" if upstream is None else f"1 {upstream.name}")
                     took[name].append(bench.trip(size))
         base = statistics.median(took["no upstream"])
@@ -161,7 +167,7 @@ def _claims(bench: Bench, keys) -> list:
     ).claims
 
 
-async def drain(flow: TaskFlow, rounds: int, tasks: int = 5000) -> None:
+async def drain(flow: TaskFlow, rounds: int, tasks: int = 10_000) -> None:
     """Print how many no-op tasks a worker does a second, with and without."""
     print("no-op tasks a second through one worker, 100 slots (median)")
     registry = Registry()
@@ -174,8 +180,8 @@ async def drain(flow: TaskFlow, rounds: int, tasks: int = 5000) -> None:
 
         bodies[name] = idle
     took: dict[str, list[float]] = {name: [] for name in KINDS}
-    for _ in range(max(3, rounds // 2)):
-        for name, body in bodies.items():
+    for _ in range(max(3, rounds)):
+        for name, body in shuffled(bodies):
             await flow.aenqueue_many([body.call() for _ in range(tasks)])
             worker = Worker(flow, registry=registry, concurrency=100)
             began = time.perf_counter()

@@ -389,6 +389,18 @@ def test_a_call_heavier_than_the_bucket_waits_for_a_full_one(stage):
     assert ["light"] == ids(stage.claim(5, now_ms=NOW + 4_000))
 
 
+def test_calls_of_different_weight_share_the_bucket(stage):
+    """What the lighter ones leave is what the heavier ones find, within one claim."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=10))
+    for at in range(4):
+        stage.enqueue(f"a{at}", f"b{at}", upstream="1 api")
+        stage.enqueue(f"c{at}", upstream="3 api")
+    claimed = ids(stage.claim(50))
+
+    assert ["a0", "b0", "c0", "a1", "b1", "c1"] == claimed
+    assert 0.0 == look(stage).tokens
+
+
 def test_a_weightless_task_needs_no_token(stage):
     """It is let run while the upstream is not shut."""
     declare(stage, rate_limit=RateLimit(1, per=1000.0, burst=1))

@@ -43,8 +43,8 @@ local count = tonumber(ARGV[3])
 -- @include verdicts
 -- @include moves
 
-local has_reports = ARGV[4 * count + 4]
-local words, refused, accepted, removed, seen, places, held = {}, false, {}, {}, {}, {}, {}
+local has_places = (ARGV[4 * count + 9] or '0') ~= '0'
+local words, refused, accepted, removed, seen, places, held, last_need = {}, false, {}, {}, {}, {}, {}, nil
 for i = 1, count do
   local at = i * 4
   local id, token = ARGV[at], ARGV[at + 1]
@@ -64,11 +64,12 @@ for i = 1, count do
       end
       accepted[#accepted + 1] = { id, verb, detail, found }
       removed[#removed + 1] = id
-      places[i] = has_reports and id
+      if has_places then
+        places[i] = id
+      end
       local need = found[6]
-      if need then
-        held[need] = held[need] or {}
-        held[need][#held[need] + 1] = id
+      if need and need ~= last_need then
+        held[need], last_need = true, need
       end
     end
   end
@@ -170,8 +171,17 @@ while ARGV[at] do
   end
   at = at + 6 + tonumber(ARGV[at + 5])
 end
-for need, ids in pairs(held) do
-  free(string.match(need, ' (.+)$'), ids)
+for need in pairs(held) do
+  local name = string.match(need, ' (.+)$')
+  if has_tickets(name) then
+    local ids = {}
+    for _, item in ipairs(accepted) do
+      if item[4][6] == need then
+        ids[#ids + 1] = item[1]
+      end
+    end
+    free(name, ids)
+  end
 end
 -- Parked though their upstream lets calls begin, as after a guard that waited in
 -- vain: not at once again, or they would go round and round.

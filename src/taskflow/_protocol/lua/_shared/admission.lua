@@ -1,5 +1,6 @@
 -- admission: how many calls of an upstream may begin now; and let one begin.
--- Needs   prefix, now, upstream.lua, lease.  Gives  tickets(key), room(u), take(u, weight, ticket),
+-- Needs   prefix, now, upstream.lua, lease.  Gives  tickets(key), room(u),
+--         take(u, weight, ticket), foresee(u, weight), take_next(u, ticket),
 --         keep_admissions(), and u.again, when to look again after room(u) was 0.
 -- Rate: the generic cell rate algorithm, a token bucket kept as one time, the
 -- "theoretical arrival time" (ITU-T I.371). Slow start: after it was shut, an
@@ -97,6 +98,7 @@ end
 
 -- Let one call begin, on this ticket; false when it may not.
 local function take(u, weight, ticket)
+  u.free = 0
   if left(u) == 0 then
     return false
   end
@@ -115,6 +117,27 @@ local function take(u, weight, ticket)
     u.tickets = stored
   end
   return true
+end
+
+-- After a take(): how many more calls of this weight are as sure to be let begin,
+-- and are told so by take_next() alone, while u.free_weight is theirs.
+local function foresee(u, weight)
+  local free = u.state == 'closed' and not u.parked and u.left or 0
+  u.free_weight, u.cost = weight, 0
+  if free > 0 and u.limit > 0 and weight > 0 then
+    local interval = u.per / u.limit
+    u.cost = weight * interval
+    free = math.min(free, math.floor((u.burst * interval - ahead(u)) / u.cost))
+  end
+  u.free = free
+end
+
+local function take_next(u, ticket)
+  u.free, u.left, u.ramped, u.tat = u.free - 1, u.left - 1, u.ramped + 1, u.tat + u.cost
+  local stored = u.tickets
+  if stored then
+    stored[#stored + 1], stored[#stored + 2] = now + lease, ticket
+  end
 end
 
 -- Store what take() has charged.

@@ -87,8 +87,7 @@ local function has_leave(id, lane, found, source)
   end
   local u = need.upstream
   need.answer = need.answer or string.format('%s %d %d', found[15], u.epoch, u.state == 'half-open' and 1 or 0)
-  -- Nothing but a closed breaker: all that follow may run as well.
-  need.is_free = not (u.parked or u.stores or u.limit > 0) and u.left > 100000
+  foresee(u, need.weight)
   return true, need.answer
 end
 
@@ -127,7 +126,8 @@ local function hand_over(id, lane, source)
   end
   local leave, upstream_answer = true, ''
   local known = not source and not has_holds and needs[found[15] or '']
-  if known and known.is_free then
+  if known and known.upstream.free > 0 and known.upstream.free_weight == known.weight then
+    take_next(known.upstream, id)
     upstream_answer = known.answer
   elseif found[15] or source or has_holds then
     leave, upstream_answer = has_leave(id, lane, found, source)
@@ -160,7 +160,11 @@ end
 -- When there may be more to hand out: a task is due, or an upstream may admit again.
 local function next_look()
   local due = tonumber(redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]) or NEVER
-  if has_parked_tasks or next(upstreams) then
+  local is_parked = has_parked_tasks
+  for _, u in pairs(upstreams) do
+    is_parked = is_parked or u.parked
+  end
+  if is_parked then
     local again = tonumber(redis.call('ZRANGE', prefix .. 'tasks:parked', 0, 0, 'WITHSCORES')[2]) or NEVER
     due = math.min(due, again)
   end

@@ -1,6 +1,7 @@
 -- parking: where tasks wait for their upstream, out of the way of all others.
 -- Needs   prefix, now.  Gives  parked_list(name, lane), has_parked(name),
---         park(id, name, lane, command), parked_in(field) -> name, free(name, ids).
+--         park(id, name, lane, command), parked_in(field) -> name,
+--         has_tickets(name), free(name, ids).
 -- tasks:parked says of each upstream with parked tasks when it may admit again.
 local function parked_list(name, lane)
   return prefix .. 'tasks:parked:' .. name .. ':' .. lane
@@ -20,12 +21,14 @@ local function parked_in(field)
   return field and string.match(field, '^%d+ (.+)$') or nil
 end
 
+local function has_tickets(name)
+  local key = prefix .. 'upstream:' .. name
+  return redis.call('EXISTS', key .. ':permits', key .. ':probes') > 0
+end
+
 -- These tasks run no more: what waited for their permits may go on.
 local function free(name, ids)
   local key = prefix .. 'upstream:' .. name
-  if redis.call('EXISTS', key .. ':permits', key .. ':probes') == 0 then
-    return
-  end
   local freed = redis.call('ZREM', key .. ':permits', unpack(ids)) + redis.call('ZREM', key .. ':probes', unpack(ids))
   if freed > 0 and has_parked(name) then
     redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, name)

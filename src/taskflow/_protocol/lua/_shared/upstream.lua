@@ -23,7 +23,7 @@ local function upstream(name)
   local found = redis.call('HMGET', key, 'rules', 'state', 'retry_ms', 'epoch', 'tap_ms', 'ramp_ms', 'ramped', 'tat', 'opens', 'passed', 'by')
   local rules = found[1] and cjson.decode(found[1]) or { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
   u = {
-    name = name, key = key, known = found[1] and true or false, depth = {}, planned = 0,
+    name = name, key = key, known = found[1] and true or false, depth = {}, planned = 0, free = 0,
     failure_rate = rules[1], min_calls = rules[2], window = rules[3], reset = rules[4], longest = rules[5],
     probes = rules[6], consecutive = rules[7], limit = rules[8], per = rules[9], burst = rules[10],
     concurrency = rules[11],
