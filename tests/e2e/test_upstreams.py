@@ -67,6 +67,8 @@ def test_an_upstream_is_opened_and_closed(
     page.get_by_role("link", name="1 task parked").click()
     expect(page.get_by_role("heading", name="Tasks: parked")).to_be_visible()
     expect(page.get_by_role("link", name="call_api")).to_be_visible()
+    page.get_by_role("link", name="call_api").click()
+    expect(page.get_by_text("It is parked until example-api may be")).to_be_visible()
     page.get_by_role("link", name="Overview").click()
     expect(
         page.get_by_role("row").filter(has_text="wait for an upstream")

@@ -72,6 +72,9 @@ function shown(whole, { path, output, open, app }) {
   return [
     h('p', { class: 'headline' }, badge(item.state), ' ', h('strong', null, foreign(item.name || '(no name)', 128)), ' ',
       h('span', { class: 'id' }, foreign(item.task_id, 64))),
+    item.parked_for && h('p', { class: 'box warn', key: 'parked' }, 'It is parked until ',
+      item.parked_for.startsWith('task:') ? 'tasks of its name are let go on' : [foreign(item.parked_for, 128), ' may be called'], '. ',
+      app.parts.upstreams && h('a', { href: '#/upstreams' }, 'How the upstreams stand')),
     item.cancel_requested && h('p', { class: 'box warn' }, 'It was asked to stop.'),
     actions(whole, path, app),
     item.progress && progress(item.progress),
