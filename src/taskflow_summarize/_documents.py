@@ -25,6 +25,7 @@ from taskflow_summarize._prompt import (
     completion_budget,
     estimate_tokens,
     make_messages,
+    scrub,
 )
 from taskflow_summarize._provider import Completion, CompletionRequest, ModelProvider
 from taskflow_summarize._providers.extractive import extract
@@ -104,6 +105,7 @@ class Writer:
         self._meter = Meter(ctx)
         self._models: set[str] = set()
         self._generation_ids: list[str] = []
+        self._source = ""
 
     async def write(self, text: str, language: str | None) -> Written:
         """Summarise *text*.
@@ -119,6 +121,7 @@ class Writer:
             ProviderError: There is no summary; what is finished is kept.
             BudgetExceededError: It would cost more than it may.
         """
+        self._source = text
         try:
             return await self._write(text, language, self._sizes)
         except TextTooLongError:
@@ -215,7 +218,9 @@ class Writer:
         self, text: str, language: str | None, *, is_joined: bool = False
     ) -> Completion:
         """Write the summary that is shown, as it is written."""
-        emitter = None if self._wish.key_points else Emitter(self._ctx)
+        emitter = None
+        if not self._wish.key_points:
+            emitter = Emitter(self._ctx, lambda piece: scrub(piece, self._source))
         name, request = self._prepare(text, self._wish, language, is_joined=is_joined)
         answer = await self._ask(name, request, emitter)
         self._meter.step("written")

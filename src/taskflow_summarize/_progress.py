@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from taskflow import Context
@@ -12,6 +13,10 @@ from taskflow_summarize._provider import Completion
 _VERSION: Final = 1
 _MOST_BYTES: Final = 900_000  # of the mebibyte that a checkpoint may have
 _EMIT_EVERY: Final = 0.1  # seconds
+_UNFINISHED: Final = re.compile(
+    r"(?:!?\[[^\]\n]{0,500}(?:\](?:\([^)\n]{0,2000})?)?|!"
+    r"|(?<![A-Za-z])(?<!\]\()[A-Za-z]{1,10}(?::\S{0,2000})?)\Z"
+)
 
 
 class Finished:
@@ -95,23 +100,35 @@ class Meter:
 
 
 class Emitter:
-    """Passes on what is written, ten times a second at most."""
+    """Passes on what is written, ten times a second at most.
 
-    def __init__(self, ctx: Context) -> None:
+    What could be the beginning of a link, an image or an address waits for its end:
+    only then can it be told whether it may be shown.
+
+    Args:
+        ctx: Of the task.
+        clean: Makes a piece of text fit to be shown.
+    """
+
+    def __init__(self, ctx: Context, clean: Callable[[str], str]) -> None:
         self._ctx = ctx
-        self._pieces: list[str] = []
+        self._clean = clean
+        self._text = ""
         self._emitted_at = 0.0
 
     def write(self, text: str) -> None:
         """Take a piece of the text."""
-        self._pieces.append(text)
+        self._text += text
         if time.monotonic() - self._emitted_at >= _EMIT_EVERY:
-            self.flush()
+            unfinished = _UNFINISHED.search(self._text)
+            self._emit(len(self._text) if unfinished is None else unfinished.start())
 
     def flush(self) -> None:
         """Pass on what has gathered."""
-        text = "".join(self._pieces)
-        self._pieces.clear()
+        self._emit(len(self._text))
+
+    def _emit(self, end: int) -> None:
+        text, self._text = self._clean(self._text[:end]), self._text[end:]
         self._emitted_at = time.monotonic()
         for start in range(0, len(text), 10_000):
             self._ctx.emit(text[start : start + 10_000])

@@ -10,9 +10,11 @@ from attrs import evolve
 
 from taskflow import Registry, TaskFlow, TaskState
 from taskflow.testing import ManualClock, arun_until_idle
-from taskflow_summarize import _documents
+from taskflow_summarize import _documents, _progress
 from taskflow_summarize._documents import MOST_PARTS
 from taskflow_summarize._ledger import Ledger
+from taskflow_summarize._progress import Emitter
+from taskflow_summarize._prompt import scrub
 from taskflow_summarize._provider import Completion
 from taskflow_summarize._summaries import SummaryResult
 from taskflow_summarize._tasks import registry, summarize_document, summarize_text
@@ -208,19 +210,22 @@ async def test_a_service_that_is_shut_half_way_parks_the_document(
 ) -> None:
     """What is finished is kept, and no attempt is used."""
     small(SUMMARIZE_CONCURRENCY="2")
-    server.replies.extend([Reply.slow(0.1)] * 20)
+    server.replies.extend([*[Reply.ok()] * 3, *[Reply.slow(0.5)] * 20])
     handle = await flow.aenqueue(summarize_document.call(LONG))
     working = asyncio.ensure_future(arun_until_idle(flow))
-    while len(server.requests) < 3:  # noqa: ASYNC110 - the fake has no event
+    while len(server.requests) < 4:  # noqa: ASYNC110 - the fake has no event
         await asyncio.sleep(0.01)
     await flow.upstreams.aopen("openrouter", reason="away")
+    server.replies.clear()
     await working
     record = await handle.ainfo()
     waiting, paid = record.state, record.usage["calls"]
     await flow.upstreams.aclose("openrouter")
-    clock.advance(30)  # they are let go at a pace
-    await arun_until_idle(flow)
-    record = await handle.ainfo()
+    async with asyncio.timeout(20):
+        while record.state is TaskState.PENDING:  # until guards have heard of it
+            clock.advance(30)  # they are let go at a pace
+            await arun_until_idle(flow)
+            record = await handle.ainfo()
 
     assert (TaskState.PENDING, True) == (waiting, 3 <= paid < record.usage["calls"])
     assert (TaskState.COMPLETED, 0) == (record.state, record.attempts)
@@ -518,6 +523,47 @@ async def test_a_text_task_gives_text_alone(
 
     assert f"- {SUMMARY}" == await handle.aresult(timeout=0)
     assert '"Moon"' in prompts(server)[0]
+
+
+async def test_what_is_read_while_it_is_written_holds_no_foreign_address(
+    flow: TaskFlow, server: FakeOpenRouter
+) -> None:
+    """However the pieces are cut: an address is shown if the text has it."""
+    said = (
+        "Tides rise ![a b](http://evil.example/i.png) and fall; see "
+        "[here](https://evil.example/a), https://evil.example/b and "
+        "https://good.example/tides. Well done!"
+    )
+    good = Reply.ok(said)
+    server.replies.append(evolve(good, pieces=tuple(said)))
+    content = f"{TIDES} See https://good.example/tides."
+    handle = await flow.aenqueue(summarize_text.call(content))
+    await arun_until_idle(flow)
+    news = await flow.tasks.anews(handle.id)
+
+    assert (
+        "Tides rise  and fall; see here,  and https://good.example/tides. Well done!"
+    ) == "".join(each.text for each in news.chunks)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 40, 1000])
+def test_a_piece_is_passed_on_when_its_links_are_whole(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So what is shown is what the whole text would be, cleaned."""
+    monkeypatch.setattr(_progress, "_EMIT_EVERY", 0.0)
+    said = "Up ![x y](http://a/b c) [so](ftp://a) [1] data:text/x;y, http://c/d! 潮の高さ。"
+    shown: list[str] = []
+
+    class Stage:
+        emit = staticmethod(shown.append)
+
+    emitter = Emitter(Stage(), lambda piece: scrub(piece, "http://c/d"))  # type: ignore[arg-type]
+    for start in range(0, len(said), size):
+        emitter.write(said[start : start + size])
+    emitter.flush()
+
+    assert scrub(said, "http://c/d") == "".join(shown)
 
 
 async def test_an_offline_call_does_not_wait_for_the_service(
