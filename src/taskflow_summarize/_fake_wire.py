@@ -55,6 +55,20 @@ async def read_body(receive: Receive) -> bytes:
     return data
 
 
+async def until_gone(receive: Receive, over: asyncio.Event) -> None:
+    """Wait until the client has left, or until all is *over*."""
+    ends: list[asyncio.Future[Any]] = [
+        asyncio.ensure_future(receive()),
+        asyncio.ensure_future(over.wait()),
+    ]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for end in ends:
+            end.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+
 async def converse(
     app: Callable[[Scope, Receive, Send], Awaitable[None]],
     reader: asyncio.StreamReader,
@@ -94,7 +108,14 @@ def _scope(head: str) -> Scope:
 def _receiver(scope: Scope, reader: asyncio.StreamReader) -> Receive:
     length = int(dict(scope["headers"]).get(b"content-length", b"0"))
 
+    is_read = False
+
     async def receive() -> Message:
+        nonlocal is_read
+        if is_read:
+            await reader.read(1)  # nothing more comes until the answer is sent
+            return {"type": "http.disconnect"}
+        is_read = True
         return {"type": "http.request", "body": await reader.readexactly(length)}
 
     return receive

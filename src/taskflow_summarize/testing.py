@@ -37,6 +37,7 @@ from taskflow_summarize._fake_wire import (
     end_answer,
     read_body,
     send_answer,
+    until_gone,
 )
 
 __all__ = [
@@ -291,11 +292,15 @@ class FakeOpenRouter:
         if reply.ends == "before":
             raise ConnectionError
         if reply.ends == "never":
-            await self._over.wait()
+            await until_gone(receive, self._over)
             raise ConnectionError
         if reply.wait:
             await asyncio.sleep(reply.wait)
         await self._send(reply, send, is_stream=self.requests[-1].wants_stream)
+        if reply.ends == "silent":
+            await until_gone(receive, self._over)
+        if reply.ends != "well":
+            raise ConnectionError
 
     async def _send(self, reply: Reply, send: Send, *, is_stream: bool = False) -> None:
         is_stream = is_stream and bool(reply.events or reply.pieces)
@@ -306,11 +311,8 @@ class FakeOpenRouter:
             half = -(-len(parts) // 2)
             parts = [*parts[:half], parts[half][: len(parts[half]) // 2]]
         await send_answer(send, reply.status, headers, parts, is_stream=is_stream)
-        if reply.ends == "silent":
-            await self._over.wait()
-        if reply.ends != "well":
-            raise ConnectionError
-        await end_answer(send)
+        if reply.ends == "well":
+            await end_answer(send)
 
     @contextlib.asynccontextmanager
     async def serve(

@@ -168,6 +168,22 @@ async def test_an_answer_can_fall_silent():
             await client.post(f"{url}/chat/completions", json=BODY | {"stream": True})
 
 
+@pytest.mark.parametrize("reply", [Reply.stall(), Reply.going_silent()])
+async def test_silence_ends_when_the_client_leaves(reply):
+    """A long test does not gather connections that nobody reads."""
+    fake = FakeOpenRouter(reply)
+    body = BODY | {"stream": True}
+    async with fake.serve() as url:
+        before = asyncio.all_tasks()
+        async with httpx.AsyncClient(timeout=0.1) as client:
+            with pytest.raises(httpx.ReadTimeout):
+                await client.post(f"{url}/chat/completions", json=body)
+        answering = asyncio.all_tasks() - before
+        _, still = await asyncio.wait(answering, timeout=5)
+
+    assert (1, set()) == (fake.connections, still)
+
+
 async def test_models_are_listed_beside_the_script():
     """With their prices, as texts; a list that is not there is a 404."""
     fake = FakeOpenRouter(Reply.no_credit())

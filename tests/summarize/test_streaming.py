@@ -211,6 +211,19 @@ async def test_streams_share_their_connections(server: FakeOpenRouter) -> None:
     assert (5, 1) == (len(server.requests), server.connections)
 
 
+async def test_a_crowd_of_calls_leaves_connections_for_the_next(
+    server: FakeOpenRouter,
+) -> None:
+    """However many there were, up to a hundred."""
+    made = provider()
+    for _ in range(3):
+        server.replies.extend([Reply.slow(0.2)] * 50)
+        await asyncio.gather(*(made.complete(REQUEST) for _ in range(50)))
+    await made.aclose()
+
+    assert (150, 50) == (len(server.requests), server.connections)
+
+
 async def test_a_connection_that_hangs_behind_the_answer_delays_nobody(
     server: FakeOpenRouter,
 ) -> None:

@@ -24,8 +24,10 @@ import tenacity
 _TRIES: Final = 2
 _LINGER: Final = 0.5  # seconds
 _MOST_LAST_CHUNKS: Final = 8
+# As many are kept as there may be: with more than it may keep open, httpcore closes
+# every connection whose answer is read. 20 of them cost 2,500 calls 1,656 connections.
 _LIMITS: Final = httpx.Limits(
-    max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0
+    max_connections=100, max_keepalive_connections=100, keepalive_expiry=30.0
 )
 
 
