@@ -144,10 +144,10 @@ def _by_status(error: BaseException, wait: float | None) -> CallVerdict:
     status = status_of(error)
     if status == 429:  # noqa: PLR2004 - as everybody knows it
         return CallVerdict("tap", wait or TAP_SECONDS, _REASONS[429])
+    if status == 402 and wait is not None:  # noqa: PLR2004 - credit that comes back
+        return CallVerdict("tap", wait, _REASONS[402])
     if status in {401, 402}:
-        if wait is None:
-            return CallVerdict("refused", REFUSED_SECONDS, _REASONS[status])
-        return CallVerdict("tap", wait, _REASONS[status])
+        return CallVerdict("refused", wait or REFUSED_SECONDS, _REASONS[status])
     return _failure(wait) if _is_failure(error, status) else NEUTRAL
 
 

@@ -1,0 +1,130 @@
+"""What the end of a call says of its upstream."""
+
+import asyncio
+import socket
+import ssl
+import urllib.error
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from taskflow import CircuitBreakerError, Retry, Snooze, Upstream
+from taskflow._declare.classification import (
+    LONGEST_WAIT,
+    REFUSED_SECONDS,
+    TAP_SECONDS,
+    classify,
+)
+from taskflow.errors import PayloadError
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+class StatusError(Exception):
+    """An answer, as clients raise it."""
+
+    def __init__(self, status: int, retry_after: str | None = None) -> None:
+        super().__init__(status, retry_after)
+        self.status_code = status
+        self.headers = {} if retry_after is None else {"retry-after": retry_after}
+
+
+class ResponseError(Exception):
+    """An answer that hangs on the error."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("no")
+        self.response = StatusError(status)
+
+
+def foreign(module: str, name: str) -> BaseException:
+    """Make an error of a client that is not installed."""
+    kind = type(name, (Exception,), {"__module__": module})
+    made: BaseException = type("Sub", (kind,), {})(name)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "wait"),
+    [
+        (None, "success", 0.0),
+        (TimeoutError(), "failure", 0.0),
+        (ConnectionResetError(), "failure", 0.0),
+        (socket.gaierror(), "failure", 0.0),
+        (ssl.SSLError(), "failure", 0.0),
+        (StatusError(408), "failure", 0.0),
+        (StatusError(500), "failure", 0.0),
+        (StatusError(599), "failure", 0.0),
+        (ResponseError(502), "failure", 0.0),
+        (StatusError(503, "7"), "failure", 7.0),
+        (urllib.error.HTTPError("u", 503, "no", {}, None), "failure", 0.0),
+        (foreign("httpx._exceptions", "TransportError"), "failure", 0.0),
+        (foreign("aiohttp.client_exceptions", "ClientConnectionError"), "failure", 0.0),
+        (foreign("requests.exceptions", "Timeout"), "failure", 0.0),
+        (StatusError(429), "tap", TAP_SECONDS),
+        (StatusError(429, "0"), "tap", 0.05),
+        (StatusError(429, "3"), "tap", 3.0),
+        (StatusError(429, "99999999"), "tap", LONGEST_WAIT),
+        (
+            StatusError(429, format_datetime(NOW + timedelta(seconds=4), usegmt=True)),
+            "tap",
+            4.0,
+        ),
+        (StatusError(401), "refused", REFUSED_SECONDS),
+        (StatusError(401, "60"), "refused", 60.0),
+        (StatusError(402), "refused", REFUSED_SECONDS),
+        (StatusError(402, "15"), "tap", 15.0),
+        (StatusError(400), "neutral", 0.0),
+        (StatusError(403), "neutral", 0.0),
+        (StatusError(404), "neutral", 0.0),
+        (StatusError(422), "neutral", 0.0),
+        (ValueError(), "neutral", 0.0),
+        (FileNotFoundError(), "neutral", 0.0),
+        (asyncio.CancelledError(), "neutral", 0.0),
+        (Retry(), "neutral", 0.0),
+        (Snooze(5), "neutral", 0.0),
+        (PayloadError("no"), "neutral", 0.0),
+        (CircuitBreakerError("api", 5.0), "shut", 0.0),
+        (CircuitBreakerError("other", 5.0), "neutral", 0.0),
+    ],
+    ids=repr,
+)
+def test_an_end_says(error: BaseException | None, kind: str, wait: float) -> None:
+    """A caller's fault says nothing; only the other side's health counts."""
+    found = classify(Upstream("api"), error, now=NOW)
+
+    assert (kind, wait) == (found.kind, found.wait)
+
+
+def test_own_rules_come_first_and_in_this_order() -> None:
+    """Ignored, failures, refusals; then what is true of everybody."""
+    api = Upstream(
+        "api", ignored=[503], failures=[range(500, 600), 429], refusals=[403, KeyError]
+    )
+
+    assert ["neutral", "failure", "failure", "refused", "refused", "neutral"] == [
+        classify(api, error).kind
+        for error in (
+            StatusError(503),
+            StatusError(500),
+            StatusError(429),
+            StatusError(403),
+            KeyError("k"),
+            StatusError(404),
+        )
+    ]
+
+
+def test_a_reason_holds_nothing_of_what_was_sent() -> None:
+    """What the service wrote may quote the request."""
+    reasons = [
+        classify(Upstream("api", refusals=[KeyError]), error).reason
+        for error in (StatusError(401), StatusError(429), KeyError("sk-canary"))
+    ]
+
+    assert [
+        "the key was rejected (401)",
+        "too many requests (429)",
+        "refused: KeyError",
+    ] == reasons
