@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from llmock.scenarios import Fail, Match
 
 from taskflow import (
     Registry,
@@ -217,7 +218,8 @@ async def test_the_plugins_own_task_and_rules_find_no_fault(
     monkeypatch.setenv("OPENROUTER_BASE_URL", settings.base_url)
     _tasks.forget_settings()
     llmock.reply("The Moon raises the tides.", times=None)
-    llmock.rate_limit(retry_after=1.0).truncate()
+    # For the model alone: the list of models is a convenience, and is not insisted on.
+    llmock.add(Fail(429, retry_after=1.0, match=Match(stream=True))).truncate()
     async with working(_tasks.registry) as flow:
         handle = await flow.aenqueue(_tasks.summarize_text.call(TIDES))
         text = await handle.aresult(timeout=25)
