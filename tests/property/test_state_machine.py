@@ -16,7 +16,9 @@ from hypothesis.stateful import (
 )
 
 from keyspace import LEASE, NOW, SHARE, WHY, dump, submission
+from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import settle as verbs
+from taskflow._protocol import upstreams
 from taskflow._protocol.claim import claim
 from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.dead_letters import discard, requeue
@@ -26,6 +28,7 @@ from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import extend, settle
 from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import promote, prune, reap
+from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
 
 HOUR = 3_600_000
@@ -42,7 +45,11 @@ LISTS = {
     "primary": "tasks:pending:primary",
     "retry": "tasks:pending:retry",
     "suspects": "tasks:suspects",
+    "api:primary": "tasks:parked:api:primary",
+    "api:retry": "tasks:parked:api:retry",
+    "api:suspects": "tasks:parked:api:suspects",
 }
+API = Upstream("api", breaker=CircuitBreaker(), concurrency=3)
 ENTRY = {"attempt": 1}
 MOVES = {
     "complete": ("COMPLETED", lambda held: verbs.complete(held, b"1")),
@@ -80,6 +87,7 @@ class Expected:
     deliveries: int = 0
     flagged: bool = False
     suspect: bool = False
+    calls: bool = False
     held: Claim | None = None
     settled_as: str = ""
 
@@ -100,7 +108,11 @@ class Tasks(RuleBasedStateMachine):
         self.holders: dict[str, str] = {}
         self.old: list[Claim] = []
         self.last: Any = None
-        self.enqueue(delay=0, expires=0, key="", count=3)
+        self.is_shut = False
+        rules = upstreams.pack_rules(API, BreakerDefaults())
+        self.runner.send(upstreams.declare(KEYS, "api", rules, now_ms=self.now))
+        self.enqueue(delay=0, expires=0, key="", count=3, upstream="")
+        self.enqueue(delay=0, expires=0, key="", count=5, upstream="1 api")
 
     def teardown(self) -> None:
         """Close what was opened."""
@@ -125,12 +137,13 @@ class Tasks(RuleBasedStateMachine):
         expires=st.sampled_from([0, 0, 5000]),
         key=st.sampled_from(["", "", "f:a", "f:b"]),
         count=st.integers(1, 3),
+        upstream=st.sampled_from(["", "1 api"]),
     )
-    def enqueue(self, delay, expires, key, count):
+    def enqueue(self, delay, expires, key, count, upstream):
         """Store tasks; a held key answers with its holder."""
         ids = [f"t{self.number + each}" for each in range(count)]
         self.number += count
-        options = {"delay_ms": delay, "expires_ms": expires}
+        options = {"delay_ms": delay, "expires_ms": expires, "upstream": upstream}
         if key:
             options |= {"key": key, "key_ttl_ms": HOUR, "digest": "d"}
         batch = [submission(each, **options) for each in ids]
@@ -143,6 +156,7 @@ class Tasks(RuleBasedStateMachine):
                     "SCHEDULED" if delay else "PENDING",
                     due=self.now + delay,
                     expires=self.now + expires if expires else 0,
+                    calls=bool(upstream),
                 )
                 if key:
                     self.holders[key] = task_id
@@ -175,6 +189,7 @@ class Tasks(RuleBasedStateMachine):
             task = self.tasks[held.id]
             assert "PENDING" == task.state
             assert not task.expires or task.expires > self.now
+            assert not (task.calls and self.is_shut)
             suspects += task.suspect
             task.state, task.held, task.lease = "ACTIVE", held, self.now + LEASE
             task.deliveries += 1
@@ -189,8 +204,8 @@ class Tasks(RuleBasedStateMachine):
                 if state == b"FAILED":
                     task.state = "FAILED"
         if slots == 100:
-            left = [each for each in self.of("PENDING") if not self.tasks[each].suspect]
-            assert [] == left
+            waiting = [self.tasks[each] for each in self.of("PENDING")]
+            assert [] == [each for each in waiting if not (each.suspect or each.calls)]
 
     def settle(self, data, verb):
         """Give a running task its move."""
@@ -239,6 +254,30 @@ class Tasks(RuleBasedStateMachine):
         (word,) = self.runner.send(settle(KEYS, [outcome], now_ms=self.now))
         assert word in ({"OK", "STALE"} if task else {"GONE"})
         assert before == dump(self.client)
+
+    @rule(verb=st.sampled_from(["open", "close"]))
+    def steer(self, verb):
+        """Somebody shuts the upstream, or lets calls begin again."""
+        self.runner.send(upstreams.steer(KEYS, "api", verb, now_ms=self.now))
+        self.is_shut = verb == "open"
+
+    @precondition(lambda self: self.of("PENDING"))
+    @rule()
+    def catch_up(self):
+        """All that waits is run, three calls at a time, once the upstream is open."""
+        self.steer(verb="close")
+        for _ in range(4 + len(self.tasks)):
+            self.now += 11_000
+            self.reap()
+            if not self.of("PENDING", "SCHEDULED"):
+                return
+            self.claim(slots=100, worker="v")
+            for task_id in self.of("ACTIVE"):
+                task = self.tasks[task_id]
+                done = verbs.complete(task.held, b"1")
+                self.send(settle(KEYS, [done], now_ms=self.now))
+                task.state = "COMPLETED"
+        assert [] == self.of("PENDING", "SCHEDULED")
 
     @rule(seconds=st.sampled_from([1, 3, 16]))
     def advance(self, seconds):
@@ -333,7 +372,10 @@ class Tasks(RuleBasedStateMachine):
 
     def lists(self, task_id: str) -> bool:
         """Tell whether the task stands among the suspects."""
-        return task_id.encode() in self.client.lrange("tasks:suspects", 0, -1)
+        return any(
+            task_id.encode() in self.client.lrange(LISTS[lane], 0, -1)
+            for lane in ("suspects", "api:suspects")
+        )
 
     @precondition(lambda self: self.of("DLQ"))
     @rule(data=st.data())
@@ -431,6 +473,15 @@ class Tasks(RuleBasedStateMachine):
         assert {key.removeprefix("dlq:group:") for key in groups} == set(
             found.get("dlq:groups", {})
         )
+
+    @invariant()
+    def permits_are_those_of_running_calls(self):
+        """None is held by a task that runs no more, and there are three."""
+        held = {
+            each.decode() for each in self.client.zrange("upstream:api:permits", 0, -1)
+        }
+        assert held == {each for each in self.of("ACTIVE") if self.tasks[each].calls}
+        assert len(held) <= 3
 
     @invariant()
     def counts_equal_the_model(self):
