@@ -261,6 +261,8 @@ def test_many_documents_in_a_bad_hour_of_the_service_all_complete(
     provider.fake.replies = hour
     settings = {
         **provider.settings,
+        # Three of ten can be five of the first ten: the breaker may open, briefly.
+        "CIRCUIT_TIMEOUT": "2",
         "OPENROUTER_TIMEOUT": "3",
         "OPENROUTER_MAX_CALLS": "40",
         "OPENROUTER_MAX_CALLS_PER": "1",
@@ -275,7 +277,7 @@ def test_many_documents_in_a_bad_hour_of_the_service_all_complete(
             theatre.count(TaskState.COMPLETED) == DOCUMENTS
             or theatre.count(TaskState.DLQ) > 0
         ),
-        60 + DOCUMENTS / 4,
+        100 + DOCUMENTS / 4,
     )
     records: list[TaskRecord] = [theatre.flow.tasks.get(each.id) for each in handles]
     limit: Any = theatre.flow.upstreams.get("openrouter")
