@@ -210,7 +210,8 @@ async def test_a_service_that_is_shut_half_way_parks_the_document(
 ) -> None:
     """What is finished is kept, and no attempt is used."""
     small(SUMMARIZE_CONCURRENCY="2")
-    server.replies.extend([*[Reply.ok()] * 3, *[Reply.slow(0.5)] * 20])
+    # Slow enough for a busy machine to shut it before all parts are written.
+    server.replies.extend([*[Reply.ok()] * 3, *[Reply.slow(2.0)] * 20])
     handle = await flow.aenqueue(summarize_document.call(LONG))
     working = asyncio.ensure_future(arun_until_idle(flow))
     while len(server.requests) < 4:  # noqa: ASYNC110 - the fake has no event
