@@ -681,3 +681,54 @@ def test_a_thousand_races_for_the_probe_have_one_winner_each(stage):
                 winners.append(None)
         assert 1 == len(winners)
         end(stage, winners, "failure", now_ms=now)
+
+
+@pytest.mark.parametrize("broken", ["api", "", "x api", "1  "])
+def test_a_need_that_cannot_be_read_is_none(stage, broken):
+    """A foreign hand in one record stops no worker, and loses no task."""
+    declare(stage)
+    stage.enqueue("t1", "t2")
+    stage.client.hset("task:t1", "upstream", broken)
+    claims = stage.claim(5).claims
+
+    assert ["t1", "t2"] == ids_of(claims)
+    stage.send(settle(stage.keys, [park(claims[0], WHY, entry={})], now_ms=NOW))
+    stage.send(settle(stage.keys, [release(claims[1])], now_ms=NOW))
+    again = stage.claim(5, now_ms=NOW + 2_000)
+    assert {"t1", "t2"} == set(ids(again))
+    stage.send(delete(stage.keys, "t1", force=True, now_ms=NOW))
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[]", "null", "[1,2,3]", '["a"]'])
+def test_rules_that_cannot_be_read_are_none(stage, broken):
+    """A foreign hand in an upstream stops nobody; a worker declares it again."""
+    declare(stage, concurrency=1)
+    stage.client.hset("upstream:api", "rules", broken)
+    stage.enqueue("t1", "t2", upstream="1 api")
+
+    assert ["t1", "t2"] == ids(stage.claim(5))
+    assert "closed" == look(stage).state
+
+
+def test_an_upstream_of_another_type_stops_nobody(stage):
+    """Its tasks run, and so do all others."""
+    declare(stage)
+    stage.client.delete("upstream:api")
+    stage.client.set("upstream:api", "x")
+    assert "closed" == look(stage).state
+    stage.enqueue("t1", upstream="1 api")
+    claims = stage.claim(5).claims
+
+    assert ["t1"] == ids_of(claims)
+    stage.send(settle(stage.keys, [complete(claims[0], b"1")], now_ms=NOW))
+
+
+def test_a_clock_that_is_set_back_stops_nobody(stage):
+    """A bucket that was filled tomorrow would be empty until then."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=2))
+    day = 86_400_000
+    stage.enqueue("t1", "t2", upstream="1 api")
+    assert ["t1", "t2"] == ids(stage.claim(5, now_ms=NOW + day))
+    stage.enqueue("t3", upstream="1 api")
+
+    assert ["t3"] == ids(stage.claim(5, now_ms=NOW + 60_000))

@@ -87,20 +87,18 @@ class UpstreamWatch:
 
     def _hear(self, message: bytes) -> None:
         try:
-            turn: dict[str, Any] = from_json(message)
-            name, state, by = str(turn["name"]), str(turn["state"]), str(turn["by"])
-            retry_ms, epoch = float(turn["retry_ms"]), int(turn["epoch"])
-            now_ms = float(turn["now_ms"])
-            reason = str(turn["reason"])
+            self._take(from_json(message))
         except Exception:
+            # Anybody may publish; a message is no reason to stop working.
             _logger.exception("a turn of an upstream cannot be read: %r", message)
-            return
-        retry = max(0.0, retry_ms - now_ms) / 1000
-        self._guards.hear_turn(
-            self._served.get(name) or Upstream(name.replace(":", ".")),
-            state,
-            epoch,
-            retry,
-            reason,
-        )
+
+    def _take(self, turn: dict[str, Any]) -> None:
+        name, state, by = str(turn["name"]), str(turn["state"]), str(turn["by"])
+        retry = max(0.0, float(turn["retry_ms"]) - float(turn["now_ms"])) / 1000
+        epoch, reason = int(turn["epoch"]), str(turn["reason"])
+        served = self._served.get(name)
+        if served is None and not name.startswith("task:"):
+            served = Upstream(name)
+        if served is not None:
+            self._guards.hear_turn(served, state, epoch, retry, reason)
         self._events.emit(UpstreamTurned(name, state, by, reason, retry))

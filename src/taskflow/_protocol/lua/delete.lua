@@ -37,8 +37,9 @@ redis.call('DEL', task, task .. ':events')
 if state == 'PENDING' then
   redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
 end
-if state == 'ACTIVE' and found[4] then
-  free(string.match(found[4], ' (.+)$'), { id })
+local needed = state == 'ACTIVE' and found[4] and string.match(found[4], ' (.+)$')
+if needed then
+  free(needed, { id })
 end
 for _, home in ipairs({ active, scheduled, completed, failed, cancelled }) do
   redis.call('ZREM', home, id)

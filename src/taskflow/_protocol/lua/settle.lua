@@ -136,8 +136,9 @@ function verbs.park(id, detail, found)
   redis.call('HSET', prefix .. 'task:' .. id, 'error', detail.error)
   remember(id, detail.entry)
   back(id, found, true)
-  if found[6] then
-    parked_now[string.match(found[6], ' (.+)$')] = true
+  local name = found[6] and string.match(found[6], ' (.+)$')
+  if name then
+    parked_now[name] = true
   end
 end
 
@@ -173,7 +174,7 @@ while ARGV[at] do
 end
 for need in pairs(held) do
   local name = string.match(need, ' (.+)$')
-  if has_tickets(name) then
+  if name and has_tickets(name) then
     local ids = {}
     for _, item in ipairs(accepted) do
       if item[4][6] == need then

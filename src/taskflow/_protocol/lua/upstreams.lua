@@ -22,7 +22,7 @@ local wanted = ARGV[3]
 local function window(u)
   local slot = math.floor(now / math.max(1, math.floor(u.window / 20)))
   local failed, calls = 0, 0
-  for _, text in ipairs(redis.call('HMGET', u.key, window_fields())) do
+  for _, text in ipairs(redis.pcall('HMGET', u.key, window_fields())) do
     local stamp, bad, all = string.match(text or '', '^(%d+) (%d+) (%d+)$')
     if stamp and slot - tonumber(stamp) < 20 then
       failed, calls = failed + bad, calls + all
@@ -44,10 +44,10 @@ end
 local reply = { now }
 for _, name in ipairs(asked) do
   local u = upstream(name)
-  local kept = redis.call('HMGET', u.key, 'rules', 'since_ms', 'reason', 'tap_reason')
+  local kept = redis.pcall('HMGET', u.key, 'since_ms', 'reason', 'tap_reason')
   local failed, calls = window(u)
   local tokens = u.limit > 0 and u.burst - math.max(0, u.tat - now) * u.limit / u.per or 0
-  for _, value in ipairs({ name, kept[1] or '', u.state, kept[2] or 0, u.retry, u.by, kept[3] or '', u.tap, kept[4] or '',
+  for _, value in ipairs({ name, cjson.encode(u.rules), u.state, kept[1] or 0, u.retry, u.by, kept[2] or '', u.tap, kept[3] or '',
     failed, calls, string.format('%.3f', tokens),
     redis.call('ZCARD', u.key .. ':permits'), redis.call('ZCARD', u.key .. ':probes'),
     waiting(name, 'primary'), waiting(name, 'retry'), waiting(name, 'suspects'), u.epoch, u.opens }) do

@@ -55,7 +55,7 @@ local function left(u)
     end
   end
   local seconds = (now - u.ramp) / 1000
-  if u.state == 'closed' and u.ramp > 0 and seconds < 10 then
+  if u.state == 'closed' and u.ramp > 0 and seconds >= 0 and seconds < 10 then
     local allowed = math.floor(1 + RAMP * (2 ^ seconds - 1) / LN2) - u.ramped
     if allowed < u.left then
       u.left = allowed
@@ -145,7 +145,7 @@ local function keep_admissions()
   for _, u in pairs(upstreams) do
     if u.charged then
       if u.limit > 0 or u.ramp > 0 and now - u.ramp < 10000 then
-        redis.call('HSET', u.key, 'tat', string.format('%.3f', u.tat), 'ramped', u.ramped)
+        redis.call('HSET', u.key, 'tat', string.format('%.3f', u.tat), 'ramped', u.ramped, 'seen_ms', now)
       end
       if u.concurrency > 0 or u.guards then
         redis.call('ZADD', u.key .. ':permits', unpack(u.tickets))

@@ -32,7 +32,8 @@ local function repeated()
     local found = read(id)
     local delivery = not found.err and found[1] == 'ACTIVE' and string.match(found[2] or '', '^(%d+)' .. string.gsub(own, '%p', '%%%0') .. '$')
     if delivery then
-      local u = found[15] and upstream(string.match(found[15], ' (.+)$'))
+      local name = found[15] and string.match(found[15], '^%S+ (%S+)$')
+      local u = name and upstream(name)
       local probe = u and redis.call('ZSCORE', u.key .. ':probes', id)
       answer(id, found[14], delivery, found, u and string.format('%s %d %d', found[15], u.epoch, probe and 1 or 0) or '')
     end
@@ -61,8 +62,9 @@ local needs = {}
 local function need_of(text)
   local need = needs[text]
   if not need then
-    local weight, name = string.match(text, '^(%S+) (.+)$')
-    need = { upstream = upstream(name), weight = tonumber(weight) }
+    local weight, name = string.match(text, '^(%S+) (%S+)$')
+    weight = tonumber(weight)
+    need = weight and { upstream = upstream(name), weight = weight } or {}
     needs[text] = need
   end
   return need
@@ -82,6 +84,9 @@ local function has_leave(id, lane, found, source)
     return true, ''
   end
   local need = need_of(found[15])
+  if not need.upstream then
+    return true, ''
+  end
   if not admitted(id, lane, need.upstream, need.weight, source) then
     return false
   end
@@ -126,7 +131,7 @@ local function hand_over(id, lane, source)
   end
   local leave, upstream_answer = true, ''
   local known = not source and not has_holds and needs[found[15] or '']
-  if known and known.upstream.free > 0 and known.upstream.free_weight == known.weight then
+  if known and known.upstream and known.upstream.free > 0 and known.upstream.free_weight == known.weight then
     take_next(known.upstream, id)
     upstream_answer = known.answer
   elseif found[15] or source or has_holds then

@@ -2,7 +2,8 @@
 -- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table,
 --         turn(u, state, by, reason, retry), window_fields().
 -- The hash upstream:<name> holds the rules, which its declaration gives, and the
--- state, which scripts alone change. An unknown upstream is closed, without limits.
+-- state, which scripts alone change. An upstream that is unknown, or whose hash a
+-- foreign hand broke, is closed and has no limits: no task is lost for it.
 local NEVER = 9007199254740991
 local upstreams = {}
 
@@ -20,10 +21,18 @@ local function upstream(name)
     return u
   end
   local key = prefix .. 'upstream:' .. name
-  local found = redis.call('HMGET', key, 'rules', 'state', 'retry_ms', 'epoch', 'tap_ms', 'ramp_ms', 'ramped', 'tat', 'opens', 'passed', 'by')
-  local rules = found[1] and cjson.decode(found[1]) or { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  local found = redis.pcall('HMGET', key, 'rules', 'state', 'retry_ms', 'epoch', 'tap_ms', 'ramp_ms', 'ramped', 'tat', 'opens', 'passed', 'by', 'seen_ms')
+  if found.err then
+    found = {}
+  end
+  local is_read, rules = pcall(cjson.decode, found[1] or '')
+  for i = 1, 11 do
+    if not is_read or type(rules) ~= 'table' or type(rules[i]) ~= 'number' then
+      is_read, rules = true, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    end
+  end
   u = {
-    name = name, key = key, known = found[1] and true or false, depth = {}, planned = 0, free = 0,
+    name = name, key = key, rules = rules, known = found[1] and true or false, depth = {}, planned = 0, free = 0,
     failure_rate = rules[1], min_calls = rules[2], window = rules[3], reset = rules[4], longest = rules[5],
     probes = rules[6], consecutive = rules[7], limit = rules[8], per = rules[9], burst = rules[10],
     concurrency = rules[11],
@@ -32,6 +41,9 @@ local function upstream(name)
     tat = tonumber(found[8]) or 0, opens = tonumber(found[9]) or 0, passed = tonumber(found[10]) or 0,
     by = found[11] or '',
   }
+  if now < (tonumber(found[12]) or 0) - 1000 then
+    u.tat = now -- the server's clock was set back
+  end
   upstreams[name] = u
   return u
 end
