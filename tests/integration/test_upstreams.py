@@ -353,6 +353,35 @@ class TestGuards:
 
         assert (3, 20) == (most, done)
 
+    async def test_while_one_guard_tries_no_other_call_is_made(
+        self, flow: TaskFlow, clock: ManualClock
+    ) -> None:
+        """Not even in the process whose guard it is; then all are made again."""
+        heard: list[tuple[str, str]] = []
+
+        class Listener(pybreaker.CircuitBreakerListener):
+            def state_change(self, cb: Any, old: Any, new: Any) -> None:
+                heard.append((old.name, new.name))
+
+        api = Upstream("api", listeners=[Listener()])
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                async with api.guard():
+                    raise TimeoutError
+        clock.advance(61)
+        await asyncio.sleep(0.25)  # what the process knows is old by then
+        async with api.guard():
+            with pytest.raises(CircuitBreakerError):
+                async with api.guard():
+                    pytest.fail("a second call was made")
+        clock.advance(1)
+        async with api.guard():
+            pass
+        await flow.aclose()
+
+        turns = [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+        assert turns == heard
+
     async def test_a_guard_waits_no_longer_than_it_may(self, flow: TaskFlow) -> None:
         """Then it is refused, as by an open breaker."""
         api = Upstream("api", concurrency=1)

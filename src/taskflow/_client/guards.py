@@ -190,13 +190,13 @@ class Gatekeeper:
                 upstream, ticket, weight, admission if lent else None
             )
             if reply.word == "IN":
-                self._take_note(upstream, "closed", reply)
+                self._take_note(upstream, reply)
                 if not lent:
                     self._renewals.hold(upstream, ticket, self._lease)
                 return Pass(self, ticket, reply.epoch, admission if lent else None)
             left = None if deadline is None else deadline - time.monotonic()
             if reply.word == "SHUT":
-                self._take_note(upstream, "open", reply)
+                self._take_note(upstream, reply)
                 raise breaker.refusal(upstream.name, reply.wait, reply.reason)
             if left is not None and left <= 0:
                 why = f"its turn did not come within {timeout:g} s"
@@ -246,12 +246,12 @@ class Gatekeeper:
                 )
             )
 
-    def _take_note(self, upstream: Upstream, state: str, reply: EnterReply) -> None:
+    def _take_note(self, upstream: Upstream, reply: EnterReply) -> None:
         with self._lock:
             copy = self._copy(upstream.name)
             old = copy.state
-            self._note(copy, state, reply.epoch, reply.wait, reply.reason)
-        breaker.tell_turn(upstream, old, state)
+            self._note(copy, reply.state, reply.epoch, reply.wait, reply.reason)
+        breaker.tell_turn(upstream, old, reply.state)
 
     # Leaving.
 

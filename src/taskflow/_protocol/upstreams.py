@@ -260,6 +260,7 @@ class EnterReply:
         epoch: Of the upstream.
         shut_by: Why it is shut, in one word, or empty.
         reason: For people.
+        state: Of the breaker.
     """
 
     word: EnterWord
@@ -267,12 +268,14 @@ class EnterReply:
     epoch: int
     shut_by: str
     reason: str
+    state: str
 
 
 def _entered(reply: list[Any]) -> EnterReply:
     wait = max(0, int(float(reply[1])) - int(reply[2])) / 1000
     word: Any = reply[0].decode()
-    return EnterReply(word, wait, int(reply[3]), reply[4].decode(), reply[5].decode())
+    shut_by, reason, state = (each.decode() for each in reply[4:7])
+    return EnterReply(word, wait, int(reply[3]), shut_by, reason, state)
 
 
 def enter(

@@ -13,7 +13,8 @@
 --                     already; renewed = its own, which it holds already
 -- ARGV[8]  rules      JSON array, for an upstream that nobody has declared
 -- Touches  upstream:<name>*, tasks:parked, tasks:events
--- Returns  {IN, SHUT or WAIT; when to ask again (ms), now; epoch; shut by; reason}
+-- Returns  {IN, SHUT or WAIT; when to ask again (ms), now; epoch; shut by; reason;
+--          state of the breaker}
 -- Cost     O(log p) for p permits
 -- Why      The same admission as a claim's, so that tasks and calls share one limit.
 --          On a task's permit nothing is stored: such a call sent again is charged
@@ -35,9 +36,9 @@ local u = upstream(name)
 if needs_permit and redis.call('ZSCORE', key .. ':permits', ticket) then
   redis.call('ZADD', key .. ':permits', 'XX', 'GT', now + lease, ticket)
   redis.call('ZADD', key .. ':probes', 'XX', 'GT', now + lease, ticket)
-  return { 'IN', 0, now, u.epoch, '', '' }
+  return { 'IN', 0, now, u.epoch, '', '', u.state }
 elseif is_renewal then
-  return { 'WAIT', now, now, u.epoch, '', '' }
+  return { 'WAIT', now, now, u.epoch, '', '', u.state }
 end
 u.guards = needs_permit
 if u.concurrency == 0 then
@@ -49,7 +50,7 @@ end
 local was_open = u.state == 'open'
 if take(u, weight, ticket) then
   keep_admissions()
-  return { 'IN', 0, now, u.epoch, '', '' }
+  return { 'IN', 0, now, u.epoch, '', '', u.state }
 end
 local shut = u.state == 'open' or u.state == 'half-open' or was_open
-return { shut and 'SHUT' or 'WAIT', math.min(u.again, now + 86400000), now, u.epoch, u.by, redis.call('HGET', key, shut and 'reason' or 'tap_reason') or '' }
+return { shut and 'SHUT' or 'WAIT', math.min(u.again, now + 86400000), now, u.epoch, u.by, redis.call('HGET', key, shut and 'reason' or 'tap_reason') or '', u.state }
