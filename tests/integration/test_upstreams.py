@@ -134,7 +134,7 @@ class TestTasks:
     async def test_a_probe_that_fails_uses_no_attempt(
         self, flow: TaskFlow, failing: Any, clock: ManualClock
     ) -> None:
-        """It is parked again, first in the line."""
+        """It is parked again."""
         await enqueue(flow, failing, 10, what="timeout")
         await arun_until_idle(flow)
         (probe,) = await enqueue(flow, failing, 1, what="timeout")
@@ -464,6 +464,40 @@ class TestGuards:
         assert (TaskState.PENDING, 0) == (record.state, record.attempts)
         assert "CircuitBreakerError" == record.error_type
 
+    async def test_a_limit_that_ends_a_guarded_call_counts(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """The guard is only cancelled; the task's end says that time was over."""
+        api = Upstream("api")
+
+        @registry.task(name="call", upstream=api, retry=RetryPolicy(wait=600))
+        async def call() -> None:
+            async with asyncio.timeout(0.01), api.guard():
+                await asyncio.sleep(60)
+
+        await enqueue(flow, call, 10)
+        await arun_until_idle(flow)
+        found = await state_of(flow)
+        await flow.aclose()
+
+        assert ("open", "10 of 10 calls failed") == (found.state, found.reason)
+
+    async def test_all_that_wait_for_a_permit_run_in_a_test(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """The helper that runs until nothing is due does not end before."""
+
+        @registry.task(name="call", upstream=Upstream("api", concurrency=1))
+        async def call() -> None:
+            await asyncio.sleep(0)
+
+        ids = await enqueue(flow, call, 6)
+        await arun_until_idle(flow)
+        records = [await flow.tasks.aget(each) for each in ids]
+        await flow.aclose()
+
+        assert {TaskState.COMPLETED} == {each.state for each in records}
+
     async def test_a_guards_report_stands(
         self, flow: TaskFlow, registry: Registry
     ) -> None:
@@ -547,6 +581,19 @@ class TestAlone:
         await flow.aclose()
 
         assert time.monotonic() - began < 5
+
+    async def test_one_that_a_person_has_shut_stays_shut(self) -> None:
+        """What was known last counts, until it can be asked again."""
+        flow = TaskFlow("redis://127.0.0.1:1/0")
+        api = Upstream("api")
+        flow.guards.hear_turn(api, "open", 1, 0.0, "they asked us")
+        with ports.using(flow):
+            for _ in range(2):
+                with pytest.raises(CircuitBreakerError):
+                    async with api.guard():
+                        pytest.fail("the call was made")
+                await asyncio.sleep(0.25)  # what is known is old by then
+        await flow.aclose()
 
 
 class TestControl:

@@ -209,16 +209,16 @@ def ids_of(claims) -> list[str]:
 
 
 def test_a_probe_that_fails_opens_it_for_longer(stage):
-    """The task uses no attempt and stays first; twice as long, then capped."""
+    """No attempt is used, and another tries next; twice as long, then capped."""
     declare(stage)
     opened(stage)
     stage.enqueue("t1", "t2", upstream="1 api")
     stage.claim(5)
     stage.client.delete("tasks:scheduled")
     now, waits = NOW + RESET, []
-    for _ in range(5):
+    for name in ("t1", "t2", "t1", "t2", "t1"):
         (probe,) = stage.claim(5, now_ms=now).claims
-        assert "t1" == probe.id
+        assert name == probe.id
         end(stage, [probe], "failure", now_ms=now)
         found = look(stage, now_ms=now)
         until = round(found.retry_at.timestamp() * 1000)
@@ -732,3 +732,30 @@ def test_a_clock_that_is_set_back_stops_nobody(stage):
     stage.enqueue("t3", upstream="1 api")
 
     assert ["t3"] == ids(stage.claim(5, now_ms=NOW + 60_000))
+
+
+@pytest.mark.parametrize("breaker", [CircuitBreaker(probes=1), None])
+def test_new_rules_leave_nothing_half_open_for_ever(stage, breaker):
+    """Fewer probes than have passed, or no breaker at all: it is closed."""
+    declare(stage, breaker=CircuitBreaker(probes=3))
+    opened(stage)
+    stage.client.delete("tasks:scheduled")
+    stage.enqueue("t1", "t2", "t3", "t4", "t5", upstream="1 api")
+    now = NOW + RESET
+    first, *_ = stage.claim(5, now_ms=now).claims
+    end(stage, [first], now_ms=now)
+    assert "half-open" == look(stage, now_ms=now).state
+    declare(stage, breaker=breaker)
+
+    assert [] != ids(stage.claim(5, now_ms=now + 2_000))
+    assert "closed" == look(stage, now_ms=now).state
+
+
+def test_a_new_rate_does_not_inherit_the_debt_of_the_old(stage):
+    """One a day became a hundred a second."""
+    declare(stage, rate_limit=RateLimit(1, per=86_400.0, burst=1))
+    stage.enqueue("t1", "t2", upstream="1 api")
+    assert ["t1"] == ids(stage.claim(5))
+    declare(stage, rate_limit=RateLimit(100, per=1.0))
+
+    assert 5.0 == look(stage).tokens

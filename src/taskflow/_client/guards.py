@@ -10,6 +10,7 @@ Where the server is away, a call must not wait for it: the process decides by wh
 it knew last, within the limits that are declared, for itself alone.
 """
 
+import asyncio
 import contextlib
 import random
 import secrets
@@ -36,6 +37,9 @@ LONGEST_NAP = 0.25
 
 ALONE = 1.0
 """Seconds for which a server that did not answer is not asked again."""
+
+FOR_GOOD = 86_400.0
+"""Seconds for which one that waits for a person is believed to be open."""
 
 _MOST_UNSENT = 100
 
@@ -110,7 +114,7 @@ class Gatekeeper:
             upstream: Which.
             state: Its new state.
             epoch: Its new epoch.
-            retry: Seconds until it is tried again.
+            retry: Seconds until it is tried again; 0 = when a person says so.
             reason: For people.
         """
         with self._lock:
@@ -118,7 +122,7 @@ class Gatekeeper:
             if epoch <= copy.epoch:
                 return
             old = copy.state
-            self._note(copy, state, epoch, retry, reason)
+            self._note(copy, state, epoch, retry or FOR_GOOD, reason)
         breaker.tell_turn(upstream, old, state)
 
     def _copy(self, name: str) -> Copy:
@@ -129,7 +133,7 @@ class Gatekeeper:
     ) -> None:
         now = time.monotonic()
         copy.state, copy.epoch, copy.reason = state, epoch, reason
-        copy.retry_at, copy.fresh_until = now + retry, now + FRESH
+        copy.retry_at, copy.fresh_until = now + min(retry, FOR_GOOD), now + FRESH
 
     # Entering.
 
@@ -265,12 +269,13 @@ class Gatekeeper:
             state = self._copy(upstream.name).state
         breaker.tell_end(upstream, verdict, error, state)
         if admission is not None:
-            admission.has_reported = True
             admission.give_back()
         here = ports.scope.get()
-        if here is not None and here.admission is not None:
-            # Also one on a permit of its own speaks for the task's end.
-            here.admission.has_reported |= here.admission.upstream == upstream.name
+        own = here.admission if here is not None else None
+        if own is not None and own.upstream == upstream.name:
+            # Also one on a permit of its own speaks for the task's end. But one that
+            # is cancelled does not know why: of a time limit, the task's end tells.
+            own.has_reported |= not isinstance(error, asyncio.CancelledError)
         if admitted.is_local:
             self._count_alone(upstream, verdict)
             return
@@ -343,7 +348,8 @@ class Gatekeeper:
         with self._lock:
             copy = self._copy(upstream.name)
             old = copy.state
-            self._note(copy, reply.state, reply.epoch, reply.retry or 0.0, reply.reason)
+            retry = FOR_GOOD if reply.retry is None else reply.retry
+            self._note(copy, reply.state, reply.epoch, retry, reply.reason)
         breaker.tell_turn(upstream, old, reply.state)
 
     # Alone.

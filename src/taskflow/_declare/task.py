@@ -101,7 +101,7 @@ class Call(Generic[ResT_co]):
         if not task.upstream or not options.upstream:
             return ""
         weight = task.weight if options.weight is None else options.weight
-        return f"{weight:g} {task.upstream}"
+        return f"{weight:.15g} {task.upstream}"
 
 
 @frozen(eq=False, slots=False)

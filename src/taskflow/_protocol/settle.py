@@ -54,7 +54,9 @@ def release(claim: Claim) -> Outcome:
 
 def park(claim: Claim, error: ErrorFacts, *, entry: Mapping[str, Any]) -> Outcome:
     """Say that its upstream would not have it: it waits, with no attempt used."""
-    detail = {"error": error.to_json(), "entry": _line("park", entry)}
+    detail: dict[str, Any] = {"error": error.to_json(), "entry": _line("park", entry)}
+    if claim.is_probe:
+        detail["at_end"] = 1
     return Outcome(claim.id, claim.token, "park", to_json(detail))
 
 

@@ -317,7 +317,7 @@ def enter(
             keys.prefix,
             name,
             ticket,
-            f"{weight:g}",
+            f"{weight:.15g}",
             lease_ms,
             permit,
             rules,

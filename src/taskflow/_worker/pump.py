@@ -223,12 +223,18 @@ class Pump:
         """Claim and run until nothing waits and nothing runs; for tests."""
         consumer = Consumer(self._settings.consumer, 0)
         self.look()
+        has_settled = False
         while True:
             trip = self._plan()
             if trip is not None:
                 await self._make(trip, consumer)
-            elif self.is_empty:
+                has_settled = bool(trip.outcomes)
+            elif self.is_empty and not has_settled:
                 return
+            elif self.is_empty:
+                # What has ended may have freed a permit that others wait for.
+                has_settled = False
+                self._sated.clear()
             else:
                 self._wake.clear()
                 await self._wake.wait()

@@ -14,7 +14,7 @@
 --                     id, token, verb, detail. Verbs and their details:
 --                     complete: the result as JSON text, '' for null
 --                     retry, snooze, dead, fail, cancel, park: a JSON object of
---                       delay (ms), counts (0 or 1), misses, error, entry,
+--                       delay (ms), at_end, counts (0 or 1), misses, error, entry,
 --                       cause, fingerprint, traceback, as the verb needs
 --                     release: ''
 -- ARGV[4 + 4 * count] and what follows: what the ended calls say of their
@@ -135,7 +135,7 @@ end
 function verbs.park(id, detail, found)
   redis.call('HSET', prefix .. 'task:' .. id, 'error', detail.error)
   remember(id, detail.entry)
-  back(id, found, true)
+  back(id, found, true, detail.at_end == 1)
   local name = found[6] and string.match(found[6], ' (.+)$')
   if name then
     parked_now[name] = true

@@ -30,6 +30,7 @@ if verb == 'declare' then
     return 0
   end
   redis.call('HSET', key, 'rules', detail)
+  redis.call('HDEL', key, 'tat') -- the debt of another limit
   return 1
 end
 local task = string.match(name, '^task:(.+)$')

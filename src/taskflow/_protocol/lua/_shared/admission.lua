@@ -40,6 +40,11 @@ local function left(u)
     turn(u, u.probes > 0 and 'half-open' or 'closed', u.by, '', 0)
     u.left = 1000000
   end
+  if u.state == 'half-open' and u.passed >= u.probes then
+    -- New rules ask for no more probes than have passed, or for none.
+    turn(u, 'closed', '', '', 0)
+    u.left = 1000000
+  end
   if u.tap > now then
     u.left, u.again = 0, u.tap
     return 0

@@ -17,12 +17,13 @@ local function finish(id, state, home, error, found)
   ended(id, state, found[3], found[4])
 end
 
--- To the head of the line that it came from; no attempt used.
-local function back(id, found, is_shut)
+-- To the head of the line that it came from; no attempt used. A probe that failed
+-- goes to the end of it: were it the fault of the task, no other would ever try.
+local function back(id, found, is_shut, at_end)
   local name = found[6] and string.match(found[6], ' (.+)$')
   redis.call('HSET', prefix .. 'task:' .. id, 'state', 'PENDING', 'since_ms', now)
   if name and (is_shut or has_parked(name)) then
-    park(id, name, found[5], 'LPUSH')
+    park(id, name, found[5], at_end and 'RPUSH' or 'LPUSH')
   else
     redis.call('LPUSH', lane_list(found[5]), id)
   end
