@@ -142,9 +142,9 @@ class Worker:
             heartbeat = self._heartbeat()
             try:
                 await asyncio.to_thread(self._vitals.open)
+                await self._declare_upstreams()
                 await asyncio.to_thread(heartbeat.meet)
                 heartbeat.start()
-                await self._declare_upstreams()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with asyncio.TaskGroup() as loops:
                     self._start_loops(loops)
