@@ -6,35 +6,20 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
 from random import Random
 from typing import Any
 
-from attrs import evolve
-
-from taskflow._codec import Spec, check_size, decode_spec, from_json
 from taskflow._declare import ports
-from taskflow._declare.classification import SUCCESS, CallVerdict, classify
-from taskflow._declare.context import Context
 from taskflow._declare.ports import Scope
-from taskflow._declare.task import Task
 from taskflow._events import TaskCompleted, TaskStarted
-from taskflow._protocol import settle
-from taskflow._protocol.inspect import moment
-from taskflow._protocol.record import Claim, Outcome
-from taskflow._worker import verdict
+from taskflow._protocol.record import Claim
 from taskflow._worker.executor import Host
-from taskflow._worker.executors.job import (
-    Job,
-    admission_of,
-    call_body,
-    reporting,
-    timed_out,
-)
+from taskflow._worker.executors.desk import Desk
+from taskflow._worker.executors.job import Job, call_body, timed_out
 from taskflow._worker.reports import Reports
-from taskflow._worker.verdict import Run, Verdict
-from taskflow.errors import PayloadError, UnknownTaskError
+from taskflow._worker.verdict import Verdict
+from taskflow.errors import PayloadError
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
@@ -47,9 +32,6 @@ LONGEST_AHEAD = 0.5
 """Seconds that a claim may wait for a slot; then others shall have it."""
 
 _MOST_THREADS = 10_000
-_MOST_DECLARED = 10_000
-
-_Declared = tuple[Task[..., Any, Any] | None, Spec]
 
 
 class LocalExecutor:
@@ -57,13 +39,12 @@ class LocalExecutor:
 
     def __init__(self, host: Host, rng: Random) -> None:
         self._host = host
-        self._rng = rng
+        self._desk = Desk(host.registry, host.limits, rng)
         self._scope = Scope(host.guards)
         self._loop = asyncio.get_running_loop()
         self._jobs: dict[tuple[str, str], Job] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._ready: deque[Claim] = deque()
-        self._declared: dict[bytes, _Declared] = {}
         self._threads: ThreadPoolExecutor | None = None
         self._stuck = 0
         # Slow until shown otherwise: a claim taken ahead of bodies that turn out
@@ -115,50 +96,26 @@ class LocalExecutor:
             self._moved_at = time.monotonic()
             self._launch(self._ready.popleft())
 
-    def _declaration(self, packed: bytes) -> _Declared:
-        known = self._declared.get(packed)
-        if known is None:
-            spec = decode_spec(packed)
-            try:
-                task = self._host.registry.get(spec.name)
-            except UnknownTaskError:
-                return None, spec
-            known = task, spec
-            if spec.tick_ms is None and len(self._declared) < _MOST_DECLARED:
-                self._declared[packed] = known
-        return known
-
     def _launch(self, claim: Claim) -> None:
-        try:
-            task, spec = self._declaration(claim.spec)
-        except PayloadError as error:
-            self._refuse(
-                claim, verdict.corrupt(self._run_of(claim, "", None, None), error)
-            )
+        job = self._desk.open(claim)
+        if not isinstance(job, Job):
+            self._refuse(claim, job)
             return
-        if task is None:
-            run = self._run_of(claim, spec.name, None, spec)
-            self._refuse(claim, verdict.unknown(run))
-            return
-        job = Job(claim, task, spec)
         try:
-            arguments = task.arguments.decode(claim.payload)
+            arguments = job.task.arguments.decode(claim.payload)
         except PayloadError as error:
-            run = self._run_of(claim, task.name, task, spec)
-            self._refuse(claim, verdict.judge(run, error, self._host.limits, self._rng))
+            self._refuse(claim, self._desk.judge(job, error, 0.0))
             return
         self._begin(job, arguments)
 
     def _begin(self, job: Job, arguments: dict[str, Any]) -> None:
         task, claim = job.task, job.claim
-        job.started = time.monotonic()
-        self._set_limits(job)
+        self._desk.start(job)
         wanted = task.arguments.context_parameter
         if wanted is not None:
-            arguments[wanted] = self._context(job)
+            job.reports = Reports(claim, self._host.note, self._loop)
+            arguments[wanted] = self._desk.context(job, job.reports)
         self._jobs[claim.id, claim.token] = job
-        if claim.upstream:
-            job.admission = admission_of(claim)
         if self._host.events.wants(TaskStarted):
             self._host.events.emit(
                 TaskStarted(
@@ -174,47 +131,6 @@ class LocalExecutor:
         if job.admission is None:
             return self._scope
         return Scope(self._host.guards, job.admission)
-
-    def _set_limits(self, job: Job) -> None:
-        task, spec, limits = job.task, job.spec, self._host.limits
-        hard = spec.timeout if spec.timeout is not None else task.timeout
-        soft = task.soft_timeout
-        if hard is None:
-            hard = limits.time_limit
-        if soft is None and limits.soft_time_limit is not None:
-            soft = limits.soft_time_limit
-        if hard is not None:
-            job.hard_at = job.started + hard
-        if soft is not None and (hard is None or soft < hard):
-            job.soft_at = job.started + soft
-
-    def _context(self, job: Job) -> Context:
-        claim = job.claim
-        job.reports = Reports(claim, self._host.note, self._loop)
-        deadline = None
-        if job.hard_at != float("inf"):
-            left = job.hard_at - job.started
-            deadline = datetime.fromtimestamp(time.time() + left, UTC)
-        job.context = Context(
-            id=claim.id,
-            name=job.name,
-            attempt=claim.attempts + 1,
-            max_retries=self._max_retries(job),
-            deliveries=claim.delivery,
-            deadline=deadline,
-            tick=None if (tick := job.spec.tick_ms) is None else moment(tick),
-            checkpoint=from_json(claim.checkpoint) if claim.checkpoint else None,
-            port=job.reports,
-        )
-        return job.context
-
-    def _max_retries(self, job: Job) -> int:
-        if job.spec.max_retries is not None:
-            return job.spec.max_retries
-        policy = job.task.retry
-        if policy is not None and policy.max_retries is not None:
-            return policy.max_retries
-        return self._host.limits.max_retries
 
     async def _run_coroutine(self, job: Job, arguments: dict[str, Any]) -> None:
         job.begun = True
@@ -269,62 +185,16 @@ class LocalExecutor:
         seconds = time.monotonic() - job.started
         self._typical += 0.05 * (seconds - self._typical)
         del self._jobs[job.claim.id, job.claim.token]
-        if error is None:
-            try:
-                result = job.task.result.encode(value)
-                check_size(result, self._host.limits.max_result_bytes, job.name)
-                outcome = settle.complete(job.claim, result)
-            except PayloadError as misfit:
-                error = misfit
-            else:
-                if self._host.events.wants(TaskCompleted):
-                    self._host.events.emit(
-                        TaskCompleted(
-                            job.claim.id, job.name, job.claim.attempts + 1, seconds
-                        )
-                    )
-                self._host.done(job.claim, self._reported(job, outcome, SUCCESS))
-        if error is not None:
-            self._judge(job, error, seconds)
+        outcome, event = self._desk.close(job, value, error, seconds)
+        if event is not None:
+            self._host.events.emit(event)
+        elif self._host.events.wants(TaskCompleted):
+            attempt = job.claim.attempts + 1
+            self._host.events.emit(
+                TaskCompleted(job.claim.id, job.name, attempt, seconds)
+            )
+        self._host.done(job.claim, outcome)
         self._fill()
-
-    def _judge(self, job: Job, error: BaseException, seconds: float) -> None:
-        call = None
-        if job.admission is not None:
-            upstream = self._host.registry.upstream(job.claim.upstream)
-            call = classify(upstream, error)
-        run = self._run_of(
-            job.claim, job.name, job.task, job.spec, seconds, job.stop == "cancel"
-        )
-        run = evolve(run, call=call)
-        outcome, event = verdict.judge(run, error, self._host.limits, self._rng)
-        if call is not None:
-            outcome = self._reported(job, outcome, call, error)
-        self._refuse(job.claim, (outcome, event))
-
-    def _reported(
-        self,
-        job: Job,
-        outcome: Outcome,
-        call: CallVerdict,
-        error: BaseException | None = None,
-    ) -> Outcome:
-        if job.admission is None or job.admission.has_reported:
-            return outcome
-        upstream = self._host.registry.upstream(job.claim.upstream)
-        return reporting(upstream, job.admission, outcome, call, error)
-
-    def _run_of(
-        self,
-        claim: Claim,
-        name: str,
-        task: Task[..., Any, Any] | None,
-        spec: Spec | None,
-        seconds: float = 0.0,
-        cancelled: bool = False,  # noqa: FBT001, FBT002 - private
-    ) -> Run:
-        age = (claim.claimed_ms - claim.age_base_ms) / 1000 + seconds
-        return Run(claim, name, task, spec, seconds, age, cancelled)
 
     def _refuse(self, claim: Claim, decided: Verdict) -> None:
         outcome, event = decided
@@ -400,7 +270,8 @@ class LocalExecutor:
     def _time_out(self, job: Job) -> None:
         del self._jobs[job.claim.id, job.claim.token]
         self._let_go(job)
-        self._judge(job, timed_out(job, "hard"), time.monotonic() - job.started)
+        seconds = time.monotonic() - job.started
+        self._refuse(job.claim, self._desk.judge(job, timed_out(job, "hard"), seconds))
         self._fill()
 
     async def aclose(self) -> bool:

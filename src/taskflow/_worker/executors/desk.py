@@ -1,0 +1,192 @@
+"""What comes before a body and after it, the same whichever executor runs it.
+
+A claim is opened: its task is found, its limits and its context are made. A run
+is closed: what it returned or raised becomes one outcome, and what it says of its
+upstream goes with it.
+"""
+
+import time
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from attrs import evolve
+
+from taskflow._codec import Spec, check_size, decode_spec, from_json
+from taskflow._declare.classification import SUCCESS, CallVerdict, classify
+from taskflow._declare.context import Context
+from taskflow._declare.ports import ContextPort
+from taskflow._declare.registry import Registry
+from taskflow._declare.task import Task
+from taskflow._events import Event
+from taskflow._protocol import settle
+from taskflow._protocol.inspect import moment
+from taskflow._protocol.record import Claim, Outcome
+from taskflow._worker import verdict
+from taskflow._worker.executor import Limits
+from taskflow._worker.executors.job import Job, admission_of, reporting
+from taskflow._worker.verdict import Run, Verdict
+from taskflow.errors import PayloadError, UnknownTaskError
+
+_MOST_DECLARED = 10_000
+
+_Declared = tuple[Task[..., Any, Any] | None, Spec]
+
+Ending = tuple[Outcome, Event | None]
+"""What a run came to, and the event that tells of it; None = it completed."""
+
+
+class Desk:
+    """Opens claims and closes runs.
+
+    Args:
+        registry: The tasks that may run.
+        limits: Where a task says nothing itself.
+        rng: Source of the jitter of retries.
+    """
+
+    def __init__(self, registry: Registry, limits: Limits, rng: Random) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._rng = rng
+        self._declared: dict[bytes, _Declared] = {}
+
+    def open(self, claim: Claim) -> Job | Verdict:
+        """Find what *claim* asks for.
+
+        Returns:
+            A job, or the verdict where it cannot be run.
+        """
+        try:
+            task, spec = self._declaration(claim.spec)
+        except PayloadError as error:
+            return verdict.corrupt(_run_of(claim, "", None, None), error)
+        if task is None:
+            return verdict.unknown(_run_of(claim, spec.name, None, spec))
+        return Job(claim, task, spec)
+
+    def _declaration(self, packed: bytes) -> _Declared:
+        known = self._declared.get(packed)
+        if known is None:
+            spec = decode_spec(packed)
+            try:
+                task = self._registry.get(spec.name)
+            except UnknownTaskError:
+                return None, spec
+            known = task, spec
+            if spec.tick_ms is None and len(self._declared) < _MOST_DECLARED:
+                self._declared[packed] = known
+        return known
+
+    def start(self, job: Job) -> None:
+        """Let the clock of *job* run from now, and set its limits."""
+        job.started = time.monotonic()
+        task, spec, limits = job.task, job.spec, self._limits
+        hard = spec.timeout if spec.timeout is not None else task.timeout
+        soft = task.soft_timeout
+        if hard is None:
+            hard = limits.time_limit
+        if soft is None and limits.soft_time_limit is not None:
+            soft = limits.soft_time_limit
+        if hard is not None:
+            job.hard_at = job.started + hard
+        if soft is not None and (hard is None or soft < hard):
+            job.soft_at = job.started + soft
+        if job.claim.upstream:
+            job.admission = admission_of(job.claim)
+
+    def context(self, job: Job, port: ContextPort) -> Context:
+        """Make what the body of *job* knows of itself; it reports to *port*."""
+        claim = job.claim
+        deadline = None
+        if job.hard_at != float("inf"):
+            left = job.hard_at - job.started
+            deadline = datetime.fromtimestamp(time.time() + left, UTC)
+        job.context = Context(
+            id=claim.id,
+            name=job.name,
+            attempt=claim.attempts + 1,
+            max_retries=self._max_retries(job),
+            deliveries=claim.delivery,
+            deadline=deadline,
+            tick=None if (tick := job.spec.tick_ms) is None else moment(tick),
+            checkpoint=from_json(claim.checkpoint) if claim.checkpoint else None,
+            port=port,
+        )
+        return job.context
+
+    def _max_retries(self, job: Job) -> int:
+        if job.spec.max_retries is not None:
+            return job.spec.max_retries
+        policy = job.task.retry
+        if policy is not None and policy.max_retries is not None:
+            return policy.max_retries
+        return self._limits.max_retries
+
+    def close(
+        self, job: Job, value: Any, error: BaseException | None, seconds: float
+    ) -> Ending:
+        """Decide what a run came to.
+
+        Args:
+            job: The run, over.
+            value: What its body returned.
+            error: What its body raised, or what stopped it; None = nothing did.
+            seconds: The body ran.
+
+        Returns:
+            The outcome, and the event that tells of it; None where it completed.
+        """
+        if error is None:
+            try:
+                result = job.task.result.encode(value)
+                check_size(result, self._limits.max_result_bytes, job.name)
+            except PayloadError as misfit:
+                return self.judge(job, misfit, seconds)
+            outcome = settle.complete(job.claim, result)
+            return self._reported(job, outcome, SUCCESS), None
+        return self.judge(job, error, seconds)
+
+    def judge(self, job: Job, error: BaseException, seconds: float) -> Verdict:
+        """Decide what becomes of a run that ended with *error*.
+
+        Returns:
+            The outcome, and the event that tells of it.
+        """
+        call = None
+        if job.admission is not None:
+            call = classify(self._registry.upstream(job.claim.upstream), error)
+        run = evolve(self.run_of(job, seconds), call=call)
+        outcome, event = verdict.judge(run, error, self._limits, self._rng)
+        if call is not None:
+            outcome = self._reported(job, outcome, call, error)
+        return outcome, event
+
+    def run_of(self, job: Job, seconds: float) -> Run:
+        """Say what the rules of a verdict look at."""
+        is_cancelled = job.stop == "cancel"
+        return _run_of(job.claim, job.name, job.task, job.spec, seconds, is_cancelled)
+
+    def _reported(
+        self,
+        job: Job,
+        outcome: Outcome,
+        call: CallVerdict,
+        error: BaseException | None = None,
+    ) -> Outcome:
+        if job.admission is None or job.admission.has_reported:
+            return outcome
+        upstream = self._registry.upstream(job.claim.upstream)
+        return reporting(upstream, job.admission, outcome, call, error)
+
+
+def _run_of(
+    claim: Claim,
+    name: str,
+    task: Task[..., Any, Any] | None,
+    spec: Spec | None,
+    seconds: float = 0.0,
+    cancelled: bool = False,  # noqa: FBT001, FBT002 - private
+) -> Run:
+    age = (claim.claimed_ms - claim.age_base_ms) / 1000 + seconds
+    return Run(claim, name, task, spec, seconds, age, cancelled)
