@@ -148,6 +148,28 @@ class TaskCancelled:
 
 
 @frozen
+class TaskCrashed:
+    """The process in which a body ran has died, and its worker lives.
+
+    Attributes:
+        id: Of the task.
+        name: Of the declared function.
+        crashes: Processes that have died of the task since it was stored or
+            brought back.
+        how: The process ended.
+        is_poison: Whether it was dead-lettered for it.
+        seconds: The body ran.
+    """
+
+    id: str
+    name: str
+    crashes: int
+    how: str
+    is_poison: bool
+    seconds: float
+
+
+@frozen
 class TaskReleased:
     """A claim was handed back unharmed.
 
@@ -308,6 +330,7 @@ Event: TypeAlias = (
     TaskStarted
     | TaskCompleted
     | TaskRetried
+    | TaskCrashed
     | TaskSnoozed
     | TaskDeadLettered
     | TaskFailed

@@ -70,6 +70,10 @@ MOVES = {
     "cancel": ("CANCELLED", lambda held: verbs.cancel(held, WHY, entry=ENTRY)),
     "snooze": ("SCHEDULED", lambda held: verbs.snooze(held, delay=2, entry=ENTRY)),
     "release": ("PENDING", verbs.release),
+    "crash": (
+        "PENDING",
+        lambda held: verbs.crash(held, "killed", max_crashes=3, entry=ENTRY),
+    ),
 }
 COUNTED = {"retry", "dead", "fail"}
 
@@ -235,6 +239,28 @@ class Tasks(RuleBasedStateMachine):
         self.settle(data, "dead")
 
     @precondition(lambda self: self.of("ACTIVE"))
+    @rule(data=st.data())
+    def crash(self, data):
+        """A body takes its process with it, and the worker lives."""
+        task_id = self.pick(data, self.of("ACTIVE"))
+        outcome = MOVES["crash"][1](self.tasks[task_id].held)
+        assert ["OK"] == self.send(settle(KEYS, [outcome], now_ms=self.now))
+        self.crashed(self.tasks[task_id])
+
+    def crashed(self, task):
+        """Count a crash of *task*; say where it goes."""
+        task.crashes += 1
+        if task.flagged:
+            where, task.state = "cancelled", "CANCELLED"
+        elif task.crashes >= 3:
+            where, task.state = "poison", "DLQ"
+        else:
+            where = "suspects" if task.crashes == 2 else "retry"
+            task.state = "PENDING"
+        task.suspect = where == "suspects"
+        return where
+
+    @precondition(lambda self: self.of("ACTIVE"))
     @rule()
     def kill_workers(self):
         """Nobody renews any more, and the leases end."""
@@ -304,17 +330,7 @@ class Tasks(RuleBasedStateMachine):
         reply = self.send(reap(KEYS, max_crashes=3, now_ms=self.now))
         assert ended == {each.id for each in reply}
         for task_id, where, _ in reply:
-            task = self.tasks[task_id]
-            task.crashes += 1
-            task.suspect = where == "suspects"
-            if task.flagged:
-                expected, task.state = "cancelled", "CANCELLED"
-            elif task.crashes >= 3:
-                expected, task.state = "poison", "DLQ"
-            else:
-                expected = "suspects" if task.crashes == 2 else "retry"
-                task.state = "PENDING"
-            assert expected == where
+            assert self.crashed(self.tasks[task_id]) == where
 
     @precondition(lambda self: self.of("SCHEDULED"))
     @rule()

@@ -5,12 +5,14 @@ import pytest
 from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.control import cancel, delete
-from taskflow._protocol.record import Outcome
+from taskflow._protocol.record import ErrorFacts, Outcome
 from taskflow._protocol.settle import settle
 from taskflow.errors import ScriptError
 
 ENTRY = {"attempt": 1}
 ERROR = WHY.to_json()
+HOW = "its process ended: signal 9 (SIGKILL)"
+CRASHED = ErrorFacts("Crashed", HOW).to_json()
 MOVES = {
     "complete": lambda claim: verbs.complete(claim, b"1"),
     "retry": lambda claim: verbs.retry(claim, WHY, delay=2, counts=True, entry=ENTRY),
@@ -21,6 +23,7 @@ MOVES = {
     "fail": lambda claim: verbs.fail(claim, WHY, counts=True, entry=ENTRY),
     "cancel": lambda claim: verbs.cancel(claim, WHY, entry=ENTRY),
     "release": verbs.release,
+    "crash": lambda claim: verbs.crash(claim, HOW, max_crashes=3, entry=ENTRY),
 }
 
 
@@ -84,6 +87,28 @@ EXPECTED = {
     "cancel": {
         "task:t1": after("CANCELLED", history=line("cancel"), **ENDED),
         "tasks:cancelled": {"t1": NOW},
+    },
+    "crash": {
+        "task:t1": after(
+            "PENDING",
+            "retry",
+            crashes=1,
+            error=CRASHED,
+            history=line("crash"),
+            since_ms=NOW,
+        ),
+        "tasks:pending:retry": ["t1"],
+        "tasks:marker": {"work": 0},
+        "tasks:events": [
+            {
+                "event": "crashed",
+                "id": "t1",
+                "worker": "w",
+                "crashes": "1",
+                "how": HOW,
+                "at_ms": str(NOW),
+            }
+        ],
     },
     "release": {
         "task:t1": after("PENDING", since_ms=NOW),
@@ -257,3 +282,54 @@ def test_a_detail_beyond_reading_moves_nothing(real_stage):
         stage.send(settle(stage.keys, outcomes, now_ms=NOW))
 
     assert before == stage.dump()
+
+
+def crash(stage, now_ms):
+    """Let the next task take its process with it; returns how it stands then."""
+    (claimed,) = stage.claim(now_ms=now_ms).claims
+    outcome = verbs.crash(claimed, HOW, max_crashes=3, entry=ENTRY)
+    assert ["OK"] == give(stage, outcome, now_ms=now_ms)
+    return stage.dump()
+
+
+def test_a_task_that_killed_three_processes_is_poison(stage):
+    """First to the head of retry, then among the suspects, then to the dead letters."""
+    stage.enqueue("t1")
+
+    assert ["t1"] == crash(stage, NOW)["tasks:pending:retry"]
+    assert ["t1"] == crash(stage, NOW + 1)["tasks:suspects"]
+    found = crash(stage, NOW + 2)
+    letter = found["dlq:task:t1"]
+    assert "DLQ" == found["task:t1"]["state"]
+    assert {"t1": NOW + 2} == found["dlq:tasks"] == found["dlq:group:poison"]
+    assert ("poison", "3", "0", "w") == (
+        letter["cause"],
+        letter["crashes"],
+        letter["attempts"],
+        letter["worker"],
+    )
+    assert "it killed its process 3 times" in letter["error"]
+    assert "SIGKILL" in letter["error"]
+
+
+def test_a_flagged_task_whose_process_died_is_cancelled(stage, held):
+    """The wish to cancel is fulfilled."""
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+
+    assert ["OK"] == give(stage, MOVES["crash"](held))
+    found = stage.dump()
+    assert {"t1": NOW} == found["tasks:cancelled"]
+    assert "tasks:pending:retry" not in found
+
+
+def test_a_crash_wakes_who_waits_for_a_poisoned_result(stage, held):
+    """With a limit of 1 the first crash is the last, and is published."""
+    stage.client.hset("task:t1", "watched", 1)
+    subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
+    subscriber.subscribe("taskflow:done:t1")
+    outcome = verbs.crash(held, HOW, max_crashes=1, entry=ENTRY)
+
+    assert ["OK"] == give(stage, outcome)
+    heard = (subscriber.get_message(timeout=1) for _ in range(20))
+    assert b"DLQ" in [each["data"] for each in heard if each]
+    subscriber.close()

@@ -9,7 +9,15 @@ from taskflow._codec import Spec, to_json
 from taskflow._protocol.states import TaskState
 
 Verb = Literal[
-    "complete", "retry", "snooze", "dead", "fail", "cancel", "release", "park"
+    "complete",
+    "retry",
+    "snooze",
+    "dead",
+    "fail",
+    "cancel",
+    "release",
+    "park",
+    "crash",
 ]
 
 LONGEST_ERROR_BYTES = 8192

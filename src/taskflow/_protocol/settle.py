@@ -126,6 +126,30 @@ def cancel(claim: Claim, error: ErrorFacts, *, entry: Mapping[str, Any]) -> Outc
     return Outcome(claim.id, claim.token, "cancel", to_json(detail))
 
 
+def crash(
+    claim: Claim, how: str, *, max_crashes: int, entry: Mapping[str, Any]
+) -> Outcome:
+    """Say that its process died of the task, while the worker lives.
+
+    Args:
+        claim: Of the task.
+        how: The process ended, for people.
+        max_crashes: At which the task is poison, from 1.
+        entry: The line of its history.
+
+    Returns:
+        An outcome that goes the way of a lost lease.
+    """
+    error = ErrorFacts("Crashed", how)
+    detail = {
+        "how": how,
+        "max_crashes": max_crashes,
+        "error": error.to_json(),
+        "entry": _line("crash", entry),
+    }
+    return Outcome(claim.id, claim.token, "crash", to_json(detail))
+
+
 def _line(outcome: str, entry: Mapping[str, Any]) -> str:
     return to_json({"outcome": outcome, **entry}).decode()
 

@@ -95,9 +95,6 @@ def reap(
         scripts.load("reap"),
         (
             keys.active,
-            keys.retry,
-            keys.suspects,
-            keys.cancelled,
             keys.marker,
             keys.events,
         ),

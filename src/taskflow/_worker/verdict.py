@@ -26,6 +26,7 @@ from taskflow._declare.task import Task
 from taskflow._events import (
     Event,
     TaskCancelled,
+    TaskCrashed,
     TaskDeadLettered,
     TaskFailed,
     TaskParked,
@@ -232,6 +233,27 @@ def unknown(run: Run) -> Verdict:
 def corrupt(run: Run, error: Exception) -> Verdict:
     """Decide what becomes of a record that cannot be read."""
     return _dead(run, describe_error(run.name, error), "corrupt", counts=False)
+
+
+def crashed(run: Run, how: str, max_crashes: int) -> Verdict:
+    """Decide what becomes of a task that its process died of.
+
+    A crash is no attempt: nobody knows whether the body failed, or was killed.
+
+    Args:
+        run: The run.
+        how: The process ended, for people.
+        max_crashes: At which a task is poison.
+
+    Returns:
+        The outcome, and the event that tells of it.
+    """
+    crashes = run.claim.crashes + 1
+    entry = _entry(run, crashes=crashes, how=how)
+    outcome = settle.crash(run.claim, how, max_crashes=max_crashes, entry=entry)
+    is_poison = crashes >= max_crashes and not run.cancelled
+    event = TaskCrashed(run.claim.id, run.name, crashes, how, is_poison, run.seconds)
+    return outcome, event
 
 
 def _judge_failure(

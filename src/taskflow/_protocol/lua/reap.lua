@@ -3,18 +3,16 @@
 -- Moves    ACTIVE -> PENDING (head of retry, or suspects), DLQ as poison, or
 --          CANCELLED when a cancel was asked for
 -- KEYS[1]  active     zset, task id -> lease end (ms)
--- KEYS[2]  retry      list of task ids
--- KEYS[3]  suspects   list of task ids
--- KEYS[4]  cancelled  zset, task id -> end time (ms)
--- KEYS[5]  marker     zset that wakes a waiting worker
--- KEYS[6]  events     stream of rare events, capped
+-- KEYS[2]  marker     zset that wakes a waiting worker
+-- KEYS[3]  events     stream of rare events, capped
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  limit      most leases to take back, 1..100
 -- ARGV[4]  max_crashes at which a task is poison
 -- ARGV[5]  latest     ms since epoch; run later than this, it does nothing; 0 =
 --                     at any time
--- Touches  task:<id>, dlq:*, tasks:parked*, upstream:<name>:*
+-- Touches  task:<id>, tasks:pending:retry, tasks:suspects, tasks:cancelled,
+--          dlq:*, tasks:parked*, upstream:<name>:*
 -- Returns  flat list of id, where it went (retry, suspects, poison,
 --          cancelled, ghost), worker
 -- Cost     O(n log m)
@@ -22,8 +20,7 @@
 --          the living can renew; so it names its latest time.
 --          A lost lease is a crash and not an attempt: the two are counted
 --          apart, and the token is voided so that the late worker is refused.
-local active, retry, suspects = KEYS[1], KEYS[2], KEYS[3]
-local cancelled, marker, events = KEYS[4], KEYS[5], KEYS[6]
+local active, marker, events = KEYS[1], KEYS[2], KEYS[3]
 local limit, max_crashes, latest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- @include clock
 -- @include roomy
@@ -32,6 +29,7 @@ local limit, max_crashes, latest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumbe
 -- @include history
 -- @include ending
 -- @include parking
+-- @include crash
 
 if latest > 0 and now > latest then
   return {}
@@ -59,34 +57,9 @@ local function take_back(id, found)
   redis.call('HSET', record, 'token', (delivery or 0) .. '::', 'since_ms', now)
   remember(id, string.format('{"outcome":"crash","crashes":%d,"worker":"%s","started_ms":%d}', crashes, worker, tonumber(found[5]) or 0))
   redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'lease_lost', 'id', id, 'worker', worker, 'crashes', crashes, 'at_ms', now)
-  local where
-  if found[3] then
-    redis.call('HSET', record, 'state', 'CANCELLED', 'finished_ms', now, 'error', '{"type":"Cancelled","message":"cancelled; its worker died"}')
-    redis.call('ZADD', cancelled, now, id)
-    ended(id, 'CANCELLED', found[4], found[6])
-    where = 'cancelled'
-  elseif crashes >= max_crashes then
-    local why = cjson.encode({ type = 'Poison', message = string.format('its worker died %d times while it ran', crashes) })
-    redis.call('HSET', record, 'state', 'DLQ', 'finished_ms', now, 'error', why)
-    bury(id, { cause = 'poison', fingerprint = 'poison', error = why, crashes = crashes, worker = worker,
-      attempts = redis.call('HGET', record, 'attempts') or 0 })
-    if found[6] then
-      redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, 'DLQ')
-    end
-    where = 'poison'
-  elseif crashes >= 2 then
-    redis.call('HSET', record, 'state', 'PENDING', 'lane', 'suspects')
-    redis.call('RPUSH', suspects, id)
-    where = 'suspects'
-  else
-    redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry')
-    if name and has_parked(name) then
-      park(id, name, 'retry', 'LPUSH')
-    else
-      redis.call('LPUSH', retry, id)
-    end
-    where = 'retry'
-  end
+  local where = crashed(id, crashes, max_crashes, { cancel = found[3], key = found[4], watched = found[6],
+    upstream = name, worker = worker, cancelled = 'cancelled; its worker died',
+    poison = string.format('its worker died %d times while it ran', crashes) })
   return where, worker
 end
 

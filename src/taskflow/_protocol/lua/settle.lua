@@ -13,16 +13,17 @@
 -- ARGV[3]  count      of outcomes, 1..100; then four values for each:
 --                     id, token, verb, detail. Verbs and their details:
 --                     complete: the result as JSON text, '' for null
---                     retry, snooze, dead, fail, cancel, park: a JSON object of
---                       delay (ms), at_end, counts (0 or 1), misses, error, entry,
---                       cause, fingerprint, traceback, as the verb needs
+--                     retry, snooze, dead, fail, cancel, park, crash: a JSON
+--                       object of delay (ms), at_end, counts (0 or 1), misses,
+--                       error, entry, cause, fingerprint, traceback, how,
+--                       max_crashes, as the verb needs
 --                     release: ''
 -- ARGV[4 + 4 * count] and what follows: what the ended calls say of their
 --                     upstreams: for each group of equal verdicts its upstream,
 --                     epoch, verdict, reason, wait (ms), the number of its
 --                     outcomes, and their places among the outcomes; 0 = all
--- Touches  task:<id>, dlq:*, the list of the task's lane, tasks:parked*,
---          upstream:*, tasks:events
+-- Touches  task:<id>, dlq:*, the list of the task's lane, tasks:pending:retry,
+--          tasks:suspects, tasks:parked*, upstream:*, tasks:events
 -- Returns  count when all were accepted; else a list of words, one per
 --          outcome: OK, STALE (another holds it, or none), GONE (deleted)
 -- Cost     O(n log m)
@@ -42,6 +43,8 @@ local count = tonumber(ARGV[3])
 -- @include parking
 -- @include verdicts
 -- @include moves
+-- @include crash
+-- @include verbs
 
 local has_places = (ARGV[4 * count + 9] or '0') ~= '0'
 local words, refused, accepted, removed, seen, places, held, last_need = {}, false, {}, {}, {}, {}, {}, nil
@@ -76,70 +79,6 @@ for i = 1, count do
 end
 if #accepted == 0 then
   return refused and words or count
-end
-
-local verbs, parked_now = {}, {}
-
-function verbs.retry(id, detail, found)
-  local record = prefix .. 'task:' .. id
-  if detail.counts == 1 then
-    redis.pcall('HINCRBY', record, 'attempts', 1)
-  end
-  redis.call('HSET', record, 'error', detail.error)
-  remember(id, detail.entry)
-  later(id, found[5] == 'suspects' and 'suspects' or 'retry', detail.delay)
-end
-
-function verbs.snooze(id, detail, found)
-  if detail.misses then
-    redis.call('HSET', prefix .. 'task:' .. id, 'misses', detail.misses)
-  end
-  remember(id, detail.entry)
-  later(id, found[5], detail.delay)
-end
-
-function verbs.dead(id, detail, found)
-  local record = prefix .. 'task:' .. id
-  if detail.counts == 1 then
-    redis.pcall('HINCRBY', record, 'attempts', 1)
-  end
-  redis.call('HSET', record, 'state', 'DLQ', 'error', detail.error, 'finished_ms', now)
-  remember(id, detail.entry)
-  local tally = redis.call('HMGET', record, 'attempts', 'crashes')
-  bury(id, { cause = detail.cause, fingerprint = detail.fingerprint, error = detail.error,
-    traceback = detail.traceback or '', attempts = tally[1] or 0, crashes = tally[2] or 0,
-    worker = string.match(found[2], '^%d+:(.*):[^:]*$') })
-  if found[4] then
-    redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, 'DLQ')
-  end
-end
-
-function verbs.fail(id, detail, found)
-  if detail.counts == 1 then
-    redis.pcall('HINCRBY', prefix .. 'task:' .. id, 'attempts', 1)
-  end
-  remember(id, detail.entry)
-  finish(id, 'FAILED', failed, detail.error, found)
-end
-
-function verbs.cancel(id, detail, found)
-  remember(id, detail.entry)
-  finish(id, 'CANCELLED', cancelled, detail.error, found)
-end
-
-function verbs.release(id, _, found)
-  back(id, found, false)
-end
-
--- Its upstream would not have it, which is no fault of its own.
-function verbs.park(id, detail, found)
-  redis.call('HSET', prefix .. 'task:' .. id, 'error', detail.error)
-  remember(id, detail.entry)
-  back(id, found, true, detail.at_end == 1)
-  local name = found[6] and string.match(found[6], ' (.+)$')
-  if name then
-    parked_now[name] = true
-  end
 end
 
 make_room()
