@@ -80,6 +80,7 @@ class Stage:
             time_limit=None,
             soft_time_limit=None,
             max_result_bytes=1000,
+            max_crashes=3,
         )
         self.events = Events()
         self.slots = slots

@@ -203,7 +203,17 @@ class WorkerSettings(Checked):
             renews three times as often. ``TASKFLOW_LEASE``.
         max_crashes: Lost leases after which a task is dead-lettered as poison,
             1 to 1000. ``TASKFLOW_MAX_CRASHES``.
-        executor: What runs the bodies: ``asyncio``. ``TASKFLOW_EXECUTOR``.
+        executor: What runs the bodies: ``asyncio``, on one event loop and in
+            threads, or ``celery``, in the processes of Celery's prefork pool.
+            ``TASKFLOW_EXECUTOR``.
+        prefetch_multiplier: Tasks in hand for each process of the pool, running and
+            waiting, 1 to 1000; 1 = those that run and no other.
+            ``WORKER_PREFETCH_MULTIPLIER``; celery alone.
+        max_tasks_per_child: Tasks after which a process of the pool is replaced, 1
+            to a billion, or 0: never. ``WORKER_MAX_TASKS_PER_CHILD``; celery alone.
+        max_memory_per_child: Resident memory of a process of the pool, in
+            kilobytes, above which it is replaced after its task, 1 to 10 billion,
+            or 0: none. ``WORKER_MAX_MEMORY_PER_CHILD``; celery alone.
         app: A host's ``TaskFlow`` or ``Registry`` as ``module:attribute``; None for
             the default registry and the plugins only. ``TASKFLOW_APP``.
         health_dir: Folder of the files that ``taskflow health worker`` looks at, one
@@ -233,7 +243,18 @@ class WorkerSettings(Checked):
     )
     lease: float = option(15.0, Duration(0.1, _HOUR), "TASKFLOW_LEASE")
     max_crashes: int = option(3, WholeNumber(1, 1000), "TASKFLOW_MAX_CRASHES")
-    executor: str = option("asyncio", Choice(("asyncio",)), "TASKFLOW_EXECUTOR")
+    executor: str = option(
+        "asyncio", Choice(("asyncio", "celery")), "TASKFLOW_EXECUTOR"
+    )
+    prefetch_multiplier: int = option(
+        1, WholeNumber(1, 1000), "WORKER_PREFETCH_MULTIPLIER"
+    )
+    max_tasks_per_child: int = option(
+        0, WholeNumber(0, 10**9), "WORKER_MAX_TASKS_PER_CHILD"
+    )
+    max_memory_per_child: int = option(
+        0, WholeNumber(0, 10**10, "kilobytes"), "WORKER_MAX_MEMORY_PER_CHILD"
+    )
     app: str | None = option(
         None,
         Text(

@@ -5,11 +5,13 @@ who does; it hands every finished claim to ``Host.done`` and asks nothing back.
 ``executors/`` holds the implementations; one conformance suite fits them all.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Protocol
 
 from attrs import frozen
 
+from taskflow._client.flow import TaskFlow
 from taskflow._declare.ports import GuardPort
 from taskflow._declare.registry import Registry
 from taskflow._events import Events
@@ -27,6 +29,7 @@ class Limits:
         time_limit: Seconds a body may run; then its attempt has failed.
         soft_time_limit: Seconds after which a body is asked to stop.
         max_result_bytes: Largest result that is stored, as JSON.
+        max_crashes: Processes that may die of a task before it is poison.
     """
 
     max_retries: int
@@ -34,6 +37,7 @@ class Limits:
     time_limit: float | None
     soft_time_limit: float | None
     max_result_bytes: int
+    max_crashes: int
 
 
 class Host(Protocol):
@@ -122,4 +126,43 @@ class Executor(Protocol):
 
     async def aclose(self) -> bool:
         """Free what the executor holds; False if a body could not be stopped."""
+        ...
+
+
+class Engine(Protocol):
+    """Where bodies run: makes the executor of a worker.
+
+    Attributes:
+        name: ``asyncio`` or ``celery``.
+    """
+
+    name: str
+
+    def in_hand(self, slots: int) -> int:
+        """Say how many tasks a worker of *slots* may hold, running and waiting."""
+        ...
+
+    def executor(self, host: Host, rng: Random) -> Executor:
+        """Make the executor of *host*, on its running event loop."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Say for people how it is set up."""
+        ...
+
+    def run(
+        self,
+        flow: TaskFlow,
+        registry: Registry,
+        limits: Limits,
+        main: Callable[[], None],
+    ) -> None:
+        """Call *main*, which runs the worker and blocks, with what it needs around.
+
+        Args:
+            flow: Where tasks are kept.
+            registry: The tasks that may run.
+            limits: Where a task says nothing itself.
+            main: What it raises is raised.
+        """
         ...

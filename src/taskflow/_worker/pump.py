@@ -51,7 +51,7 @@ class PumpSettings:
 
     Attributes:
         consumer: What every claim says.
-        slots: Bodies at a time.
+        slots: Tasks in hand at a time.
         clock: Gives the time that operations carry, in ms.
     """
 

@@ -21,33 +21,21 @@ _logger = logging.getLogger("taskflow.worker")
 FLUSH_EVERY = 0.2
 """Seconds that reports gather: five times a second is live to a person."""
 
+SAVE_ON_LOOP = "a coroutine saves with: await ctx.asave(...)"
+
 Send = Callable[[Claim, Note], Awaitable[SettleWord]]
 
 
-class Reports:
-    """The reports of one claim; its methods are safe in any thread."""
+class Gathering:
+    """What one claim has reported and nobody has stored yet; safe in any thread."""
 
-    def __init__(
-        self, claim: Claim, send: Send, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._claim = claim
-        self._send = send
-        self._loop = loop
-        self._loop_thread = threading.get_ident()
+    def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._one_at_a_time = asyncio.Lock()
         self._number = 0
         self._progress: bytes = b""
         self._usage: dict[str, float] = {}
         self._annotations: dict[str, str] = {}
         self._chunks: list[str] = []
-        self._flusher: asyncio.Task[None] | None = None
-        self._asked = False
-
-    @property
-    def pending(self) -> bool:
-        """Whether something was reported that is not stored yet."""
-        return self._asked or self._flusher is not None
 
     def progress(self, text: bytes) -> None:
         """Replace the progress, a JSON object."""
@@ -74,27 +62,16 @@ class Reports:
             self._chunks.append(chunk)
         self._ask()
 
-    def _ask(self) -> None:
-        if not self._asked:
-            self._asked = True
-            self._loop.call_soon_threadsafe(self._begin)
+    def take(self, checkpoint: bytes = b"") -> Note | None:
+        """Give out what was reported, numbered; None when there is nothing.
 
-    def _begin(self) -> None:
-        if self._flusher is None:
-            self._flusher = self._loop.create_task(self._flush_soon())
+        Args:
+            checkpoint: JSON text to store with it, or empty.
 
-    async def _flush_soon(self) -> None:
-        try:
-            await asyncio.sleep(FLUSH_EVERY)
-            await self.store()
-        finally:
-            self._flusher = None
-        if self._asked:
-            self._begin()
-
-    def _take(self, checkpoint: bytes) -> Note | None:
+        Returns:
+            The note.
+        """
         with self._guard:
-            self._asked = False
             facts: tuple[Any, ...] = (
                 self._progress,
                 self._usage,
@@ -116,6 +93,49 @@ class Reports:
             self._chunks = []
         return note
 
+    def _ask(self) -> None:
+        """Something was reported: see that it is stored soon."""
+        raise NotImplementedError
+
+
+class Reports(Gathering):
+    """The reports of one claim, stored from the worker's event loop."""
+
+    def __init__(
+        self, claim: Claim, send: Send, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        super().__init__()
+        self._claim = claim
+        self._send = send
+        self._loop = loop
+        self._loop_thread = threading.get_ident()
+        self._one_at_a_time = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+        self._asked = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was reported that is not stored yet."""
+        return self._asked or self._flusher is not None
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._flusher is None:
+            self._flusher = self._loop.create_task(self._flush_soon())
+
+    async def _flush_soon(self) -> None:
+        try:
+            await asyncio.sleep(FLUSH_EVERY)
+            await self.store()
+        finally:
+            self._flusher = None
+        if self._asked:
+            self._begin()
+
     async def flush(self, checkpoint: bytes = b"") -> None:
         """Store what was reported; returns when the server has it.
 
@@ -126,7 +146,8 @@ class Reports:
             LeaseLostError: The task is another's now; nothing was stored.
         """
         async with self._one_at_a_time:
-            note = self._take(checkpoint)
+            self._asked = False
+            note = self.take(checkpoint)
             if note is None:
                 return
             word = await self._send(self._claim, note)
@@ -149,7 +170,6 @@ class Reports:
             RuntimeError: Called on the event loop, which it would block for ever.
         """
         if threading.get_ident() == self._loop_thread:
-            message = "a coroutine saves with: await ctx.asave(...)"
-            raise RuntimeError(message)
+            raise RuntimeError(SAVE_ON_LOOP)
         future = asyncio.run_coroutine_threadsafe(self.flush(checkpoint), self._loop)
         future.result()

@@ -38,8 +38,8 @@ from taskflow._settings import WorkerSettings
 from taskflow._worker import upkeep
 from taskflow._worker.breaker import UpstreamWatch
 from taskflow._worker.consumer import ConsumerSettings
-from taskflow._worker.executor import Executor, Limits
-from taskflow._worker.executors.local import LocalExecutor
+from taskflow._worker.executor import Engine, Executor, Limits
+from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
@@ -74,6 +74,8 @@ class Worker:
         worker_id: Left out: host, process id and chance.
         claims: False for a scheduler: it runs no body, and does what every worker
             does for the whole fleet: due tasks, ended leases, schedules.
+        engine: Where bodies run. Left out: in this process, on the event loop and
+            in threads.
 
     Attributes:
         id: Of this worker.
@@ -98,6 +100,7 @@ class Worker:
         events: Events | None = None,
         worker_id: str | None = None,
         claims: bool = True,
+        engine: Engine | None = None,
     ) -> None:
         self._connection = flow.connection
         known = settings or self._connection.settings.worker
@@ -118,7 +121,9 @@ class Worker:
             time_limit=known.time_limit,
             soft_time_limit=known.soft_time_limit,
             max_result_bytes=queue.max_payload_bytes,
+            max_crashes=known.max_crashes,
         )
+        self._engine: Engine = engine or LocalEngine()
         self._version = version("asynctaskflow")
         self.guards: Gatekeeper = flow.guards
         self._leases = Leases()
@@ -184,10 +189,11 @@ class Worker:
             "version": self._version,
             "python": python_version(),
             "kind": "worker" if self.slots else "scheduler",
-            "executor": "asyncio",
+            "executor": self._engine.name,
             "server": self._connection.server.display,
             "prefix": self._connection.keys.prefix,
             "concurrency": self.slots,
+            **self._engine.facts(),
             "lease": self._settings.lease,
             "tasks": sorted(self.registry.names()) if self.slots else [],
             "schedules": [each.name for each in self.registry.schedules()],
@@ -212,13 +218,14 @@ class Worker:
             connection.keys, self.id, self._settings.lease, connection.share
         )
         self._pump = Pump(
-            PumpSettings(consumer, self.slots, connection.clock),
+            PumpSettings(consumer, self._engine.in_hand(self.slots), connection.clock),
             self._runner,
             self._leases,
             self._outage,
             self.events,
         )
-        self._executor: Executor = LocalExecutor(self, random.Random())  # noqa: S311
+        rng = random.Random()  # noqa: S311 - spreads retries
+        self._executor: Executor = self._engine.executor(self, rng)
         self._pump.serve(self._executor)
         try:
             yield

@@ -1,11 +1,13 @@
 """``taskflow-worker``: run tasks until told to stop."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from attrs import evolve
 from taskflow._settings import (
     LogSettings,
     Settings,
+    WorkerSettings,
     check_settings,
     export_dotenv,
     ignored_settings,
     load_settings,
     mask_url,
 )
+from taskflow._worker.executor import Engine
+from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.supervisor import (
     Crew,
     Supervisor,
@@ -88,6 +93,12 @@ def _with(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         "-c", "--concurrency", type=click.IntRange(min=1), help="Bodies at a time."
     ),
     click.option(
+        "-e",
+        "--executor",
+        type=click.Choice(["asyncio", "celery"]),
+        help="What runs the bodies; else TASKFLOW_EXECUTOR, else asyncio.",
+    ),
+    click.option(
         "-p",
         "--processes",
         type=click.IntRange(min=1),
@@ -100,6 +111,7 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
     url: str | None,
     prefix: str | None,
     concurrency: int | None,
+    executor: str | None,
     processes: int | None,
     log_level: str | None,
     log_format: Any,
@@ -112,7 +124,12 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
     WORKER_STOP_GRACE_PERIOD, hand back the rest. A second time: hand back now.
     """  # noqa: DOC201 - this text is the command's help
     refuse_name_clash()
-    settings = _settings(env_file, concurrency, processes, log_level, log_format)
+    settings = _settings(
+        env_file,
+        {"concurrency": concurrency, "executor": executor, "processes": processes},
+        log_level,
+        log_format,
+    )
     logs.configure(settings.log)
     if settings.worker.processes > 1:
         return _supervise(settings)
@@ -140,7 +157,7 @@ def scheduler_command(
     scheduler does it while no worker runs, or all are busy.
     """  # noqa: DOC201 - this text is the command's help
     refuse_name_clash()
-    settings = _settings(env_file, None, None, log_level, log_format)
+    settings = _settings(env_file, {}, log_level, log_format)
     logs.configure(settings.log)
     export_dotenv(env_file)
     loaded = load_app(
@@ -151,18 +168,15 @@ def scheduler_command(
 
 def _settings(
     env_file: Path,
-    concurrency: int | None,
-    processes: int | None,
+    given: Mapping[str, Any],
     log_level: str | None,
     log_format: Any,
 ) -> Settings:
     check_settings("worker", dotenv=env_file)
     settings = load_settings(dotenv=env_file)
-    worker, log = settings.worker, settings.log
-    if concurrency is not None:
-        worker = evolve(worker, concurrency=concurrency)
-    if processes is not None:
-        worker = evolve(worker, processes=processes)
+    log = settings.log
+    said = {name: value for name, value in given.items() if value is not None}
+    worker = evolve(settings.worker, **said)
     log = LogSettings(
         level=(log_level or log.level).upper(), format=log_format or log.format
     )
@@ -210,15 +224,24 @@ def _work(
             "process only; use embedded://PATH or redis://HOST"
         )
         raise ConfigurationError(problem)
+    engine = _engine(settings.worker) if claims else LocalEngine()
     worker = Worker(
-        flow, registry=app.registry, settings=settings.worker, claims=claims
+        flow,
+        registry=app.registry,
+        settings=settings.worker,
+        claims=claims,
+        engine=engine,
     )
     click.echo(banner(app, worker, settings, ignored), err=True)
     log_events(worker.events)
-    watch_lifeline(worker.stop)
-    try:
+
+    def serve() -> None:
+        watch_lifeline(worker.stop)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(worker))
+
+    try:
+        engine.run(flow, worker.registry, worker.limits, serve)
     finally:
         flow.close()
     if not worker.all_stopped:
@@ -227,6 +250,23 @@ def _work(
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def _engine(settings: WorkerSettings) -> Engine:
+    if settings.executor != "celery":
+        return LocalEngine()
+    try:
+        celery = importlib.import_module("taskflow._worker.executors.celery")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"billiard", "celery"}:
+            raise
+        problem = (
+            f"TASKFLOW_EXECUTOR='celery' needs {error.name!r}, which is not installed: "
+            "pip install 'asynctaskflow[celery]'"
+        )
+        raise ConfigurationError(problem) from error
+    engine: Engine = celery.CeleryEngine(settings)
+    return engine
 
 
 async def _serve(worker: Worker) -> None:
@@ -240,6 +280,8 @@ async def _serve(worker: Worker) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, ask_stop)
+    # Celery's signal for a cold shutdown.
+    loop.add_signal_handler(signal.SIGQUIT, partial(worker.stop, now=True))
     await worker.arun()
 
 

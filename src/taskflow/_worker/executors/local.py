@@ -4,17 +4,19 @@ import asyncio
 import contextvars
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from random import Random
 from typing import Any
 
+from taskflow._client.flow import TaskFlow
 from taskflow._declare import ports
 from taskflow._declare.ports import Scope
+from taskflow._declare.registry import Registry
 from taskflow._events import TaskCompleted, TaskStarted
 from taskflow._protocol.record import Claim
-from taskflow._worker.executor import Host
+from taskflow._worker.executor import Host, Limits
 from taskflow._worker.executors.desk import Desk
 from taskflow._worker.executors.job import Job, call_body, timed_out
 from taskflow._worker.reports import Reports
@@ -32,6 +34,35 @@ LONGEST_AHEAD = 0.5
 """Seconds that a claim may wait for a slot; then others shall have it."""
 
 _MOST_THREADS = 10_000
+
+
+class LocalEngine:
+    """Runs bodies in the process of the worker; see the contract."""
+
+    name = "asyncio"
+
+    def in_hand(self, slots: int) -> int:
+        """Hold what runs; a little more is claimed where bodies are short."""
+        return slots
+
+    def executor(self, host: Host, rng: Random) -> "LocalExecutor":
+        """Make the executor of *host*."""
+        return LocalExecutor(host, rng)
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing but the name has to be said."""
+        return {}
+
+    def run(
+        self,
+        flow: TaskFlow,
+        registry: Registry,
+        limits: Limits,
+        main: Callable[[], None],
+    ) -> None:
+        """Call *main*."""
+        del flow, registry, limits
+        main()
 
 
 class LocalExecutor:

@@ -1,0 +1,330 @@
+"""Celery as an engine: its worker runs the pool, ours claims for it.
+
+Celery's worker is started with no broker and one step in its consumer. That step
+runs our worker on the main thread: an asyncio loop, in which the hub that the pool
+hangs on takes its turns. So Celery gives what it is good at, processes that are
+started, recycled and replaced, with its signals and its settings, and nothing of a
+task's way depends on a message queue in between.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import select
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
+from random import Random
+from typing import Any, NoReturn
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Celery, bootsteps, current_app
+from celery import signals as celery_signals
+from celery.exceptions import WorkerShutdown
+from celery.worker import WorkController
+from celery.worker.consumer import Consumer
+
+from taskflow._client.flow import TaskFlow
+from taskflow._declare.registry import Registry
+from taskflow._settings import WorkerSettings
+from taskflow._worker.executor import Host, Limits
+from taskflow._worker.executors.child import Equipment, equip, run_message
+from taskflow._worker.executors.prefork import PreforkExecutor
+from taskflow.errors import ConfigurationError
+
+MAINTAIN_EVERY = 0.25
+"""Seconds between two looks for children that have ended. Celery's 5 s let a task
+that was given to a child about to be recycled wait for 1 to 3 s (celery#9579)."""
+
+signals: Any = celery_signals  # untyped
+
+_ENDED = re.compile(r"prematurely: (.*?) Job: ")
+
+
+class SoftLimit(SoftTimeLimitExceeded, TimeoutError):  # type: ignore[misc]  # noqa: N818
+    """Raised in a plain function at its soft limit; Celery's error, and a timeout."""
+
+
+class CeleryEngine:
+    """Runs bodies in Celery's prefork pool; see the contract in ``executor.py``.
+
+    Args:
+        settings: Of the worker.
+
+    Raises:
+        ConfigurationError: The platform cannot run it.
+    """
+
+    name = "celery"
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        if not hasattr(select, "epoll"):
+            problem = (
+                "the celery engine needs Linux: its pool forks and is watched with "
+                "epoll; use --executor asyncio here"
+            )
+            raise ConfigurationError(problem)
+        self._settings = settings
+        self._pool: CeleryPool | None = None
+        self._listener: socket.socket | None = None
+
+    def in_hand(self, slots: int) -> int:
+        """Hold what runs, and what ``WORKER_PREFETCH_MULTIPLIER`` adds to it."""
+        return slots * self._settings.prefetch_multiplier
+
+    def facts(self) -> dict[str, Any]:
+        """Say how the pool is set up, and which processes are in it."""
+        return {
+            "prefetch_multiplier": self._settings.prefetch_multiplier,
+            "max_tasks_per_child": self._settings.max_tasks_per_child,
+            "max_memory_per_child": self._settings.max_memory_per_child,
+            "children": self._pool.pids() if self._pool else [],
+        }
+
+    def executor(self, host: Host, rng: Random) -> PreforkExecutor:
+        """Make the executor of *host*; inside of `run` only.
+
+        Returns:
+            The executor.
+
+        Raises:
+            ConfigurationError: No pool runs.
+        """
+        if self._pool is None or self._listener is None:
+            problem = "a worker with the celery engine is run by CeleryEngine.run"
+            raise ConfigurationError(problem)
+        executor = PreforkExecutor(host, rng, self._pool, self._listener)
+        self._pool.serve(executor)
+        return executor
+
+    def run(
+        self,
+        flow: TaskFlow,
+        registry: Registry,
+        limits: Limits,
+        main: Callable[[], None],
+    ) -> None:
+        """Start Celery's worker, call *main* while its pool runs, and stop it.
+
+        The pool forks first, while nothing is open and no thread runs.
+
+        Args:
+            flow: Where tasks are kept.
+            registry: The tasks that the children may run.
+            limits: Where a task says nothing itself.
+            main: Runs our worker; blocks. What it raises is raised.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="taskflow-"))
+        listener = self._listener = socket.socket(socket.AF_UNIX)
+        try:
+            address = str(folder / "line")
+            listener.bind(address)
+            listener.listen(1024)
+            listener.settimeout(0)
+            max_tasks = self._settings.max_tasks_per_child or None
+            equip(Equipment(registry, limits, flow, address, max_tasks, SoftLimit))
+            with _logging_left_alone(), _celery_app_kept():
+                self._start(main)
+        finally:
+            equip(None)
+            listener.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, main: Callable[[], None]) -> None:
+        raised: list[BaseException] = []
+
+        def claim_loop(consumer: Any) -> NoReturn:
+            try:
+                self._pool = CeleryPool(consumer)
+                main()
+            except BaseException as error:  # noqa: BLE001 - handed on below
+                raised.append(error)
+            # What follows is quick; a signal must not end it half-way.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise WorkerShutdown(0)
+
+        worker = _worker(self._settings, claim_loop)
+        worker.start()
+        if raised:
+            raise raised[0]
+
+
+def _worker(settings: WorkerSettings, loop: Callable[[Any], NoReturn]) -> Any:
+    """Make Celery's worker, whose consumer has one step: *loop*."""
+
+    class ClaimLoop(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Runs our worker in the place of Celery's event loop."""
+
+        label = "claims of taskflow"
+
+        def start(self, parent: Any) -> None:
+            loop(parent)
+
+    class Claiming(Consumer):  # type: ignore[misc]
+        """A consumer of no broker."""
+
+        class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+            default_steps = ()
+
+    app: Any = Celery("taskflow", broker="memory://", set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_lost_wait=1.0,
+        worker_pool_start_method="fork",
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+    )
+    app.steps["consumer"].add(ClaimLoop)
+    return WorkController(
+        app=app,
+        pool_cls="prefork",
+        consumer_cls=Claiming,
+        concurrency=settings.concurrency,
+        use_eventloop=True,
+        optimization="fair",
+        max_tasks_per_child=settings.max_tasks_per_child or None,
+        max_memory_per_child=settings.max_memory_per_child or None,
+    )
+
+
+@contextlib.contextmanager
+def _logging_left_alone() -> Generator[None]:
+    """Keep Celery from setting up logging, here and in the children."""
+
+    def leave(**_: Any) -> None:
+        return
+
+    signals.setup_logging.connect(leave)
+    try:
+        yield
+    finally:
+        signals.setup_logging.disconnect(leave)
+
+
+@contextlib.contextmanager
+def _celery_app_kept() -> Generator[None]:
+    """Keep the host's own Celery app the current one in the children.
+
+    Celery makes the worker's app current in each child; a body that calls
+    ``shared_task.delay()`` means its own.
+
+    Yields:
+        Once.
+    """
+    current: Any = current_app
+    app = current._get_current_object()  # noqa: SLF001 - there is no other way
+
+    def keep(**_: Any) -> None:
+        app.set_current()
+        app.set_default()
+
+    signals.worker_process_init.connect(keep)
+    try:
+        yield
+    finally:
+        signals.worker_process_init.disconnect(keep)
+
+
+class _Poller:
+    """The poller of kombu's hub, which never waits: the asyncio loop does that."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def register(self, fd: int, events: int) -> int:
+        with contextlib.suppress(FileExistsError):
+            self._epoll.register(fd, events)
+        return fd
+
+    def unregister(self, fd: int) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            self._epoll.unregister(fd)
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        del timeout
+        return self._epoll.poll(0)
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
+class CeleryPool:
+    """Celery's pool, hung into the running event loop; see `prefork.Pool`."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self._pool = consumer.pool
+        self._hub = consumer.hub
+        self._poller = _Poller()
+        self._hub.poller = self._poller
+        # Billiard's, which says which children ended: to where ours goes.
+        logging.getLogger("multiprocessing").propagate = True
+        consumer.controller.register_with_event_loop(self._hub)
+        self._hub.call_repeatedly(MAINTAIN_EVERY, self._pool.maintain_pool)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._will_turn = False
+        self._executor: PreforkExecutor | None = None
+
+    def serve(self, executor: PreforkExecutor) -> None:
+        """Begin to take turns in the running loop, for *executor*."""
+        self._executor = executor
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._poller.fileno(), self._turn)
+        self._keep_turning()
+        signals.worker_ready.send(sender=self._consumer)
+
+    def _keep_turning(self) -> None:
+        """Take a turn now and then, for the hub's timers."""
+        if self._loop is not None:
+            self._turn()
+            self._loop.call_later(MAINTAIN_EVERY / 5, self._keep_turning)
+
+    def _turn(self) -> None:
+        self._will_turn = False
+        self._hub.run_once()
+
+    def _turn_soon(self) -> None:
+        if not self._will_turn and self._loop is not None:
+            self._will_turn = True
+            self._loop.call_soon(self._turn)
+
+    def submit(self, number: int, claims: list[tuple[Any, ...]]) -> None:
+        """Give a message to a free child."""
+
+        def over(_: Any) -> None:
+            if self._executor is not None:
+                self._executor.over(number)
+
+        def lost(failure: Any) -> None:
+            if self._executor is not None:
+                self._executor.over(number, _how(failure.exception))
+
+        self._pool.apply_async(
+            run_message, (number, claims), callback=over, error_callback=lost
+        )
+        self._turn_soon()
+
+    def look(self) -> None:
+        """Find out which children have ended, and replace them."""
+        self._pool.maintain_pool()
+        self._turn_soon()
+
+    def pids(self) -> list[int]:
+        """List the children that live."""
+        return [pid for pid in self._pool.info["processes"] if pid]
+
+
+def _how(error: BaseException) -> str:
+    """Say how a child ended, as Celery tells it."""
+    found = _ENDED.search(str(error))
+    return f"its process ended: {found[1] if found else error}"

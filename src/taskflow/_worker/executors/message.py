@@ -1,0 +1,81 @@
+"""What a worker gives to a child of its pool, and how it reaches the child."""
+
+import contextlib
+import os
+import signal
+import socket
+from typing import Any, Protocol
+
+from taskflow._worker.executors.job import Job
+from taskflow._worker.executors.line import ALERT, Frame, Line, pack
+
+
+class Pool(Protocol):
+    """What the executor needs of a pool of processes."""
+
+    def submit(self, number: int, claims: list[tuple[Any, ...]]) -> None:
+        """Give a message to a free child; `PreforkExecutor.over` is called once."""
+        ...
+
+    def look(self) -> None:
+        """Find out which children have ended, and replace them."""
+        ...
+
+    def pids(self) -> list[int]:
+        """List the children that live."""
+        ...
+
+
+class Message:
+    """Tasks that one child works on.
+
+    Attributes:
+        number: Of the message.
+        jobs: Its tasks; the first `ended` of them are over.
+        line: To the child; None until it has begun.
+        how: How its child died, once the pool has told; empty before.
+        is_cut: Whether the child was told to begin no more of it.
+    """
+
+    __slots__ = ("ended", "how", "is_cut", "jobs", "line", "number")
+
+    def __init__(self, number: int, jobs: list[Job]) -> None:
+        self.number = number
+        self.jobs = jobs
+        self.ended = 0
+        self.line: ChildLine | None = None
+        self.how = ""
+        self.is_cut = False
+
+    @property
+    def current(self) -> Job | None:
+        """The task that the child is at, if it has begun and not ended."""
+        if self.line is None or self.ended >= len(self.jobs):
+            return None
+        return self.jobs[self.ended]
+
+
+class ChildLine(Line):
+    """The line to one child.
+
+    Attributes:
+        pid: Of the child.
+        message: What it works on.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        self.pid = int.from_bytes(credentials[:4], "little")
+        self.message: Message | None = None
+
+    def alert(self, *frames: Frame) -> None:
+        """Tell the child something now, whatever it does."""
+        with contextlib.suppress(OSError):
+            self.sock.send(b"".join(map(pack, frames)))
+            os.kill(self.pid, ALERT)
+
+    def kill(self) -> None:
+        """End the child."""
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
