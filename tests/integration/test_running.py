@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from taskflow import (
     Cancel,
@@ -678,10 +679,11 @@ class TestWorkers:
         assert 10 == peak
         assert 10 <= most_active <= 12
 
+    @pytest.mark.parametrize("lease", [0.6, 60.0])
     async def test_a_running_coroutine_is_cancelled_on_request(
-        self, redis_url: str, registry: Registry
+        self, redis_url: str, registry: Registry, lease: float
     ) -> None:
-        """Within one renewal."""
+        """At once, because its worker hears of it: long before it renews."""
         began = asyncio.Event()
 
         @registry.task(name="long")
@@ -692,9 +694,7 @@ class TestWorkers:
         prefix = f"cancel-{time.monotonic_ns()}:"
         async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
             settings = flow.connection.settings.worker
-            from attrs import evolve
-
-            worker = Worker(flow, settings=evolve(settings, lease=0.6))
+            worker = Worker(flow, settings=evolve(settings, lease=lease))
             working = asyncio.create_task(worker.arun())
             handle = await flow.aenqueue(long.call())
             await asyncio.wait_for(began.wait(), 10)
@@ -739,8 +739,6 @@ class TestWorkers:
         """Another process asks; the worker hears it with its next beat."""
         prefix = f"drain-{time.monotonic_ns()}:"
         async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
-            from attrs import evolve
-
             settings = evolve(flow.connection.settings.worker, lease=0.6)
             worker = Worker(flow, settings=settings)
             working = asyncio.create_task(worker.arun())

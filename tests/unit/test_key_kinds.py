@@ -24,7 +24,7 @@ SAMPLES = {
     "parked_tombstones": ("task:mail.send", "retry"),
     "parked_list": ("example-api_1.2", "primary"),
 }
-NO_KEYS = {"done_channel", "home", "upstreams_channel", "waiting"}
+NO_KEYS = {"done_channel", "home", "upstreams_channel", "waiting", "worker_channel"}
 """A channel, and names for keys that are there already."""
 
 

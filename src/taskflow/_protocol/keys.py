@@ -118,6 +118,10 @@ class Keys:
         """CHANNEL: the turns of all upstreams."""
         return f"{self.prefix}taskflow:upstreams"
 
+    def worker_channel(self, worker: str) -> str:
+        """CHANNEL: the leases of a worker whose tasks were asked to stop."""
+        return f"{self.prefix}taskflow:worker:{worker}"
+
     def done_channel(self, task_id: str) -> str:
         """CHANNEL: the state of a watched task, once it has ended."""
         return f"{self.prefix}taskflow:done:{task_id}"

@@ -6,21 +6,18 @@ next ask.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from typing import Any
 
 from taskflow._client.guards import Gatekeeper
-from taskflow._codec import from_json
 from taskflow._declare.upstream import Upstream
 from taskflow._events import Events, UpstreamTurned
 from taskflow._protocol import upstreams
 from taskflow._protocol.keys import Keys
 from taskflow._servers.runner import AsyncRunner
+from taskflow._worker.hearing import hear
 from taskflow.errors import ServerError
-
-_logger = logging.getLogger("taskflow.worker")
 
 DECLARE_EVERY = 60.0
 """Seconds; a server that was emptied, or a reset, must not undo a declaration."""
@@ -73,24 +70,7 @@ class UpstreamWatch:
 
     async def listen(self) -> None:
         """Hear the turns of all upstreams, until cancelled."""
-        channel = self._keys.upstreams_channel()
-        while True:
-            try:
-                async with self._runner.subscribe(channel) as news:
-                    while True:
-                        message = await news.next(5.0)
-                        if message is not None:
-                            self._hear(message)
-            except ServerError as error:
-                _logger.debug("turns of upstreams are not heard: %s", error)
-                await asyncio.sleep(random.uniform(0.5, 2.0))  # noqa: S311
-
-    def _hear(self, message: bytes) -> None:
-        try:
-            self._take(from_json(message))
-        except Exception:
-            # Anybody may publish; a message is no reason to stop working.
-            _logger.exception("a turn of an upstream cannot be read: %r", message)
+        await hear(self._runner, self._keys.upstreams_channel(), self._take)
 
     def _take(self, turn: dict[str, Any]) -> None:
         name, state, by = str(turn["name"]), str(turn["state"]), str(turn["by"])

@@ -40,6 +40,7 @@ from taskflow._worker.breaker import UpstreamWatch
 from taskflow._worker.consumer import ConsumerSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
+from taskflow._worker.hearing import hear
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
@@ -284,6 +285,7 @@ class Worker:
             loops.create_task(timekeeper.run()),
             loops.create_task(watch.keep_declared()),
             loops.create_task(watch.listen()),
+            loops.create_task(self._hear_cancels()),
             *(
                 loops.create_task(upkeep.keep_doing(each, chores))
                 for each in upkeep.ALL
@@ -291,6 +293,13 @@ class Worker:
             loops.create_task(self._pump.doze()),
             loops.create_task(self._feel_blocks()),
         ]
+
+    async def _hear_cancels(self) -> None:
+        def take(lease: dict[str, Any]) -> None:
+            self._executor.cancel(str(lease["id"]), str(lease["token"]))
+
+        channel = self._connection.keys.worker_channel(self.id)
+        await hear(self._runner, channel, take)
 
     async def _until_stopped(self) -> None:
         """Wait for the wish to stop, then drain; cancelled, hand back at once."""

@@ -7,11 +7,12 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  id         of the task
--- Touches  tasks:tombstones:*, tasks:key:<key>
+-- Touches  tasks:tombstones:*, tasks:key:<key>, the worker's channel
 -- Returns  {word, state}: CANCELLED, ASKED (it runs), REFUSED, GONE
 -- Cost     O(log m)
--- Why      Removal from a long list is O(n); a tombstone is O(1), and claim
---          drops the id when it meets it.
+-- Why      A worker that hears of it stops the body at once; one that does not
+--          finds the flag when it renews. Removal from a long list is O(n); a
+--          tombstone is O(1), and claim drops the id when it meets it.
 local task, scheduled, cancelled = KEYS[1], KEYS[2], KEYS[3]
 local id = ARGV[3]
 -- @include clock
@@ -20,7 +21,7 @@ local id = ARGV[3]
 -- @include parking
 -- @include ending
 
-local found = redis.call('HMGET', task, 'state', 'lane', 'key', 'watched', 'parked')
+local found = redis.call('HMGET', task, 'state', 'lane', 'key', 'watched', 'parked', 'token')
 local state = found[1]
 if not state then
   return { 'GONE', '' }
@@ -32,6 +33,10 @@ end
 make_room()
 if state == 'ACTIVE' then
   redis.call('HSET', task, 'cancel', 1)
+  local worker = string.match(found[6] or '', '^%d+:(.*):[^:]*$')
+  if worker then
+    redis.call('PUBLISH', prefix .. 'taskflow:worker:' .. worker, cjson.encode({ id = id, token = found[6] }))
+  end
   return { 'ASKED', state }
 elseif state == 'PENDING' then
   redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)

@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
 
+from billiard import util as billiard_util
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, bootsteps, current_app
 from celery import signals as celery_signals
@@ -41,6 +42,9 @@ MAINTAIN_EVERY = 0.25
 that was given to a child about to be recycled wait for 1 to 3 s (celery#9579)."""
 
 signals: Any = celery_signals  # untyped
+
+_util: Any = billiard_util  # untyped
+_POOL_LOG: logging.Logger = _util.get_logger()
 
 _ENDED = re.compile(r"prematurely: (.*?) Job: ")
 
@@ -143,11 +147,13 @@ class CeleryEngine:
                 main()
             except BaseException as error:  # noqa: BLE001 - handed on below
                 raised.append(error)
+            _POOL_LOG.setLevel(logging.CRITICAL)  # that children end is no error now
             # What follows is quick; a signal must not end it half-way.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             raise WorkerShutdown(0)
 
+        _POOL_LOG.propagate = True  # to where all lines go
         worker = _worker(self._settings, claim_loop)
         worker.start()
         if raised:
@@ -267,8 +273,6 @@ class CeleryPool:
         self._hub = consumer.hub
         self._poller = _Poller()
         self._hub.poller = self._poller
-        # Billiard's, which says which children ended: to where ours goes.
-        logging.getLogger("multiprocessing").propagate = True
         consumer.controller.register_with_event_loop(self._hub)
         self._hub.call_repeatedly(MAINTAIN_EVERY, self._pool.maintain_pool)
         self._loop: asyncio.AbstractEventLoop | None = None
