@@ -154,6 +154,7 @@ class CeleryEngine:
             raise WorkerShutdown(0)
 
         _POOL_LOG.propagate = True  # to where all lines go
+        _POOL_LOG.setLevel(logging.WARNING)
         worker = _worker(self._settings, claim_loop)
         worker.start()
         if raised:

@@ -130,6 +130,9 @@ class Child:
         # The worker's loop is not ours: its signals must not be told to it.
         signal.set_wakeup_fd(-1)
         signal.signal(ALERT, self._on_alert)
+        # Billiard's handler raises SystemExit, which a body would seem to have raised:
+        # whoever ends this process means the process.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def run(self, number: int, claims: Sequence[Claim]) -> None:
         """Run *claims*, one after the other, until told to begin no more."""

@@ -1,0 +1,352 @@
+"""The Celery engine: whatever becomes of a child, its task has an outcome.
+
+And the pool is whole again, and nobody else is hurt: with real processes, on a real
+server, all of it within a second.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("celery")
+
+import celery_app
+from taskflow import Call, TaskRecord, TaskState
+from theatre import Theatre, wait_until
+
+SLOTS = 4
+FINAL = {"COMPLETED", "DLQ", "FAILED", "CANCELLED"}
+
+
+class Stage(Theatre):
+    """Workers with the Celery engine, and what comes of their tasks."""
+
+    def __init__(self, folder: Path) -> None:
+        app = Path(celery_app.__file__).read_text(encoding="utf-8")
+        super().__init__(folder, app, celery_app.registry)
+
+    def engine(self, slots: int = SLOTS, **environment: str) -> Any:
+        """Start a worker and wait until it works."""
+        process = self.worker(
+            *("--executor", "celery", "--concurrency", str(slots)), **environment
+        )
+        wait_until(lambda: "worker started" in self.said(process))
+        return process
+
+    def record(self, task_id: str) -> TaskRecord:
+        """Read a task."""
+        return self.flow.tasks.get(task_id)
+
+    def begin(self, call: Call[Any]) -> str:
+        """Store *call*; returns the task's id once it is handed out."""
+        task_id = self.flow.enqueue(call).id
+        wait_until(lambda: self.record(task_id).state == TaskState.ACTIVE)
+        return task_id
+
+    def ended(self, task_id: str) -> TaskRecord:
+        """Wait until the task has ended; returns its record."""
+        wait_until(lambda: self.record(task_id).state in FINAL)
+        return self.record(task_id)
+
+    def result(self, call: Call[Any]) -> Any:
+        """Run *call*, which completes; returns its result as JSON has it."""
+        record = self.ended(self.flow.enqueue(call).id)
+        assert "COMPLETED" == record.state, record
+        return json.loads(record.result or b"null")
+
+
+def children(process: "subprocess.Popen[bytes]") -> list[int]:
+    """List the living children of *process*."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [pid for pid in map(int, path.read_text("ascii").split()) if lives(pid)]
+
+
+def lives(pid: int) -> bool:
+    """Say whether the process is there and no mere entry in a table."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Give a server; the tests of this module share it."""
+    theatre = Stage(tmp_path_factory.mktemp("celery"))
+    yield theatre
+    theatre.close()
+
+
+@pytest.fixture(scope="class")
+def pool(stage: Stage) -> Iterator[Any]:
+    """Give a worker that the tests of a class share."""
+    process = stage.engine()
+    yield process
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+
+
+class TestChildren:
+    """A child that dies is an outcome and no loss."""
+
+    @pytest.mark.parametrize("way", ["exit", "segfault", "kill", "terminate"])
+    def test_a_task_whose_process_died_runs_again_within_a_second(
+        self, stage: Stage, pool: Any, way: str
+    ) -> None:
+        """It has used no attempt, its neighbours feel nothing, the pool is whole."""
+        neighbours = [stage.begin(celery_app.naps.call(1.0)) for _ in range(3)]
+        began = time.monotonic()
+
+        attempt, deliveries = stage.result(celery_app.dies_once.call(way))
+
+        assert time.monotonic() - began < 1.0
+        assert (1, 2) == (attempt, deliveries)
+        for each in neighbours:
+            _, attempt, deliveries = json.loads(stage.ended(each).result or b"")
+            assert (1, 1) == (attempt, deliveries)
+        wait_until(lambda: len(children(pool)) == SLOTS, 1.0)
+
+    def test_a_child_out_of_memory_fails_its_task_or_dies_of_it(
+        self, stage: Stage, pool: Any
+    ) -> None:
+        """A MemoryError is an error like any other."""
+        record = stage.ended(stage.flow.enqueue(celery_app.dies_once.call("memory")).id)
+
+        assert ("DLQ", "MemoryError") == (record.state, record.error_type)
+        assert SLOTS == len(children(pool))
+
+    def test_a_task_that_always_kills_is_poison(self, stage: Stage, pool: Any) -> None:
+        """After the third time; and no other task is taken for it."""
+        pill = stage.flow.enqueue(celery_app.pill.call()).id
+        others = [stage.flow.enqueue(celery_app.quick.call(x)).id for x in range(40)]
+
+        record = stage.ended(pill)
+        assert ("DLQ", 3, 0) == (record.state, record.crashes, record.attempts)
+        assert record.dead_letter is not None
+        assert "poison" == record.dead_letter.cause
+        assert "exitcode 1" in record.error_message
+        assert ["crash"] * 3 == [entry.outcome for entry in record.history]
+        for each in others:
+            assert ("COMPLETED", 0) == (
+                stage.ended(each).state,
+                stage.record(each).crashes,
+            )
+
+    def test_children_killed_while_idle_are_replaced(
+        self, stage: Stage, pool: Any
+    ) -> None:
+        """And the next tasks wait for nobody."""
+        before = children(pool)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(set(children(pool)) - set(before)) == SLOTS, 1.0)
+
+        assert 7 == stage.result(celery_app.quick.call(7))
+
+
+class TestLimits:
+    """A body that does not listen is ended."""
+
+    def test_a_function_that_hangs_is_dead_soon_after_its_hard_limit(
+        self, stage: Stage, pool: Any
+    ) -> None:
+        """A sleep of a minute under a limit of 1 s is over by 1.5 s."""
+        for call in (celery_app.limited.call(), celery_app.deaf.call()):
+            task_id = stage.begin(call)
+            began = time.monotonic()
+            record = stage.ended(task_id)
+
+            assert 0.9 < time.monotonic() - began < 1.5
+            assert ("DLQ", "TimeoutError") == (record.state, record.error_type)
+            assert 0 == record.crashes
+            wait_until(lambda: len(children(pool)) == SLOTS, 1.0)
+
+    def test_a_soft_limit_is_raised_in_a_function_as_celery_raises_it(
+        self, stage: Stage, pool: Any
+    ) -> None:
+        """So that a task which was written for Celery saves what it has."""
+        assert "half" == stage.result(celery_app.heeds.call())
+
+    def test_a_function_that_is_cancelled_stops_at_once(
+        self, stage: Stage, pool: Any
+    ) -> None:
+        """Even where it looks at nothing."""
+        task_id = stage.begin(celery_app.hangs.call(60.0))
+        time.sleep(0.2)
+        began = time.monotonic()
+        stage.flow.tasks.cancel(task_id)
+
+        assert "CANCELLED" == stage.ended(task_id).state
+        assert time.monotonic() - began < 1.0
+
+
+class TestPool:
+    """How many tasks are in hand, and for how long a child lives."""
+
+    @pytest.mark.parametrize("multiplier", [1, 2])
+    def test_no_more_is_in_hand_than_was_asked_for(
+        self, stage: Stage, multiplier: int
+    ) -> None:
+        """Slots times the multiplier; with both lanes full, retries have their share."""
+        flow = stage.flow
+        call = celery_app.naps.call(0.02)
+        self.warm_up(stage)
+        later = celery_app.naps.options(delay=3600).call(0.02)
+        again = [flow.enqueue(later).id for _ in range(60)]
+        for each in again:
+            flow.tasks.cancel(each)
+            flow.tasks.retry(each)
+        new = [flow.enqueue(call).id for _ in range(120)]
+        served = stage.engine(WORKER_PREFETCH_MULTIPLIER=str(multiplier))
+        most = 0
+        while flow.queues.status().states[TaskState.PENDING]:
+            most = max(most, flow.queues.status().states[TaskState.ACTIVE])
+        records = [stage.ended(each) for each in [*again, *new]]
+        end(served)
+
+        assert SLOTS * multiplier - 1 <= most <= SLOTS * multiplier
+        started = sorted(each.started_at for each in records if each.started_at)
+        first = {each.id for each in records if each.started_at in set(started[:100])}
+        share = len(first & set(again)) / len(first)
+        assert 0.28 <= share <= 0.32
+
+    def warm_up(self, stage: Stage) -> None:
+        """Let the server hold all scripts.
+
+        The first settling finds it has none, and comes a moment after the claim
+        that it was sent with.
+        """
+        first = stage.engine(1)
+        stage.result(celery_app.quick.call(1))
+        end(first)
+
+    def test_a_child_is_replaced_after_its_tasks(self, stage: Stage) -> None:
+        """None runs more than it may, and no task waits long for a new one."""
+        served = stage.engine(2, WORKER_MAX_TASKS_PER_CHILD="3")
+        ids = [stage.flow.enqueue(celery_app.naps.call(0.0)).id for _ in range(24)]
+        records = [stage.ended(each) for each in ids]
+
+        runs = Counter(json.loads(record.result or b"")[0] for record in records)
+        assert max(runs.values()) <= 3
+        assert {(1, 1)} == {
+            tuple(json.loads(each.result or b"")[1:]) for each in records
+        }
+        ends = sorted(each.finished_at for each in records if each.finished_at)
+        gaps = [(after - before).total_seconds() for before, after in pairwise(ends)]
+        assert max(gaps) < 0.5
+        end(served)
+
+    def test_a_child_that_leaks_is_replaced_at_its_bound(self, stage: Stage) -> None:
+        """After the task at which it went above it."""
+        served = stage.engine(1, WORKER_MAX_MEMORY_PER_CHILD="150000")
+        pids = [stage.result(celery_app.leaks.call(40)) for _ in range(8)]
+
+        assert 1 < len(set(pids))
+        assert max(Counter(pids).values()) < 5
+        end(served)
+
+    def test_a_task_that_hangs_does_not_hold_those_in_its_message(
+        self, stage: Stage, tmp_path: Path
+    ) -> None:
+        """What shares a message with it is taken back and runs elsewhere."""
+        flag = tmp_path / "flag"
+        served = stage.engine(2, WORKER_PREFETCH_MULTIPLIER="20")
+        ids = [
+            stage.flow.enqueue(celery_app.sticky.call(str(flag))).id for _ in range(60)
+        ]
+        for each in ids:
+            stage.ended(each)
+        stage.flow.queues.pause("primary")
+        flag.touch()
+        sticky = stage.flow.enqueue(celery_app.sticky.call(str(flag))).id
+        none = str(tmp_path / "none")
+        ids = [stage.flow.enqueue(celery_app.sticky.call(none)).id for _ in range(30)]
+        stage.flow.queues.resume("primary")
+        began = time.monotonic()
+        records = [stage.ended(each) for each in ids]
+
+        assert time.monotonic() - began < 2.0
+        assert TaskState.ACTIVE == stage.record(sticky).state
+        assert {(0, 1)} == {(each.crashes, each.deliveries) for each in records}
+        flag.unlink()
+        assert "COMPLETED" == stage.ended(sticky).state
+        end(served)
+
+
+def end(process: Any, signum: int = signal.SIGTERM) -> float:
+    """Stop a worker; returns the seconds that it took."""
+    began = time.monotonic()
+    process.send_signal(signum)
+    assert 0 == process.wait(20)
+    return time.monotonic() - began
+
+
+class TestShutdown:
+    """Warm, soft and cold: nothing in hand is lost."""
+
+    def test_a_warm_shutdown_finishes_what_runs_and_hands_back_what_waits(
+        self, stage: Stage
+    ) -> None:
+        """Nothing has used an attempt, nothing has run twice."""
+        served = stage.engine(2, WORKER_PREFETCH_MULTIPLIER="4")
+        ids = [stage.flow.enqueue(celery_app.naps.call(1.0)).id for _ in range(8)]
+        wait_until(lambda: stage.count(TaskState.ACTIVE) == 8)
+        end(served)
+
+        states = Counter(str(stage.record(each).state) for each in ids)
+        assert {"COMPLETED": 2, "PENDING": 6} == states
+        clear(stage, ids)
+
+    @pytest.mark.parametrize("way", ["grace", "again", "cold"])
+    def test_what_does_not_end_in_time_is_killed_and_handed_back(
+        self, stage: Stage, way: str
+    ) -> None:
+        """Within the grace, at the second signal, or at once for SIGQUIT."""
+        grace = "2" if way == "grace" else "30"
+        served = stage.engine(2, WORKER_STOP_GRACE_PERIOD=grace)
+        task_id = stage.begin(celery_app.hangs.call(60.0))
+        time.sleep(0.3)
+        began = time.monotonic()
+        served.send_signal(signal.SIGQUIT if way == "cold" else signal.SIGTERM)
+        if way == "again":
+            time.sleep(0.2)
+            served.send_signal(signal.SIGTERM)
+        wait_until(lambda: stage.record(task_id).state == TaskState.PENDING, 2.0)
+        assert time.monotonic() - began < (2.0 if way == "grace" else 1.0)
+        assert 0 == served.wait(10)
+
+        record = stage.record(task_id)
+        assert (0, 0, 1) == (record.attempts, record.crashes, record.deliveries)
+        clear(stage, [task_id])
+
+    def test_children_die_with_their_worker(self, stage: Stage) -> None:
+        """And its tasks start again on another within a lease and a second."""
+        served = stage.engine(2)
+        task_id = stage.begin(celery_app.naps.call(0.5))
+        pids = children(served)
+        served.kill()
+        served.wait()
+        wait_until(lambda: not any(map(lives, pids)), 1.0)
+
+        other = stage.engine(2)
+        began = time.monotonic()
+        assert "COMPLETED" == stage.ended(task_id).state
+        assert time.monotonic() - began < 3.0 + 1.0 + 0.5 + 0.5
+        assert 1 == stage.record(task_id).crashes
+        end(other)
+
+
+def clear(stage: Stage, ids: list[str]) -> None:
+    """Let no later test meet these tasks."""
+    for each in ids:
+        stage.flow.tasks.delete(each)

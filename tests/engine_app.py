@@ -1,0 +1,306 @@
+"""Tasks that try out an engine; a worker process of each engine serves them."""
+
+# ruff: noqa: ASYNC240, EM101, RSE102, TRY003 - bodies that go wrong, as users write them
+
+import asyncio
+import contextvars
+import os
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from taskflow import (
+    Cancel,
+    CircuitBreaker,
+    Context,
+    DeadLetter,
+    RateLimit,
+    Registry,
+    Retry,
+    RetryPolicy,
+    Snooze,
+    Upstream,
+)
+
+registry = Registry()
+ONCE = RetryPolicy(max_retries=0)
+AGAIN = RetryPolicy(max_retries=2, wait=[0.05])
+PAYLOAD = {"max_payload_bytes": 20_000}
+
+
+@dataclass
+class Point:
+    """A value with fields."""
+
+    x: int
+    y: float
+
+
+@registry.task(name="shapes")
+def shapes(at: Point, when: datetime, tags: set[str], raw: bytes) -> dict[str, Any]:
+    """Give back what came, so that a difference shows."""
+    kinds = [type(each).__name__ for each in (at, when, tags, raw)]
+    return {"kinds": kinds, "x": at.x, "when": when.isoformat(), "tags": sorted(tags)}
+
+
+@registry.task(name="point")
+async def point(x: int) -> Point:
+    """Return a value that JSON does not have."""
+    await asyncio.sleep(0)
+    return Point(x, 0.5)
+
+
+class Unpicklable(Exception):  # noqa: N818
+    """Cannot be rebuilt from its arguments."""
+
+    def __init__(self, first: str, second: object) -> None:
+        super().__init__(first)
+        self.second = second
+
+
+class Odd(Exception):  # noqa: N818
+    """Has no text to show."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+ERRORS: dict[str, Any] = {
+    "value": lambda: ValueError("no 7 for 'x'"),
+    "unpicklable": lambda: Unpicklable("twice", threading.Lock()),
+    "odd": Odd,
+    "exit": lambda: SystemExit(3),
+    "interrupt": KeyboardInterrupt,
+    "generator": GeneratorExit,
+    "cancelled": asyncio.CancelledError,
+    "group": lambda: ExceptionGroup("several", [ValueError("one")]),
+    "retry": lambda: Retry(delay=0.05),
+    "snooze": lambda: Snooze(0.05, "later"),
+    "dead": lambda: DeadLetter("asked for"),
+    "cancel": lambda: Cancel("enough"),
+}
+
+
+@registry.task(name="raises", retry=ONCE)
+def raises(kind: str) -> None:
+    """End with the error of this kind."""
+    raise ERRORS[kind]()
+
+
+@registry.task(name="araises", retry=ONCE)
+async def araises(kind: str) -> None:
+    """End with the error of this kind."""
+    await asyncio.sleep(0)
+    raise ERRORS[kind]()
+
+
+@registry.task(name="second_time", retry=AGAIN)
+def second_time(kind: str, ctx: Context) -> list[int]:
+    """End with an error at first, and well when it is handed out again."""
+    if ctx.deliveries == 1:
+        raise ERRORS[kind]()
+    return [ctx.attempt, ctx.deliveries, ctx.max_retries]
+
+
+@registry.task(name="odd_result", retry=ONCE)
+def odd_result() -> Any:
+    """Return what cannot be stored."""
+    return object()
+
+
+@registry.task(name="large_result", retry=ONCE)
+def large_result(size: int) -> str:
+    """Return this many letters."""
+    return "x" * size
+
+
+@registry.task(name="soft", soft_timeout=0.2, timeout=10.0, retry=ONCE)
+def soft(trace: str, ctx: Context) -> None:
+    """Run until told to stop, in a way that both engines can."""
+    try:
+        while not ctx.cancelled:
+            time.sleep(0.01)
+        raise TimeoutError("told to stop")
+    finally:
+        Path(trace).write_text("cleaned", encoding="utf-8")
+
+
+@registry.task(name="asoft", soft_timeout=0.2, timeout=10.0, retry=ONCE)
+async def asoft(trace: str) -> None:
+    """Sleep too long, and clean up."""
+    try:
+        await asyncio.sleep(30)
+    finally:
+        Path(trace).write_text("cleaned", encoding="utf-8")
+
+
+@registry.task(name="ahard", soft_timeout=0.1, timeout=0.4, retry=ONCE)
+async def ahard() -> None:
+    """Refuse to be cancelled."""
+    while True:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            continue
+
+
+@registry.task(name="hard", timeout=0.4, retry=ONCE)
+def hard(seconds: float) -> None:
+    """Hang."""
+    time.sleep(seconds)
+
+
+@registry.task(name="hard_again", timeout=0.3, retry=AGAIN)
+def hard_again(ctx: Context) -> int:
+    """Hang at first only."""
+    if ctx.attempt == 1:
+        time.sleep(3)
+    return ctx.attempt
+
+
+@registry.task(name="asleep", retry=ONCE)
+async def asleep(seconds: float) -> str:
+    """Sleep on the loop."""
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@registry.task(name="looks", retry=ONCE)
+def looks(answer: str, ctx: Context) -> str:
+    """Work until somebody cancels; return what was wished for all the same."""
+    ctx.annotate(began=1)
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    if not answer:
+        raise RuntimeError("stopped")
+    return answer
+
+
+@registry.task(name="reports", retry=AGAIN)
+def reports(ctx: Context) -> dict[str, Any]:
+    """Report everything, fail once, and find what was saved."""
+    ctx.log.warning("said by the body")
+    ctx.usage(tokens=2, cost=0.5)
+    for each in range(3):
+        ctx.emit(f"{ctx.attempt}-{each}")
+    if ctx.attempt == 1:
+        ctx.save({"at": 1})
+        raise ValueError("once more")
+    ctx.progress(3, 4, "nearly")
+    ctx.annotate(model="m", parts=[1, 2])
+    left = (ctx.deadline - datetime.now(UTC)).total_seconds() if ctx.deadline else 0
+    return {
+        "checkpoint": ctx.checkpoint,
+        "attempt": ctx.attempt,
+        "deliveries": ctx.deliveries,
+        "retries": ctx.max_retries,
+        "left": left > 1,
+        "tick": ctx.tick,
+    }
+
+
+@registry.task(name="areports", retry=AGAIN)
+async def areports(ctx: Context) -> Any:
+    """Save from a coroutine, fail, and find it."""
+    if ctx.attempt == 1:
+        try:
+            ctx.save(0)
+        except RuntimeError as error:
+            await ctx.asave({"said": str(error)})
+        raise ValueError("once more")
+    ctx.emit("done")
+    return ctx.checkpoint
+
+
+@registry.task(name="add")
+def add(x: int, y: int) -> int:
+    """Add."""
+    return x + y
+
+
+@registry.task(name="enqueues")
+def enqueues(x: int) -> list[Any]:
+    """Enqueue from a function, and wait for the result."""
+    handle = add.enqueue(x, 1)
+    return [handle.id, handle.result(timeout=20)]
+
+
+@registry.task(name="aenqueues")
+async def aenqueues(x: int) -> list[Any]:
+    """Enqueue from a coroutine, and wait for the result."""
+    handle = await add.aenqueue(x, 1)
+    return [handle.id, await handle.aresult(timeout=20)]
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("v", default="clean")
+
+
+@registry.task(name="leaks")
+def leaks() -> str:
+    """Say whether another task's variable is seen here, and set it."""
+    found = variable.get()
+    variable.set("leaked")
+    return found
+
+
+@registry.task(name="aleaks")
+async def aleaks() -> str:
+    """Say whether another task's variable is seen here, and set it."""
+    found = variable.get()
+    variable.set("leaked")
+    await asyncio.sleep(0)
+    return found
+
+
+_kept: list[asyncio.Future[int]] = []
+
+
+@registry.task(name="shares")
+async def shares() -> list[int]:
+    """Use what the task before has left on the loop, and leave something."""
+    loop = asyncio.get_running_loop()
+    uses = 0
+    if _kept:
+        left = _kept.pop()
+        loop.call_soon(left.set_result, 1)
+        uses = await left
+    _kept.append(loop.create_future())
+    return [os.getpid(), id(loop), uses]
+
+
+flaky = Upstream(
+    "flaky",
+    breaker=CircuitBreaker(failure_rate=1.0, min_calls=3, reset_timeout=60.0),
+)
+limited = Upstream("limited", rate_limit=RateLimit(1000, per=1.0), concurrency=4)
+registry.add_upstream(flaky)
+registry.add_upstream(limited)
+
+
+@registry.task(name="guarded", upstream=limited)
+def guarded() -> str:
+    """Call in a guard, from a function."""
+    with limited.guard():
+        return "called"
+
+
+@registry.task(name="aguarded", upstream=limited)
+async def aguarded() -> str:
+    """Call in a guard, from a coroutine."""
+    async with limited.guard():
+        return "called"
+
+
+@registry.task(name="fails_upstream", upstream="flaky", retry=ONCE)
+async def fails_upstream() -> None:
+    """Fail as an outage does."""
+    raise ConnectionError("nobody there")
+
+
+@registry.task(name="generates", retry=ONCE)
+def generates() -> Any:
+    """Return a generator, which cannot be stored."""
+    return (each for each in range(3))
