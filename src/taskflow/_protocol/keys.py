@@ -118,9 +118,9 @@ class Keys:
         """CHANNEL: the turns of all upstreams."""
         return f"{self.prefix}taskflow:upstreams"
 
-    def worker_channel(self, worker: str) -> str:
+    def worker_channel(self, worker_id: str) -> str:
         """CHANNEL: the leases of a worker whose tasks were asked to stop."""
-        return f"{self.prefix}taskflow:worker:{worker}"
+        return f"{self.prefix}taskflow:worker:{worker_id}"
 
     def done_channel(self, task_id: str) -> str:
         """CHANNEL: the state of a watched task, once it has ended."""
