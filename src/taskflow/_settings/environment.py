@@ -117,13 +117,17 @@ def load(
 
 
 def ignored_settings(
-    environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
+    executor: str,
+    environ: Mapping[str, str] | None = None,
+    *,
+    dotenv: Path | None = None,
 ) -> tuple[str, ...]:
-    """Name the variables that are set and mean nothing to the asyncio executor.
+    """Name the variables that are set and mean nothing to *executor*.
 
     They bound the child processes of a pool; the asyncio executor has none.
 
     Args:
+        executor: What runs the bodies, ``asyncio`` or ``celery``.
         environ: Variables to look at; None for those of the process.
         dotenv: A ``.env`` file to look at as well, or None.
 
@@ -131,11 +135,14 @@ def ignored_settings(
         Names, in the order of the documentation.
 
     Example:
-        >>> ignored_settings({"WORKER_PREFETCH_MULTIPLIER": "2"})
+        >>> ignored_settings("asyncio", {"WORKER_PREFETCH_MULTIPLIER": "2"})
         ('WORKER_PREFETCH_MULTIPLIER',)
     """
+    if executor == "celery":
+        return ()
     sources = find_sources(environ, dotenv, [])
-    return tuple(name for name in FOR_PROCESS_POOLS if find((name,), sources))
+    found = (find((name,), sources) for name in FOR_PROCESS_POOLS)
+    return tuple(each.variable for each in found if each)
 
 
 def export_dotenv(path: Path) -> None:

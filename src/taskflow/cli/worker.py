@@ -137,7 +137,8 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
     loaded = load_app(
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
-    return _work(loaded, settings, ignored_settings(dotenv=env_file))
+    ignored = ignored_settings(settings.worker.executor, dotenv=env_file)
+    return _work(loaded, settings, ignored)
 
 
 @click.command("scheduler")
@@ -317,7 +318,7 @@ def banner(
         f"Python {facts['python']})",
         "server": mask_url(facts["server"])
         + (f", prefix {facts['prefix']!r}" if facts["prefix"] else ""),
-        "executor": f"asyncio, concurrency {worker.slots}",
+        "executor": _executor(worker, known),
         "tasks": shown or "none: declare some with @taskflow.task and name --app",
         "plugins": ", ".join(app.plugins) or "none",
         "lanes": f"retry lane up to {queue.default_retry_ratio:.0%} while both wait",
@@ -331,8 +332,26 @@ def banner(
         for name in ("executor", "tasks", "lanes", "limits"):
             del lines[name]
     if ignored:
-        lines["ignored"] = f"{', '.join(ignored)}: the asyncio executor has no children"
+        lines["ignored"] = (
+            f"{', '.join(ignored)}: the {known.executor} executor has no children"
+        )
     return "\n".join(f"  {name:<9} {text}" for name, text in lines.items())
+
+
+def _executor(worker: Worker, settings: WorkerSettings) -> str:
+    if settings.executor != "celery":
+        return f"asyncio, concurrency {worker.slots}"
+    ahead, tasks = settings.prefetch_multiplier, settings.max_tasks_per_child
+    memory = settings.max_memory_per_child
+    ends = [
+        *([f"{tasks} task{'s'[tasks == 1 :]}"] if tasks else ()),
+        *([f"{memory} kB"] if memory else ()),
+    ]
+    return (
+        f"celery, prefork pool of {worker.slots}, prefetch x {ahead} "
+        f"({worker.slots * ahead} in hand), "
+        + (f"recycled after {' or '.join(ends)}" if ends else "never recycled")
+    )
 
 
 def _seconds(limit: float | None) -> str:
