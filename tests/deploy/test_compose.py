@@ -26,9 +26,10 @@ FIGURES: dict[str, tuple[Any, ...]] = {
 }
 FOR_CHILDREN = {
     # prefetch, tasks and kilobytes per child
-    "development": "1",
-    "production": "1",
-    "high-throughput": "2",
+    "development": ("1", "1000", "200000"),
+    "production": ("1", "1000", "200000"),
+    "high-throughput": ("2", "1000", "200000"),
+    "memory-constrained": ("", "500", "100000"),
 }
 
 
@@ -120,16 +121,29 @@ def test_without_a_profile_the_figures_are_those_of_production(clone: Clone) -> 
 
 
 def test_the_limits_of_pool_children_are_passed_on(clone: Clone) -> None:
-    """They mean something to the executor that has children."""
+    """Where a profile says nothing they are the seed's."""
     passed = {name: clone.profile(name)["worker"]["environment"] for name in PROFILES}
 
     assert FOR_CHILDREN == {
-        name: passed[name]["WORKER_PREFETCH_MULTIPLIER"] for name in FOR_CHILDREN
+        name: (
+            each["WORKER_PREFETCH_MULTIPLIER"],
+            each["WORKER_MAX_TASKS_PER_CHILD"],
+            each["WORKER_MAX_MEMORY_PER_CHILD"],
+        )
+        for name, each in passed.items()
     }
-    constrained = passed["memory-constrained"]
-    assert ("100000", "500") == (
-        constrained["WORKER_MAX_MEMORY_PER_CHILD"],
-        constrained["WORKER_MAX_TASKS_PER_CHILD"],
+
+
+def test_celery_runs_the_bodies_unless_another_executor_is_named(clone: Clone) -> None:
+    """As the seed has it; one variable changes it for all workers."""
+
+    def executor(**exported: str) -> str:
+        worker = clone.services(**exported)["worker"]
+        return str(worker["environment"]["TASKFLOW_EXECUTOR"])
+
+    assert ("celery", "asyncio") == (
+        executor(),
+        executor(TASKFLOW_EXECUTOR="asyncio"),
     )
 
 

@@ -21,6 +21,14 @@ SLOTS = {
 }
 
 
+BOUNDS = ("prefetch_multiplier", "max_tasks_per_child", "max_memory_per_child")
+IN_POOLS = {
+    "development": (1, 1000, 200_000),
+    "high-throughput": (2, 1000, 200_000),
+    "memory-constrained": (1, 500, 100_000),
+}
+
+
 def _slots(shown: list[dict[str, Any]]) -> list[int]:
     return [each["concurrency"] for each in shown if each["kind"] == "worker"]
 
@@ -68,6 +76,9 @@ def test_a_profile_yields_its_slots(clone: Clone, tmp_path: Path, name: str) -> 
         shown = httpx.get(f"{stack.address('api')}/health/workers").json()["workers"]
 
     assert SLOTS[name] == _slots(shown)
+    assert {("celery", *IN_POOLS[name])} == {
+        tuple(each[fact] for fact in ("executor", *BOUNDS)) for each in shown
+    }
     assert {"healthy"} == {each["status"] for each in shown}
 
 

@@ -104,7 +104,12 @@ def test_a_default_in_the_example_file_is_the_one_in_the_code() -> None:
     """Whoever takes the ``#`` away changes nothing."""
     known = example()
     sources = find_sources(known | dict.fromkeys(FOR_PROCESS_POOLS, ""), None, [])
-    told = {"CELERY_WORKER_CONCURRENCY", "TASKFLOW_ACCESS", "REDIS_URL"}
+    told = {
+        "CELERY_WORKER_CONCURRENCY",
+        "REDIS_URL",
+        "TASKFLOW_ACCESS",
+        "TASKFLOW_EXECUTOR",
+    }
     differing = [
         row.variable
         for title in [*OWN, *plugged_classes([])]
