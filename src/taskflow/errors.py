@@ -377,23 +377,38 @@ def _seconds(what: str, value: float | timedelta) -> float:
 class Retry(TaskSignal):
     """Run again; counts as a failed attempt.
 
+    Raised ``from`` an error, it is that error that the record shows.
+
     Args:
         delay: Seconds or a timedelta, 0 to 10 years.
         reason: For people.
+        max_retries: A whole number from 0.
 
     Attributes:
         delay: Seconds until then; None = as the task's policy says.
         reason: For people.
+        max_retries: Failed attempts that are followed by another, whatever the
+            call and the policy say; None = as they say.
 
     Raises:
-        ValueError: *delay* is out of bounds.
+        ValueError: *delay* or *max_retries* is out of bounds.
     """
 
     def __init__(
-        self, delay: float | timedelta | None = None, reason: str = ""
+        self,
+        delay: float | timedelta | None = None,
+        reason: str = "",
+        *,
+        max_retries: int | None = None,
     ) -> None:
         self.delay: float | None = None if delay is None else _seconds("delay", delay)
         self.reason = reason
+        if max_retries is not None and (
+            type(max_retries) is not int or max_retries < 0
+        ):
+            message = f"max_retries must be a whole number from 0, got {max_retries!r}"
+            raise ValueError(message)
+        self.max_retries: int | None = max_retries
         super().__init__(reason or "the task asked to be retried")
 
 

@@ -357,6 +357,45 @@ class TestSignals:
         assert record.due_at is not None
         assert (1, 7.0) == (record.attempts, record.due_at.timestamp() - clock() / 1000)
 
+    async def test_retry_may_say_how_often(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """A limit that the body knows stands above those of the policy."""
+
+        @registry.task(name="longer", retry=RetryPolicy(max_retries=0))
+        def longer() -> None:
+            raise Retry(delay=1, max_retries=1)
+
+        record = await run(flow, longer)
+
+        assert (TaskState.SCHEDULED, 1) == (record.state, record.attempts)
+
+        clock.advance(1)
+        await arun_until_idle(flow)
+        record = await flow.tasks.aget(record.id)
+
+        assert record.dead_letter is not None
+        assert ("exhausted", 2) == (record.dead_letter.cause, record.attempts)
+
+    async def test_a_retry_from_an_error_shows_that_error(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """A person wants to know why, not that it was asked for."""
+
+        @registry.task(name="why")
+        def why() -> None:
+            try:
+                {}["row"]
+            except KeyError as error:
+                raise Retry(delay=1) from error
+
+        record = await run(flow, why)
+
+        assert ("KeyError", "'row'") == (
+            record.error_type,
+            record.error_message,
+        )
+
     async def test_snooze_uses_no_attempt(
         self, flow: TaskFlow, registry: Registry, clock: ManualClock
     ) -> None:

@@ -136,8 +136,16 @@ MADE: list[tuple[Exception, str, dict[str, object]]] = [
         "task '0190' has not ended within 2 s",
         {"task_id": "0190", "timeout": 2.0},
     ),
-    (Retry(), "the task asked to be retried", {"delay": None, "reason": ""}),
-    (Retry(3, "later"), "later", {"delay": 3.0, "reason": "later"}),
+    (
+        Retry(),
+        "the task asked to be retried",
+        {"delay": None, "reason": "", "max_retries": None},
+    ),
+    (
+        Retry(3, "later", max_retries=9),
+        "later",
+        {"delay": 3.0, "reason": "later", "max_retries": 9},
+    ),
     (Snooze(60), "the task asked to be run later", {"seconds": 60.0, "reason": ""}),
     (DeadLetter("hopeless"), "hopeless", {"reason": "hopeless"}),
     (Cancel(), "the task cancelled itself", {"reason": ""}),
@@ -232,3 +240,10 @@ def test_an_impossible_wait_is_refused_in_the_body_that_asks_for_it(
         Retry(wrong)
     with pytest.raises(ValueError, match="seconds must be seconds, 0"):
         Snooze(wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.0, True, "3"])
+def test_an_impossible_number_of_retries_is_refused_likewise(wrong: object) -> None:
+    """It is a whole number from 0."""
+    with pytest.raises(ValueError, match="max_retries must be a whole number"):
+        Retry(max_retries=wrong)  # type: ignore[arg-type]

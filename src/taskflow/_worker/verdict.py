@@ -264,7 +264,12 @@ def _judge_failure(
     most = spec.max_retries if spec is not None else None
     if most is None:
         most = policy.max_retries
-    facts = describe_error(run.name, error)
+    shown = error
+    if isinstance(error, Retry):
+        most = most if error.max_retries is None else error.max_retries
+        # What a person wants to read, and errors are grouped by.
+        shown = error.__cause__ or error
+    facts = describe_error(run.name, shown)
     decision = decide(
         policy,
         Failure(error),
