@@ -31,9 +31,8 @@
     ├── DeadLetter
     └── Cancel
 
-Errors end in ``Error`` and carry their facts as attributes. Signals are what a
-task body may raise to steer what becomes of it: requests, not errors, and not
-under `TaskflowError`, so that ``except TaskflowError`` cannot swallow one.
+Errors carry their facts as attributes. Signals, which a task body raises to steer
+what becomes of it, are no errors: ``except TaskflowError`` cannot swallow one.
 """
 
 import math
@@ -42,7 +41,6 @@ from datetime import timedelta
 from typing import Any
 
 _SHOWN = 20
-
 _LONGEST_DELAY = 10 * 365 * 86_400.0
 
 
@@ -361,9 +359,6 @@ class TaskSignal(Exception):  # noqa: N818 - a request, not an error
 def _seconds(what: str, value: float | timedelta) -> float:
     """Return *value* as seconds, or refuse it where it is raised.
 
-    A body that asks for an impossible wait fails here, with a traceback that
-    shows the line, and not in the worker that would have to store it.
-
     Raises:
         ValueError: *value* is negative, no number, or above 10 years.
     """
@@ -387,8 +382,7 @@ class Retry(TaskSignal):
     Attributes:
         delay: Seconds until then; None = as the task's policy says.
         reason: For people.
-        max_retries: Failed attempts that are followed by another, whatever the
-            call and the policy say; None = as they say.
+        max_retries: Retries at most; None = as the call and the policy say.
 
     Raises:
         ValueError: *delay* or *max_retries* is out of bounds.
@@ -403,12 +397,11 @@ class Retry(TaskSignal):
     ) -> None:
         self.delay: float | None = None if delay is None else _seconds("delay", delay)
         self.reason = reason
-        if max_retries is not None and (
-            type(max_retries) is not int or max_retries < 0
-        ):
+        self.max_retries: int | None = max_retries
+        is_count = type(max_retries) is int and max_retries >= 0
+        if max_retries is not None and not is_count:
             message = f"max_retries must be a whole number from 0, got {max_retries!r}"
             raise ValueError(message)
-        self.max_retries: int | None = max_retries
         super().__init__(reason or "the task asked to be retried")
 
 

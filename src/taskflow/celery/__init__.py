@@ -142,7 +142,7 @@ def _fits(name: str, patterns: Iterable[str] | str) -> bool:
 def _checked(celery_task: Any) -> Any:
     if isinstance(celery_task, type):
         message = (
-            f"{celery_task.__qualname__} is a class; adopt the task that "
+            f"{celery_task.__name__} is a class; adopt the task that "
             "app.register_task gives for it"
         )
         raise RegistryError(message)
@@ -165,7 +165,7 @@ def _checked(celery_task: Any) -> Any:
             "declare it with @taskflow.task, which does"
         )
         raise RegistryError(message)
-    if getattr(type(task), "run", None) is _door.Task.run:
+    if getattr(task.__class__, "run", None) is _door.Task.run:
         message = f"{task.name!r} has no method run, and nothing to adopt"
         raise RegistryError(message)
     return task

@@ -58,7 +58,7 @@ class Run:
     state: str = "IGNORED"
     value: Any = None
     asked: tuple[Any, Retry] | None = None
-    spent: tuple[BaseException, Retry] | None = None
+    spent: tuple[Exception, Retry] | None = None
 
 
 @define
@@ -102,11 +102,7 @@ class Body:
         try:
             self._before(run)
             try:
-                self.twin.before_start(context.id, run.args, run.kwargs)
-                value = _callable_of(self.twin)(*run.args, **run.kwargs)
-                if run.asked is not None:
-                    # Asked with throw=False, as for a message that is sent already.
-                    raise run.asked[0]
+                value = self._called(run)
             except Exception as error:
                 told = self._failed(run, error)
                 if told is error:
@@ -119,6 +115,14 @@ class Body:
             self._after(run)
             _door.pop(self.twin)
             _door.leave_app(before)
+
+    def _called(self, run: Run) -> Any:
+        self.twin.before_start(run.context.id, run.args, run.kwargs)
+        value = _callable_of(self.twin)(*run.args, **run.kwargs)
+        if run.asked is not None:
+            # Asked with throw=False, as for a message that is sent already.
+            raise run.asked[0]
+        return value
 
     def _changed(self, context: Context) -> dict[str, Any] | None:
         """Return the arguments with which an earlier attempt asked for this one."""
@@ -195,7 +199,7 @@ class Body:
         self._tell(self.twin.after_return, "SUCCESS", *told, None)
         return self._storable(value)
 
-    def _failed(self, run: Run, error: Exception) -> BaseException | None:
+    def _failed(self, run: Run, error: Any) -> BaseException | None:  # noqa: PLR0911
         """Tell of *error*; returns what the worker shall see, None = no failure."""
         run.value = error
         if run.asked is not None:
@@ -220,7 +224,8 @@ class Body:
             asked = _door.Retry(exc=error)
             return self._retried(run, asked, error)
         self._gave_up(run, error)
-        return error
+        failure: BaseException = error
+        return failure
 
     def _is_followed(self, context: Context, error: Exception) -> bool:
         rule = (self.task.retry or RetryPolicy()).rule_for(error)
@@ -308,7 +313,7 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     return self.run(*args, **kwargs)
 
 
-def _retry(
+def _retry(  # noqa: PLR0917 - Celery's
     self: Any,
     args: Any = None,
     kwargs: Any = None,
@@ -356,12 +361,13 @@ def _update_state(
     if run is None or task_id not in {None, run.context.id}:
         problem = f"task {self.name!r} can tell its own state alone, while it runs"
         raise ConfigurationError(problem)
-    told = plain(meta)
+    told: Any = plain(meta)
     run.context.annotate(celery_state=state, celery_meta=told)
-    if isinstance(told, dict) and isinstance(told.get("current"), int | float):
-        total = told.get("total")
+    facts: dict[str, Any] = {**told} if isinstance(told, dict) else {}
+    if isinstance(facts.get("current"), int | float):
+        total = facts.get("total")
         run.context.progress(
-            told["current"], total if isinstance(total, int | float) else None
+            facts["current"], total if isinstance(total, int | float) else None
         )
 
 
@@ -401,14 +407,15 @@ def twin_of(task: Any) -> Any:
     Returns:
         A Celery task that is registered nowhere.
     """
-    kind: Any = type(task)
+    kind: Any = task.__class__
     ours: Any = type(kind.__name__, (kind, _Running), {"__doc__": kind.__doc__})
     # Not copy.copy, which gives a Celery task back as it is registered.
     twin: Any = object.__new__(ours)
-    vars(twin).update(vars(task))
-    if vars(twin).pop("_orig_run", None) is not None:
+    own: Any = twin.__dict__
+    own.update(task.__dict__)
+    if own.pop("_orig_run", None) is not None:
         # The wrapper of autoretry_for: the policy of the task does it.
-        vars(twin).pop("run", None)
+        own.pop("run", None)
     return twin
 
 

@@ -22,10 +22,31 @@ from taskflow.errors import (
 _logger = logging.getLogger("taskflow.celery")
 
 _WITHOUT_MEANING: Final = frozenset(
-    """add_to_parent argsrepr compression connection delivery_mode exchange_type
-    ignore_result immediate kwargsrepr mandatory origin parent_id producer publisher
-    replaced_task_nesting reply_to result_cls retry retry_policy root_id serializer
-    shadow utc""".split()
+    {
+        "add_to_parent",
+        "argsrepr",
+        "compression",
+        "connection",
+        "delivery_mode",
+        "exchange_type",
+        "ignore_result",
+        "immediate",
+        "kwargsrepr",
+        "mandatory",
+        "origin",
+        "parent_id",
+        "producer",
+        "publisher",
+        "replaced_task_nesting",
+        "reply_to",
+        "result_cls",
+        "retry",
+        "retry_policy",
+        "root_id",
+        "serializer",
+        "shadow",
+        "utc",
+    }
 )
 """How a message is sent; there is none."""
 
@@ -80,7 +101,7 @@ class AsyncResult:
         self._decode: Callable[[bytes], Any] = json.loads
 
     @classmethod
-    def _of(cls, task_id: str, task: Task[..., Any, Any]) -> "AsyncResult":
+    def of(cls, task_id: str, task: Task[..., Any, Any]) -> "AsyncResult":
         made = cls(task_id)
         made._decode = task.result.decode
         return made
@@ -250,7 +271,7 @@ class Redirect:
 
     def result_of(self, task_id: str, **_: Any) -> AsyncResult:
         """Return what became of an earlier call."""
-        return AsyncResult._of(task_id, self._task)  # noqa: SLF001 - our own
+        return AsyncResult.of(task_id, self._task)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Store a call.
@@ -269,7 +290,8 @@ class Redirect:
         """
         celery_task = self._celery_task
         if celery_task.app.conf.task_always_eager:
-            return type(celery_task).apply_async(celery_task, args, kwargs, **options)
+            kind: Any = celery_task.__class__
+            return kind.apply_async(celery_task, args, kwargs, **options)
         chosen = self._chosen({k: each for k, each in options.items() if each})
         call = self._call(chosen, args or (), kwargs or {})
         handle = ports.current().enqueue(call)

@@ -14,7 +14,7 @@ try:
     import celery.schedules as _schedules
     import celery.signals as _signals
     from billiard import einfo as _einfo
-    from celery import _state
+    from celery import _state  # noqa: PLC2701 - see above
 except ImportError as error:
     message = (
         f"taskflow.celery needs {error.name!r}: pip install 'asynctaskflow[celery]'"
