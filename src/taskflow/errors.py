@@ -31,7 +31,7 @@
     ├── DeadLetter
     └── Cancel
 
-Errors carry their facts as attributes. Signals, which a task body raises to steer
+Errors end in ``Error`` and carry their facts. Signals, which a body raises to steer
 what becomes of it, are no errors: ``except TaskflowError`` cannot swallow one.
 """
 

@@ -225,6 +225,7 @@ def _no_task_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 NEEDS = {
+    "guide/from-celery.md": ("celery",),
     "guide/dashboard.md": ("fastapi", "sse_starlette"),
     "guide/http.md": ("fastapi", "httpx", "sse_starlette"),
     "guide/summarize.md": ("httpx",),
