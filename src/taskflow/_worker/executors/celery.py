@@ -277,7 +277,7 @@ class CeleryPool:
         consumer.controller.register_with_event_loop(self._hub)
         self._hub.call_repeatedly(MAINTAIN_EVERY, self._pool.maintain_pool)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._will_turn = False
+        self._will_turn = self._is_turning = False
         self._executor: PreforkExecutor | None = None
 
     def serve(self, executor: PreforkExecutor) -> None:
@@ -295,11 +295,17 @@ class CeleryPool:
             self._loop.call_later(MAINTAIN_EVERY / 5, self._keep_turning)
 
     def _turn(self) -> None:
-        self._will_turn = False
-        self._hub.run_once()
+        self._will_turn, self._is_turning = False, True
+        try:
+            self._hub.run_once()
+        finally:
+            self._is_turning = False
 
-    def _turn_soon(self) -> None:
-        if not self._will_turn and self._loop is not None:
+    def _turn_now(self) -> None:
+        """Let the hub write what was submitted, at once where it is not at work."""
+        if not self._is_turning:
+            self._turn()
+        elif not self._will_turn and self._loop is not None:
             self._will_turn = True
             self._loop.call_soon(self._turn)
 
@@ -317,12 +323,12 @@ class CeleryPool:
         self._pool.apply_async(
             run_message, (number, claims), callback=over, error_callback=lost
         )
-        self._turn_soon()
+        self._turn_now()
 
     def look(self) -> None:
         """Find out which children have ended, and replace them."""
         self._pool.maintain_pool()
-        self._turn_soon()
+        self._turn_now()
 
     def pids(self) -> list[int]:
         """List the children that live."""
