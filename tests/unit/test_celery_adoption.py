@@ -1,6 +1,7 @@
 """A Celery task becomes one of ours: what it says of itself is carried over."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,15 +18,13 @@ from taskflow.celery import adopt, adopt_all
 from taskflow.errors import ConfigurationError, PayloadError, RegistryError
 from taskflow.testing import run_until_idle
 
-# A task of one app is announced to all apps; each test has one of its own.
-pytestmark = pytest.mark.filterwarnings("ignore:Task name")
-
 
 @pytest.fixture
 def app() -> Celery:
     """Give a Celery app whose broker nobody can reach."""
     made = Celery("shop", broker="memory://", set_as_current=False)
-    made.conf.task_default_queue = "nowhere"
+    # Else a task of this app is announced to all apps, those of other tests as well.
+    made.task = partial(made.task, shared=False)
     return made
 
 

@@ -234,8 +234,6 @@ NEEDS = {
 """What a page's snippets want of the extras; without any extra they are not run."""
 
 
-# A task of one Celery app is announced to all apps: those of other tests as well.
-@pytest.mark.filterwarnings("ignore:Task name")
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_prints_what_it_shows(
     page: str, capsys: pytest.CaptureFixture[str]

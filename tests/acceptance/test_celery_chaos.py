@@ -1,0 +1,113 @@
+"""Children and workers are killed at random while they work: nothing is lost.
+
+``TASKFLOW_KILLS=200 pytest tests/acceptance/test_celery_chaos.py`` kills 200 children
+and 20 workers under 2,000 tasks; without it a tenth of that. ``TASKFLOW_SEED`` repeats
+a run's choices.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("celery")
+
+import chaos_app
+from taskflow import TaskState
+from theatre import Theatre, wait_until
+
+KILLS = int(os.environ.get("TASKFLOW_KILLS", "20"))
+SEED = int(os.environ.get("TASKFLOW_SEED", "0")) or random.randrange(1, 10**6)
+FINAL = {TaskState.COMPLETED, TaskState.DLQ}
+
+
+def children(pid: int) -> list[int]:
+    """List the children of a process."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [int(each) for each in path.read_text("ascii").split()]
+    except OSError:
+        return []
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Iterator[Theatre]:
+    """Give a server."""
+    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
+    made = Theatre(tmp_path, app, chaos_app.registry)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(900)
+def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
+    theatre: Theatre,
+) -> None:
+    """Every task has exactly one end, and only a crash repeats a body."""
+    rng = random.Random(SEED)
+    print("seed", SEED)  # noqa: T201 - repeats the run
+    flow = theatre.flow
+
+    def start() -> Any:
+        return theatre.worker(
+            *("--executor", "celery", "--concurrency", "4", "--log-level", "ERROR"),
+            WORKER_PREFETCH_MULTIPLIER="3",
+        )
+
+    workers = [start(), start()]
+    kinds = (chaos_app.works, chaos_app.aworks)
+    calls = [rng.choice(kinds).call(rng.uniform(0.0, 0.2)) for _ in range(KILLS * 10)]
+    ids = [handle.id for handle in flow.enqueue_many(calls)]
+    killed = Counter[str]()
+    while killed["child"] < KILLS or killed["worker"] < KILLS // 10:
+        if not flow.queues.status().states[TaskState.PENDING]:
+            more = [rng.choice(kinds).call(0.05) for _ in range(50)]
+            ids += [handle.id for handle in flow.enqueue_many(more)]
+        place = rng.randrange(2)
+        pids = children(workers[place].pid)
+        if rng.random() < 0.1 and killed["worker"] < KILLS // 10:
+            workers[place].kill()
+            workers[place].wait()
+            workers[place] = start()
+            killed["worker"] += 1
+        elif pids and killed["child"] < KILLS:
+            os.kill(rng.choice(pids), signal.SIGKILL)
+            killed["child"] += 1
+        time.sleep(rng.uniform(0.0, 0.1))
+
+    wait_until(
+        lambda: (
+            not any(
+                flow.queues.status().states[state]
+                for state in (TaskState.PENDING, TaskState.ACTIVE, TaskState.SCHEDULED)
+            )
+        ),
+        300.0,
+    )
+    records = [flow.tasks.get(each) for each in ids]
+    begun, ended = Counter[str](), Counter[str]()
+    for name, counter in (("start", begun), ("end", ended)):
+        counter.update(task_id for task_id, _, _ in theatre.lines(name))
+    for record in records:
+        crashes = [line for line in record.history if line.outcome == "crash"]
+        assert record.state in FINAL
+        assert record.attempts == 0
+        assert record.crashes == len(crashes)
+        assert record.deliveries <= 1 + len(crashes) + killed["worker"]
+        # A body that began was ended, or died: nothing else repeats one.
+        assert begun[record.id] <= 1 + len(crashes)
+        if record.state == TaskState.COMPLETED:
+            assert ended[record.id] >= 1
+            assert record.result == str(record.deliveries).encode()
+        else:
+            assert len(crashes) == 3
+    states = Counter(str(record.state) for record in records)
+    crashes = sum(each.crashes for each in records)
+    print(dict(states), dict(killed), "crashes", crashes)  # noqa: T201 - for the docs
+    assert not [found for found in flow.doctor() if found.severity == "error"]
