@@ -176,7 +176,8 @@ class PreforkExecutor:
         # A child that the pool still starts finds nobody, and runs nothing.
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
-        lines = [line for line in self._lines if line.message is not None]
+        # All of them: a message may be on its way to a child that has not begun it.
+        lines = list(self._lines)
         for line in lines:
             line.kill()
         deadline = time.monotonic() + 1.0
@@ -191,7 +192,7 @@ class PreforkExecutor:
             if not job.abandoned
         ]
         self._messages.clear()
-        return claims
+        return [*claims, *self.release_ready()]
 
     async def aclose(self) -> bool:
         """Hang up; the pool is stopped by who started it."""
@@ -210,7 +211,9 @@ class PreforkExecutor:
     # Giving out.
 
     def _fill(self) -> None:
-        while self._ready and len(self._in_pool) < self._host.slots:
+        while (
+            self._ready and not self._is_over and len(self._in_pool) < self._host.slots
+        ):
             message = Message(next(self._numbers), self._next_jobs())
             self._messages[message.number] = message
             self._in_pool.add(message.number)
@@ -408,8 +411,8 @@ class PreforkExecutor:
                 if job is None or line is None:
                     continue
                 if now >= job.hard_at:
-                    job.stop = job.stop if job.stop != "soft" else ""
-                    job.stop = job.stop or "hard"
+                    if job.stop in {"", "soft"}:
+                        job.stop = "hard"
                     line.kill()
                 elif now >= job.soft_at and not job.stop:
                     self._interrupt(message, job, "soft")
