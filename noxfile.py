@@ -279,6 +279,24 @@ def servers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+@nox.parametrize("version", _named("5.4", "5.5", "5.6"))
+def celery(session: nox.Session, version: str) -> None:
+    """Hold the Celery engine to its promises on older versions of Celery.
+
+    The newest is what ``tests(all)`` installs.
+    """
+    _install(session, "test", extras="celery,cli,fast")
+    session.install(f"celery=={version}.*")
+    suites = _existing(
+        "tests/acceptance/test_celery_chaos.py",
+        "tests/acceptance/test_celery_engine.py",
+        "tests/integration/test_executor_conformance.py",
+        "tests/unit/test_celery_adoption.py",
+    )
+    session.run("pytest", *(session.posargs or suites))
+
+
+@nox.session(default=False)
 def random(session: nox.Session) -> None:
     """Shuffle the tests, with three seeds."""
     _install(session, "test", extras="all")

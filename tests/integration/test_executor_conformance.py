@@ -7,6 +7,7 @@ is read from their records, as a user would. Another engine joins by one line in
 
 import json
 import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def stage(
     """Give a worker of each engine; all tests of an engine share it."""
     if request.param == "celery":
         pytest.importorskip("celery")
+        if not hasattr(select, "epoll"):
+            pytest.skip("the Celery engine needs Linux")
     theatre = Stage(tmp_path_factory.mktemp(request.param), request.param)
     yield theatre
     theatre.close()
