@@ -110,6 +110,7 @@ def test_the_wheel_names_itself_its_licence_and_its_extras(
         "Provides-Extra": [
             "all",
             "api",
+            "celery",
             "cli",
             "demo",
             "embedded",

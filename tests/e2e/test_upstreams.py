@@ -86,26 +86,37 @@ def test_an_upstream_is_opened_and_closed(
 @pytest.mark.parametrize(
     ("status", "state", "words"),
     [
-        (429, "tapped", "it asked us to wait not to be called; goes on in 9 min"),
-        (401, "open", "it refuses our key or credit tried again in 4 min"),
+        (
+            *(429, "tapped"),
+            ["it asked us to wait", "not to be called; goes on in (9|10) min"],
+        ),
+        (
+            *(401, "open"),
+            ["it refuses our key or credit", "tried again in [45] min"],
+        ),
     ],
 )
 def test_what_a_service_says_of_us_is_in_words_and_can_be_reset(
-    status: int, state: str, words: str, watch: Watch, address: str, flow: TaskFlow
+    status: int,
+    state: str,
+    words: list[str],
+    watch: Watch,
+    address: str,
+    flow: TaskFlow,
 ) -> None:
     """Not in colours alone; the task that was refused waits unharmed."""
     task_id = flow.enqueue(CALL.call(status)).id
     page = watch(address).open("#/upstreams")
     row = row_of(page, "example-api")
     expect(row.get_by_text(state, exact=True)).to_be_visible()
-    told = " ".join(row.inner_text().split())
+    for each in words:
+        expect(row).to_contain_text(re.compile(each))
     attempts = flow.tasks.get(task_id).attempts
     flow.tasks.delete(task_id)
     row.get_by_role("button", name="Reset example-api").click()
     page.get_by_role("dialog").get_by_role("button", name="Reset it").click()
     expect(row).to_contain_text("closed calls begin")
 
-    assert words in told
     assert 0 == attempts
 
 

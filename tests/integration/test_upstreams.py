@@ -120,6 +120,22 @@ class TestTasks:
         assert (TaskState.PENDING, 0) == (record.state, record.attempts)
         assert 1 == status.parked["primary"]
 
+    async def test_a_worker_that_only_names_it_keeps_what_another_declared(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """Whichever of two workers starts last, the declaration holds."""
+        del registry
+        declaring, naming = Registry(), Registry()
+        declaring.add_upstream(Upstream("api", concurrency=3))
+        naming.task(lambda: None, name="call", upstream="api")
+        limits = []
+        for each in (naming, declaring, naming):
+            await arun_until_idle(flow, registry=each)
+            limits.append((await state_of(flow)).concurrency)
+        await flow.aclose()
+
+        assert [None, 3, 3] == limits
+
     async def test_a_callers_fault_says_nothing(
         self, flow: TaskFlow, failing: Any
     ) -> None:

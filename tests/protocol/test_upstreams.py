@@ -20,12 +20,23 @@ WHY = ErrorFacts("TimeoutError", "late")
 RESET = 60_000
 
 
-def declare(stage, *, breaker=CircuitBreaker(), name="api", **limits):  # noqa: B008
+def declare(
+    stage,
+    *,
+    breaker=CircuitBreaker(),  # noqa: B008
+    name="api",
+    is_only_named=False,
+    **limits,
+):
     """Make the upstream known."""
     rules = upstreams.pack_rules(
         Upstream(name, breaker=breaker, **limits), BreakerDefaults()
     )
-    return stage.send(upstreams.declare(stage.keys, name, rules, now_ms=NOW))
+    return stage.send(
+        upstreams.declare(
+            stage.keys, name, rules, is_only_named=is_only_named, now_ms=NOW
+        )
+    )
 
 
 def look(stage, name="api", now_ms=NOW) -> UpstreamStatus:
@@ -79,6 +90,17 @@ def test_an_upstream_that_nobody_declared_is_closed(stage):
     stage.enqueue("t1", upstream="1 api")
 
     assert ["t1"] == ids(stage.claim())
+
+
+def test_who_only_names_an_upstream_leaves_its_rules(stage):
+    """A worker that has no declaration has defaults, and others know better."""
+    new = [
+        declare(stage, is_only_named=True),
+        declare(stage, concurrency=3),
+        declare(stage, is_only_named=True),
+    ]
+
+    assert ([True, True, False], 3) == (new, look(stage).concurrency)
 
 
 def test_failures_open_the_breaker(stage):

@@ -1,11 +1,20 @@
 """What the end of a call says of its upstream."""
 
 import asyncio
+import errno
 import socket
 import ssl
 import urllib.error
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from email.utils import format_datetime
+from http.client import (
+    BadStatusLine,
+    CannotSendRequest,
+    IncompleteRead,
+    InvalidURL,
+    RemoteDisconnected,
+)
 
 import pytest
 
@@ -62,6 +71,18 @@ def foreign(module: str, name: str) -> BaseException:
         (foreign("httpx._exceptions", "TransportError"), "failure", 0.0),
         (foreign("aiohttp.client_exceptions", "ClientConnectionError"), "failure", 0.0),
         (foreign("requests.exceptions", "Timeout"), "failure", 0.0),
+        (urllib.error.URLError("no route"), "failure", 0.0),
+        (urllib.error.URLError(TimeoutError()), "failure", 0.0),
+        (RemoteDisconnected(), "failure", 0.0),
+        (IncompleteRead(b"half"), "failure", 0.0),
+        (BadStatusLine("?"), "failure", 0.0),
+        (OSError(errno.EHOSTUNREACH, "no route"), "failure", 0.0),
+        (OSError(errno.ENETUNREACH, "no network"), "failure", 0.0),
+        (InvalidURL("http://[x"), "neutral", 0.0),
+        (CannotSendRequest(), "neutral", 0.0),
+        (OSError(errno.ENOENT, "no file"), "neutral", 0.0),
+        (urllib.error.HTTPError("http://x", 404, "", Message(), None), "neutral", 0.0),
+        (urllib.error.HTTPError("http://x", 503, "", Message(), None), "failure", 0.0),
         (StatusError(429), "tap", TAP_SECONDS),
         (StatusError(429, "0"), "tap", 0.05),
         (StatusError(429, "3"), "tap", 3.0),

@@ -6,6 +6,7 @@ or spent credit wants a person.
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -60,8 +61,19 @@ _FOREIGN: Final = frozenset(
         ("requests", "Timeout"),
         ("requests", "ChunkedEncodingError"),
         ("urllib3", "HTTPError"),
+        ("urllib", "URLError"),
+        ("http", "HTTPException"),
     }
 )
+_CALLERS_OWN: Final = frozenset(
+    {
+        ("urllib3", "LocationValueError"),
+        ("http", "InvalidURL"),
+        ("http", "CannotSendRequest"),
+    }
+)
+"""What a library derives of its errors and is a mistake of the caller."""
+_UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 _SERVER_ERRORS: Final = range(500, 600)
 
 
@@ -163,7 +175,10 @@ def _is_failure(error: BaseException, status: int | None) -> bool:
         TimeoutError | ConnectionError | socket.gaierror | ssl.SSLError,
     ):
         return True
-    return any(
-        (kind.__module__.partition(".")[0], kind.__name__) in _FOREIGN
+    if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+        return True
+    kinds = {
+        (kind.__module__.partition(".")[0], kind.__name__)
         for kind in type(error).__mro__
-    )
+    }
+    return not kinds.isdisjoint(_FOREIGN) and kinds.isdisjoint(_CALLERS_OWN)

@@ -50,6 +50,7 @@ class Registry:
         self._tasks: dict[str, Task[..., Any, Any]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._upstreams: dict[str, Upstream] = {}
+        self._named: dict[str, Upstream] = {}
         self.task: TaskDecorator = self._decorate
         """Declare a function as a task of this registry; see `taskflow.task`."""
 
@@ -109,8 +110,9 @@ class Registry:
             weight=weight,
         )
         self.add(made)
-        if calls is not None and isinstance(upstream, Upstream):
-            self._upstreams[calls.name] = calls
+        if calls is not None:
+            is_declared = isinstance(upstream, Upstream)
+            (self._upstreams if is_declared else self._named)[calls.name] = calls
         return made
 
     def add_upstream(self, upstream: Upstream) -> None:
@@ -122,7 +124,10 @@ class Registry:
 
     def upstream(self, name: str) -> Upstream:
         """Return the upstream called *name*; one with defaults if none is declared."""
-        return self._upstreams.get(name) or Upstream(name)
+        known = self._upstreams.get(name) or self._named.get(name)
+        if known is None:
+            known = self._named[name] = Upstream(name)
+        return known
 
     def upstreams(self, *, declared: bool = False) -> tuple[Upstream, ...]:
         """Return the upstreams that are declared, or named by a task.

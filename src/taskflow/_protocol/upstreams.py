@@ -205,10 +205,25 @@ def _steered(reply: int, *, name: str) -> bool:
     return reply == 1
 
 
-def declare(keys: Keys, name: str, rules: bytes, *, now_ms: int = 0) -> Operation[bool]:
+def declare(
+    keys: Keys,
+    name: str,
+    rules: bytes,
+    *,
+    is_only_named: bool = False,
+    now_ms: int = 0,
+) -> Operation[bool]:
     """Describe making an upstream known, or putting new rules in the place of old.
 
     Its state stays as it is.
+
+    Args:
+        keys: Of the prefix in use.
+        name: Of the upstream.
+        rules: As `pack_rules` packs them.
+        is_only_named: Whether these rules are mere defaults: those of a worker that
+            declares it stay.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
         An operation whose reply is True when the rules are new.
@@ -216,7 +231,8 @@ def declare(keys: Keys, name: str, rules: bytes, *, now_ms: int = 0) -> Operatio
     Source:
         ``_protocol/lua/steer.lua``; O(1).
     """
-    return _steer(keys, name, "declare", rules, 0, now_ms)
+    verb = "name" if is_only_named else "declare"
+    return _steer(keys, name, verb, rules, 0, now_ms)
 
 
 def steer(

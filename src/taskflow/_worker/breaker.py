@@ -7,7 +7,7 @@ next ask.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskflow._client.guards import Gatekeeper
@@ -24,13 +24,17 @@ DECLARE_EVERY = 60.0
 
 
 class UpstreamWatch:
-    """Declares the upstreams of one worker, and listens to the fleet's."""
+    """Declares the upstreams of one worker, and listens to the fleet's.
+
+    Its upstreams are given with whether the worker declares them, or only has tasks
+    that name them.
+    """
 
     def __init__(
         self,
         runner: AsyncRunner,
         keys: Keys,
-        served: tuple[Upstream, ...],
+        served: Mapping[Upstream, bool],
         guards: Gatekeeper,
         events: Events,
         clock: Callable[[], int],
@@ -38,17 +42,22 @@ class UpstreamWatch:
         self._runner = runner
         self._keys = keys
         self._served = {each.name: each for each in served}
+        self._declared = {each.name for each in served if served[each]}
         self._guards = guards
         self._events = events
         self._clock = clock
 
     async def declare(self) -> None:
-        """Make the upstreams known, with the rules that this worker has."""
+        """Make the upstreams known, with the rules that this worker has.
+
+        Of one that it only names it has none: those of another worker stay.
+        """
         operations = [
             upstreams.declare(
                 self._keys,
                 each.name,
                 upstreams.pack_rules(each, self._guards.defaults),
+                is_only_named=each.name not in self._declared,
                 now_ms=self._clock(),
             )
             for each in self._served.values()

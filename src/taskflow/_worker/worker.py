@@ -252,10 +252,12 @@ class Worker:
         )
 
     def _upstream_watch(self) -> UpstreamWatch:
+        served = self.registry.upstreams() if self.slots else ()
+        declared = self.registry.upstreams(declared=True)
         return UpstreamWatch(
             self._runner,
             self._connection.keys,
-            self.registry.upstreams() if self.slots else (),
+            {each: each in declared for each in served},
             self.guards,
             self.events,
             self._connection.clock,

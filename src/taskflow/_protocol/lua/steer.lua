@@ -7,9 +7,9 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  name       of the upstream; 'task:<name>' holds back the tasks of a name
--- ARGV[4]  verb       declare, open, close or reset
--- ARGV[5]  detail     declare: the rules as a JSON array, see upstream.lua; open: the
---                     reason, for people
+-- ARGV[4]  verb       declare, name, open, close or reset
+-- ARGV[5]  detail     declare, name: the rules as a JSON array, see upstream.lua;
+--                     open: the reason, for people
 -- ARGV[6]  expires    open: ms until it is tried again; 0 = when a person says so
 -- Touches  upstream:<name>, tasks:parked, tasks:marker, tasks:events
 -- Returns  1 when something changed, else 0; -1 when there is no such upstream
@@ -24,6 +24,10 @@ local name, verb, detail, expires = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 
 make_room()
 local key = prefix .. 'upstream:' .. name
+if verb == 'name' then -- somebody else may have declared it, and knows better
+  redis.call('SADD', names, name)
+  return redis.call('HSETNX', key, 'rules', detail)
+end
 if verb == 'declare' then
   redis.call('SADD', names, name)
   if redis.call('HGET', key, 'rules') == detail then
