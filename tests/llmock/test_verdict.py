@@ -133,7 +133,9 @@ async def ask(settings: SummarizeSettings) -> AsyncIterator[Any]:
         *("one after the other", "word by word"),
     ],
 )
-async def test_what_passes_is_waited_out(llmock: Any, ask: Any, break_it: Any) -> None:
+async def test_what_passes_is_waited_out(
+    llmock: Any, ask: Any, break_it: Any, request: pytest.FixtureRequest
+) -> None:
     """The task completes with the whole text, and the judge has nothing to say."""
     llmock.reply("The Moon raises the tides, and the coasts shape them.", times=None)
     break_it(llmock)
@@ -143,7 +145,10 @@ async def test_what_passes_is_waited_out(llmock: Any, ask: Any, break_it: Any) -
         await handle.aresult(timeout=20)
     )
 
-    llmock.assert_resilient(strict=True)
+    # Where all was sent before the call was given up, the judge cannot see that it was.
+    is_seen = "corrupt" not in request.node.name
+    llmock.assert_resilient(strict=is_seen)
+    assert is_seen or 2 == len(llmock.requests)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])

@@ -9,7 +9,8 @@
 -- ARGV[3]  id         of the task
 -- Touches  tasks:tombstones:*, tasks:key:<key>, the worker's channel
 -- Returns  {word, state}: CANCELLED, ASKED (it runs), REFUSED, GONE
--- Cost     O(log m)
+-- Cost     O(log m); O(length of a list) for an id that is cancelled or deleted
+--          again while its former entry still stands there
 -- Why      A worker that hears of it stops the body at once; one that does not
 --          finds the flag when it renews. Removal from a long list is O(n); a
 --          tombstone is O(1), and claim drops the id when it meets it.
@@ -39,7 +40,7 @@ if state == 'ACTIVE' then
   end
   return { 'ASKED', state }
 elseif state == 'PENDING' then
-  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
+  strike(id, found[2] or 'primary', parked_in(found[5]))
 else
   redis.call('ZREM', scheduled, id)
 end

@@ -18,6 +18,7 @@
 --                       error, entry, cause, fingerprint, traceback, how,
 --                       max_crashes, as the verb needs
 --                     release: ''
+--                     What is not to end goes to CANCELLED when a cancel was asked for.
 -- ARGV[4 + 4 * count] and what follows: what the ended calls say of their
 --                     upstreams: for each group of equal verdicts its upstream,
 --                     epoch, verdict, reason, wait (ms), the number of its
@@ -51,7 +52,7 @@ local words, refused, accepted, removed, seen, places, held, last_need = {}, fal
 for i = 1, count do
   local at = i * 4
   local id, token = ARGV[at], ARGV[at + 1]
-  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'key', 'watched', 'lane', 'upstream')
+  local found = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'key', 'watched', 'lane', 'upstream', 'cancel')
   if found.err or not found[1] then
     words[i], refused = 'GONE', true
   elseif found[2] ~= token then
@@ -96,6 +97,8 @@ for _, item in ipairs(accepted) do
     if found[3] or found[4] then
       ended(id, 'COMPLETED', found[3], found[4])
     end
+  elseif found[7] and goes_on[verb] then
+    verbs.stop(id, detail, found)
   else
     verbs[verb](id, detail, found)
   end

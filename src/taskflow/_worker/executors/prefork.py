@@ -251,6 +251,11 @@ class PreforkExecutor:
         self._fill()
 
     def _lost(self, message: Message) -> None:
+        if message.line is None:
+            # A busy loop comes here before it has heard that the body began.
+            self._accept()
+            for line in list(self._lines):
+                self._read(line)
         if message.line is not None:
             # Something that its body has started may hold the line open.
             self._hang_up(message.line)
@@ -278,7 +283,7 @@ class PreforkExecutor:
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while True:
+            while not self._is_over:
                 sock, _ = self._listener.accept()
                 line = ChildLine(sock)
                 self._lines.add(line)

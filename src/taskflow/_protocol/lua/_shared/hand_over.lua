@@ -96,6 +96,16 @@ local function has_leave(id, lane, found, source)
   return true, need.answer
 end
 
+-- Whether the popped entry was struck out; asked of the server only where some are.
+local has_struck = {}
+local function was_struck(id, lane, source)
+  local key = tombstones(lane, source and source.name)
+  if has_struck[key] == nil then
+    has_struck[key] = redis.call('EXISTS', key) == 1
+  end
+  return has_struck[key] and redis.call('SREM', key, id) == 1
+end
+
 -- Hand over one popped id. False when it was no task to run: a tombstone, an
 -- expired task, one whose upstream is shut, a record beyond reading.
 local function hand_over(id, lane, source)
@@ -107,8 +117,11 @@ local function hand_over(id, lane, source)
     quarantine(id, found.err)
     return false
   end
+  local is_struck = was_struck(id, lane, source)
+  if is_struck and found[1] == 'PENDING' then
+    return false -- a later task of this id, which has an entry of its own
+  end
   if found[1] ~= 'PENDING' then
-    redis.call('SREM', tombstones(lane, source and source.name), id)
     if source then
       redis.call('HDEL', prefix .. 'task:' .. id, 'parked')
     end

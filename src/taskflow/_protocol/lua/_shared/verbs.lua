@@ -1,8 +1,18 @@
 -- verbs: what settling does with a run that has not simply completed.
 -- Needs   prefix, now, bury, history, lanes, parking, moves, crash; the keys that
 --         settle.lua binds.
---         Gives  verbs.<verb>(id, detail, found), parked_now (upstream -> true).
+--         Gives  verbs.<verb>(id, detail, found), goes_on (verb -> true),
+--         parked_now (upstream -> true).
 local verbs, parked_now = {}, {}
+local goes_on = { retry = true, snooze = true, release = true, park = true }
+
+-- It was asked to stop while it ran, and would run again.
+function verbs.stop(id, detail, found)
+  if detail ~= '' then
+    remember(id, detail.entry)
+  end
+  finish(id, 'CANCELLED', cancelled, '{"type":"Cancelled","message":"cancelled while it ran"}', found)
+end
 
 function verbs.retry(id, detail, found)
   local record = prefix .. 'task:' .. id

@@ -1,0 +1,221 @@
+"""Change the shipped scripts a little, one change at a time, and see it found.
+
+Every mutant is judged by the explorer first: it is killed when something does not
+hold, or when what happens is not what happens without it. One that survives is
+judged by the tests of the protocol. ``python -m explorer.mutants`` prints those that
+survive both; ``nox -s mutants`` is the same.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from explorer.search import BrokenError, Search
+from explorer.settings import SMALL
+from explorer.store import Store
+
+SCRIPTS: Final = (
+    *("enqueue", "claim", "settle", "reap", "extend", "promote"),
+    *("cancel", "delete", "discard", "requeue", "prune", "steer"),
+)
+SHARED: Final = (
+    *("admission", "bury", "crash", "ending", "hand_over", "history", "lanes"),
+    *("moves", "parking", "promote", "sources", "unbury", "verbs", "verdicts"),
+)
+WORLDS: Final = 2_500
+TESTS: Final = Path(__file__).parents[1]
+
+_SWAPS: Final = (
+    (" == ", " ~= "),
+    (" ~= ", " == "),
+    (" <= ", " < "),
+    (" >= ", " > "),
+    (" < ", " <= "),
+    (" > ", " >= "),
+    (" and ", " or "),
+    ("now + ", "now - "),
+    ("'PENDING'", "'SCHEDULED'"),
+    ("'ACTIVE'", "'PENDING'"),
+    ("'COMPLETED'", "'FAILED'"),
+    ("'FAILED'", "'COMPLETED'"),
+    ("'CANCELLED'", "'FAILED'"),
+    ("'SCHEDULED'", "'PENDING'"),
+    ("'DLQ'", "'FAILED'"),
+    ("'retry'", "'primary'"),
+    ("'suspects'", "'retry'"),
+)
+_CALL: Final = re.compile(r"\s*(?:redis\.p?call|[a-z_]+)\(.*\)\s*")
+
+
+class Mutant(NamedTuple):
+    """One change.
+
+    Attributes:
+        file: Stem of the script, or ``_shared/`` and a stem.
+        line: Its number, from 1.
+        before: The line as it is shipped.
+        after: The line as it is tried.
+    """
+
+    file: str
+    line: int
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        after = self.after.strip() or "(dropped)"
+        return f"{self.file}.lua:{self.line}: {self.before.strip()}  =>  {after}"
+
+
+@cache
+def _text(file: str) -> str:
+    folder = resources.files("taskflow._protocol").joinpath("lua")
+    return folder.joinpath(f"{file}.lua").read_text(encoding="utf-8")
+
+
+def mutants() -> Iterator[Mutant]:
+    """Give all mutants."""
+    for file in (*SCRIPTS, *(f"_shared/{name}" for name in SHARED)):
+        for number, line in enumerate(_text(file).splitlines(), start=1):
+            code = line.partition(" --")[0]
+            if code.lstrip().startswith(("--", "local function", "function")):
+                continue
+            if _CALL.fullmatch(code) and code.count("(") == code.count(")"):
+                yield Mutant(file, number, line, "")
+            for old, new in _SWAPS:
+                for found in re.finditer(re.escape(old), code):
+                    start, end = found.span()
+                    yield Mutant(file, number, line, code[:start] + new + code[end:])
+
+
+def changed(mutant: Mutant) -> dict[str, str]:
+    """Give the texts of the scripts that hold the changed line, by name."""
+    lines = _text(mutant.file).splitlines()
+    lines[mutant.line - 1] = mutant.after
+    own = "\n".join(lines)
+    shared = mutant.file.removeprefix("_shared/")
+    if shared == mutant.file:
+        return {mutant.file: _resolved(own, {})}
+    mark = f"-- @include {shared}"
+    folder = resources.files("taskflow._protocol").joinpath("lua")
+    names = (each.name for each in folder.iterdir() if each.name.endswith(".lua"))
+    stems = (name.removesuffix(".lua") for name in names)
+    return {
+        stem: _resolved(_text(stem), {shared: own})
+        for stem in stems
+        if mark in _text(stem).splitlines()
+    }
+
+
+def _resolved(source: str, changes: Mapping[str, str]) -> str:
+    def included(found: re.Match[str]) -> str:
+        name = found[1].strip()
+        return changes.get(name) or _text(f"_shared/{name}").rstrip("\n")
+
+    return re.sub(r"^-- @include (.*)$", included, source, flags=re.MULTILINE) + "\n"
+
+
+@cache
+def _usual() -> tuple[frozenset[str], ...]:
+    found = []
+    for setting in SMALL:
+        search = Search(setting, Store(), most=WORLDS, drained=7)
+        search.run()
+        found.append(frozenset(search.happened))
+    return tuple(found)
+
+
+def explored(mutant: Mutant) -> str:
+    """Judge *mutant* by the explorer.
+
+    Returns:
+        What was found; empty when it survives.
+    """
+    texts = changed(mutant)
+    for setting, usual in zip(SMALL, _usual(), strict=True):
+        search = Search(setting, Store(texts), most=WORLDS, drained=7)
+        try:
+            search.run()
+        except (BrokenError, SyntaxError) as error:
+            return str(error).partition("\n")[0][:100]
+        if search.happened != usual:
+            return f"other things happen: {sorted(search.happened ^ usual)[:2]}"
+    return ""
+
+
+def tested(mutant: Mutant) -> str:
+    """Judge *mutant* by the tests of the protocol, on a server in memory.
+
+    Returns:
+        The test that fails; empty when it survives.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(changed(mutant), file)
+        file.flush()
+        ran = subprocess.run(  # noqa: S603
+            [
+                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "explorer.mutated"),
+                *("-p", "no:cacheprovider", "-k", "memory and not test_faults"),
+                *("--ignore", "protocol/test_share.py", "protocol"),
+            ],
+            cwd=TESTS,
+            env=os.environ | {"TASKFLOW_MUTANT": file.name, "PYTHONPATH": str(TESTS)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", ran.stdout, re.MULTILINE)
+    return failed[1] if failed else "" if ran.returncode == 0 else "the run ended"
+
+
+def judged(mutant: Mutant) -> tuple[str, str]:
+    """Judge *mutant*.
+
+    Returns:
+        By what it was killed, and how; both empty when it survives.
+    """
+    found = explored(mutant)
+    if found:
+        return "explorer", found
+    found = tested(mutant)
+    return ("tests", found) if found else ("", "")
+
+
+def main() -> None:
+    """Judge all mutants, or some, and print those that survive."""
+    parser = argparse.ArgumentParser(description="Mutants of the scripts")
+    parser.add_argument("--sample", type=int, default=0, help="only so many")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--file", default="", help="only of this script")
+    parser.add_argument("--verbose", action="store_true")
+    chosen = parser.parse_args()
+    made = [each for each in mutants() if chosen.file in each.file]
+    if chosen.sample:
+        made = random.Random(chosen.seed).sample(made, min(chosen.sample, len(made)))  # noqa: S311
+    killed: Counter[str] = Counter()
+    survivors: list[Mutant] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for mutant, (by, how) in zip(made, pool.map(judged, made), strict=True):
+            killed[by] += 1
+            if chosen.verbose or not by:
+                print(f"{by or 'SURVIVES'}: {mutant}: {how}", flush=True)  # noqa: T201
+            if not by:
+                survivors.append(mutant)
+    print(f"{len(made)} mutants, {dict(killed)}")  # noqa: T201
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,399 @@
+"""Visit every world that a setting allows, and look each over.
+
+A breadth-first search: the trace to what is found is a shortest one. Two worlds are
+the same when they differ only in what no script and no actor decides by (texts for
+people, times of the past).
+"""
+
+import re
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import define, field
+
+from explorer.store import ScriptError, Store, read
+from explorer.world import (
+    KEYS,
+    LEASE,
+    MAX_CRASHES,
+    SHARE,
+    Call,
+    Setting,
+    Stage,
+    Step,
+    World,
+)
+from invariants import broken
+from taskflow._protocol import upkeep, upstreams
+from taskflow._protocol.claim import claim
+from taskflow._protocol.settle import complete, settle
+
+_FOR_PEOPLE: Final = re.compile(
+    rb"(?<=[\x02\x03])(?:history|error|result|started_ms|finished_ms|since_ms|fresh_ms"
+    rb"|requeued|died_ms|traceback|served\d+|worker|reason|seen_ms)\x03[^\x03]*\x03"
+)
+_FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+_ENDS: Final = {
+    "settle complete": {"COMPLETED"},
+    "settle retry": {"SCHEDULED", "CANCELLED"},
+    "settle dead": {"DLQ"},
+    "settle fail": {"FAILED"},
+    "settle cancel": {"CANCELLED"},
+    "settle snooze": {"SCHEDULED", "CANCELLED"},
+    "settle release": {"PENDING", "CANCELLED"},
+    "settle park": {"PENDING", "CANCELLED"},
+    "settle crash": {"PENDING", "DLQ", "CANCELLED"},
+    "reap": {"PENDING", "DLQ", "CANCELLED"},
+}
+_COUNTED: Final = {"settle retry", "settle dead", "settle fail"}
+_REMEMBERED: Final = _ENDS.keys() - {"settle complete", "settle release"}
+_MAY_AGAIN: Final = {"prune", "open", "close"}
+_CANCELS: Final = {"cancel", "settle cancel"}
+_WAITING: Final = ("PENDING", "SCHEDULED", "ACTIVE")
+
+
+class BrokenError(AssertionError):
+    """Something does not hold; the message has the way there."""
+
+
+@define
+class Search:
+    """One search.
+
+    Attributes:
+        setting: What it covers.
+        store: Where scripts run.
+        drained: One in so many worlds is run to its end.
+        most: Worlds at most.
+        seen: Worlds that were visited.
+        taken: Moves that were made.
+        reached: What has happened: moves of tasks and words of replies.
+    """
+
+    setting: Setting
+    store: Store
+    drained: int = 97
+    most: int = 10_000_000
+    taken: int = 0
+    reached: Counter[str] = field(factory=Counter)
+    _ways: dict[int, tuple[int, str]] = field(factory=dict)
+
+    @property
+    def happened(self) -> set[str]:
+        """What has happened at least once: moves, words of replies, events."""
+        return {*self.reached, *(each.decode() for each in self.store.told)}
+
+    @property
+    def seen(self) -> int:
+        """How many worlds were visited."""
+        return len(self._ways)
+
+    def run(self) -> None:
+        """Visit all worlds.
+
+        Raises:
+            BrokenError: Something does not hold.
+        """
+        stage = Stage(self.setting, self.store)
+        world = stage.begin()
+        first = _identity(world)
+        self._ways[first] = (0, "")
+        ahead = deque([(first, world)])
+        while ahead and self.seen < self.most:
+            at, world = ahead.popleft()
+            try:
+                for step in stage.steps(world):
+                    self.taken += 1
+                    self._look(world, step, at)
+                    there = _identity(step.world)
+                    if there not in self._ways:
+                        self._ways[there] = (at, step.label)
+                        ahead.append((there, step.world))
+                        self._check(stage, step, there)
+            except (ScriptError, KeyError, ValueError, TypeError) as error:
+                raise BrokenError(self._told(at, f"{error!r}")) from error
+
+    def _told(self, at: int, what: str) -> str:
+        way: list[str] = []
+        while at:
+            at, label = self._ways[at]
+            way.append(label)
+        return f"{what}\n{self.setting.name}: " + " | ".join(reversed(way[:-1]))
+
+    def _look(self, world: World, step: Step, at: int) -> None:
+        if step.call is None:
+            return
+        try:
+            self._compare(world, step, step.call)
+        except AssertionError as error:
+            way = self._told(at, str(error))
+            raise BrokenError(f"{way} | {step.label}") from error
+
+    def _check(self, stage: Stage, step: Step, at: int) -> None:
+        found = read(step.world.keyspace)
+        wrong = broken(found, now_ms=step.world.now, lease_ms=LEASE)
+        if wrong:
+            raise BrokenError(self._told(at, f"{wrong}"))
+        if at % self.drained == 0:
+            undone = _drain(stage, step.world)
+            if undone:
+                raise BrokenError(self._told(at, f"never end: {undone}"))
+
+    def _compare(self, world: World, step: Step, call: Call) -> None:
+        """Look a move over: what it changed, and what it said of that."""
+        same = step.world.keyspace == world.keyspace
+        if step.is_repeat and not same and call.kind not in _MAY_AGAIN:
+            before, after = _still(world.keyspace), _still(step.world.keyspace)
+            assert before == after, f"{call.kind} wrote when it was sent again"
+        before, after = read(world.keyspace), read(step.world.keyspace)
+        self._heed_token(before, call, step.reply, is_same=same)
+        moves = {} if same else _moves(before, after)
+        for task_id, (old, new) in moves.items():
+            word = f"{call.kind}: {old} -> {new}"
+            self.reached[word] += 1
+            assert _may(call, task_id, old, new), f"{task_id} {word}"
+        self._heed_counts(before, after, call, moves)
+        self._heed_reply(before, after, call, step)
+
+    def _heed_token(
+        self, before: Mapping[str, Any], call: Call, reply: Any, *, is_same: bool
+    ) -> None:
+        if not call.token:
+            return
+        record = before.get(KEYS.task(call.target))
+        current = record and record.get("token") == call.token
+        is_active = record and record["state"] == "ACTIVE"
+        word = "GONE" if not record else "OK" if current else "STALE"
+        if call.kind == "extend" and record:
+            ok = "CANCEL" if "cancel" in record else "OK"
+            word = ok if current and is_active else "STALE"
+        self.reached[f"{call.kind} {word}"] += 1
+        assert [word] == reply, f"{call.kind} said {reply}, and it is {word}"
+        assert is_same or (current and is_active), f"{call.kind} wrote without a lease"
+
+    def _heed_counts(
+        self,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        call: Call,
+        moves: Mapping[str, tuple[str, str]],
+    ) -> None:
+        for task_id, (old, new) in moves.items():
+            if "nothing" in {old, new}:
+                continue
+            was, now = before[KEYS.task(task_id)], after[KEYS.task(task_id)]
+            grown = {name: _count(now, name) - _count(was, name) for name in _COUNTS}
+            expected = dict.fromkeys(_COUNTS, 0)
+            if call.kind == "requeue" and old != "SCHEDULED":
+                expected = {name: -_count(was, name) for name in _COUNTS}
+                expected["deliveries"] = 0
+            elif call.kind in {"reap", "settle crash"}:
+                expected["crashes"] = 1
+            elif call.kind in _COUNTED and new != "CANCELLED":
+                expected["attempts"] = 1
+            elif new == "ACTIVE":
+                expected["deliveries"] = 1
+            elif call.kind == "settle snooze" and new != "CANCELLED":
+                expected["misses"] = 1 - _count(was, "misses")
+            assert expected == grown, f"{call.kind} of {task_id}: {grown}"
+            lines = len(now.get("history", "").splitlines())
+            lines -= len(was.get("history", "").splitlines())
+            assert lines == (call.kind in _REMEMBERED), f"{lines} lines of history"
+            is_asked = "cancel" in was and old == "ACTIVE"
+            assert not (is_asked and new in {"PENDING", "SCHEDULED"}), "it was to stop"
+            assert (new == "CANCELLED") <= (is_asked or call.kind in _CANCELS)
+            dies = new == "DLQ" and call.kind in {"reap", "settle crash"}
+            most = MAX_CRASHES if dies else MAX_CRASHES - 1
+            assert new != "PENDING" or _count(now, "crashes") <= most
+            assert not dies or _count(now, "crashes") == MAX_CRASHES
+
+    def _heed_reply(
+        self, before: Mapping[str, Any], after: Mapping[str, Any], call: Call, step: Step
+    ) -> None:
+        if call.kind == "claim":
+            self._heed_claims(before, after, step)
+        elif call.kind == "reap":
+            for _, where, _ in step.reply:
+                self.reached[f"reap {where}"] += 1
+            ended = {
+                each for each, end in before.get(KEYS.active, {}).items()
+                if end <= step.world.now
+            }  # fmt: skip
+            assert ended == {each[0] for each in step.reply}, f"reaped {step.reply}"
+        elif call.kind == "enqueue":
+            (reply,) = step.reply
+            assert KEYS.task(reply.id) in after or KEYS.task(reply.id) not in before
+            assert reply.created == (reply.id == call.target)
+            self.reached[f"enqueue {'OK' if reply.created else 'EXISTS'}"] += 1
+        elif call.kind == "extend":
+            if step.reply[0] in {"OK", "CANCEL"}:
+                ends = after[KEYS.active][call.target]
+                assert step.world.now + LEASE == ends, f"renewed until {ends}"
+        elif call.kind in {"cancel", "delete", "destroy", "requeue", "discard"}:
+            self.reached[f"{call.kind} says {step.reply}"] += 1
+            self._heed_deed(after, call, step.reply)
+
+    def _heed_deed(self, after: Mapping[str, Any], call: Call, reply: Any) -> None:
+        record = after.get(KEYS.task(call.target))
+        if call.kind == "cancel" and reply is True:
+            assert record["state"] == "CANCELLED", "it said that it was cancelled"
+        elif call.kind == "cancel" and reply is False:
+            assert record["state"] == "ACTIVE" and "cancel" in record
+        elif call.kind == "requeue" and reply == ["OK"]:
+            assert not record.keys() & {"cancel", "expires_ms"} or "lane" in record
+
+    def _heed_claims(
+        self, before: Mapping[str, Any], after: Mapping[str, Any], step: Step
+    ) -> None:
+        assert len(step.reply.claims) <= self.setting.slots
+        for held in step.reply.claims:
+            was, now = before[KEYS.task(held.id)], after[KEYS.task(held.id)]
+            assert now["state"] == "ACTIVE" and now["token"] == held.token
+            self.reached[f"claim of {held.lane}"] += 1
+            if was["state"] == "ACTIVE":
+                assert was["token"] == held.token, "handed out while it runs"
+                self.reached["claim repeated"] += 1
+                continue
+            assert "cancel" not in was, "handed out though it was asked to stop"
+            due = before.get(KEYS.scheduled, {}).get(held.id, 0)
+            assert due <= step.world.now, "handed out before its time"
+            assert int(was.get("expires_ms", step.world.now + 1)) > step.world.now
+            assert step.world.now + LEASE == after[KEYS.active][held.id]
+            if held.upstream:
+                self._heed_upstream(before, after, step.world.now)
+
+    def _heed_upstream(
+        self, before: Mapping[str, Any], after: Mapping[str, Any], now: int
+    ) -> None:
+        found = before.get(KEYS.upstream("api"), {})
+        retry = int(found.get("retry_ms", 0))
+        is_shut = found.get("state") == "open" and (retry == 0 or retry > now)
+        assert not is_shut, "handed out though its upstream is open"
+        most = self.setting.concurrency
+        held = after.get(KEYS.permits("api"), {})
+        assert most is None or len(held) <= most, f"{len(held)} calls underway"
+
+
+_COUNTS: Final = ("attempts", "crashes", "misses", "deliveries")
+
+
+def _count(record: Mapping[str, str], name: str) -> int:
+    if name == "deliveries":
+        return int(record.get("token", "0").partition(":")[0])
+    return int(record.get(name, 0))
+
+
+def _identity(world: World) -> int:
+    actors = tuple(
+        (
+            each.name,
+            tuple((held.id, held.token, held.epoch) for held in each.held),
+            each.claims,
+            each.waits_for,
+            each.is_done,
+        )
+        for each in world.actors
+    )
+    plain = _FOR_PEOPLE.sub(b"", world.keyspace)
+    return hash((plain, world.now, actors, world.late, world.left))
+
+
+def _still(keyspace: bytes) -> dict[str, Any]:
+    found = dict(read(keyspace))
+    found.pop(KEYS.marker, None)
+    return found
+
+
+def _states(found: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key[5:]: value["state"]
+        for key, value in found.items()
+        if key.startswith("task:")
+    }
+
+
+def _moves(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
+    old, new = _states(before), _states(after)
+    return {
+        each: (old.get(each, "nothing"), new.get(each, "nothing"))
+        for each in old.keys() | new.keys()
+        if old.get(each) != new.get(each)
+    }
+
+
+def _may(call: Call, task_id: str, old: str, new: str) -> bool:
+    """Tell whether a call of that kind may move a task so."""
+    is_target = call.target == task_id
+    if call.kind in _ENDS:
+        aimed = is_target or call.kind == "reap"
+        return aimed and old == "ACTIVE" and new in _ENDS[call.kind]
+    moves = {
+        "enqueue": {("nothing", "PENDING"), ("nothing", "SCHEDULED")},
+        "claim": {
+            ("PENDING", "ACTIVE"),
+            ("PENDING", "FAILED"),
+            ("SCHEDULED", "PENDING"),
+            ("SCHEDULED", "ACTIVE"),
+            ("SCHEDULED", "FAILED"),
+        },
+        "promote": {("SCHEDULED", "PENDING")},
+        "cancel": {("PENDING", "CANCELLED"), ("SCHEDULED", "CANCELLED")},
+        "discard": {("DLQ", "FAILED")},
+        "requeue": {(each, "PENDING") for each in ("DLQ", "FAILED", "CANCELLED", "SCHEDULED")},
+        "prune": {(each, "nothing") for each in _FINAL},
+    }  # fmt: skip
+    if call.kind in {"delete", "destroy"}:
+        return is_target and new == "nothing" and (old != "ACTIVE" or call.kind == "destroy")
+    aimed = is_target or not call.target
+    return aimed and (old, new) in moves.get(call.kind, set())
+
+
+def _drain(stage: Stage, world: World) -> dict[str, str]:
+    """Let one good worker do all that is left; give what it cannot end."""
+    for turn in range(12):
+        world = world._replace(now=world.now + 8 * LEASE)
+        calls = [Call("", "reap", "", stage.number("reap", _reap))]
+        if stage.setting.breaker is not None and turn == 0:
+            calls.append(Call("", "close", "", stage.number("close", _close)))
+        for call in calls:
+            world, _ = stage.run(world, call)
+        number = stage.store.prepare(_claim_all(turn))
+        after, raw = stage.store.run(world.keyspace, number, world.now)
+        world = world._replace(keyspace=after)
+        claims = _claim_all(turn).decode(raw).claims
+        for held in claims:
+            ended = settle(KEYS, [complete(held, b"1")])
+            number = stage.store.prepare(ended)
+            after, _ = stage.store.run(world.keyspace, number, world.now)
+            world = world._replace(keyspace=after)
+        left = {
+            task_id: state
+            for task_id, state in _states(read(world.keyspace)).items()
+            if state in _WAITING
+        }
+        if not left:
+            return {}
+    return left
+
+
+def _reap() -> Any:
+    return upkeep.reap(KEYS, max_crashes=MAX_CRASHES)
+
+
+def _close() -> Any:
+    return upstreams.steer(KEYS, "api", "close")
+
+
+def _claim_all(turn: int) -> Any:
+    return claim(
+        KEYS,
+        worker="z",
+        nonce=f"9-{turn}",
+        slots=10,
+        lease_ms=LEASE,
+        share=SHARE,
+        suspect=True,
+    )

@@ -1,0 +1,88 @@
+"""No order of calls, losses, deaths and deeds breaks an invariant."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from explorer.mutants import Mutant, changed, explored, mutants
+from explorer.search import BrokenError, Search
+from explorer.settings import DEEP, SMALL
+from explorer.store import Store
+from explorer.world import Setting
+from taskflow._protocol import scripts
+
+pytestmark = pytest.mark.timeout(900)
+
+MOST = int(os.environ.get("TASKFLOW_WORLDS", "6000"))
+SETTINGS = SMALL if MOST < 100_000 else (*SMALL, *DEEP)
+GOALS = set(Path(__file__).with_name("goals.txt").read_text("utf-8").splitlines())
+
+_happened: set[str] = set()
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
+def test_every_invariant_holds_in_every_world(setting: Setting) -> None:
+    """Each world is checked, each move compared, and from some all is run to its end."""
+    search = Search(setting, Store(), most=MOST)
+    search.run()
+    _happened.update(search.happened)
+    print(f"{setting.name}: {search.seen:,} worlds, {search.taken:,} moves")  # noqa: T201
+
+    assert search.seen > 0
+
+
+def test_everything_that_can_happen_has_happened() -> None:
+    """No part of the scripts is out of the reach of the search."""
+    if not _happened:
+        pytest.skip("nothing was searched in this run")
+
+    assert [] == sorted(GOALS - _happened)
+
+
+@pytest.mark.parametrize(
+    ("script", "before", "after"),
+    [
+        ("settle", "found[2] ~= token", "false"),
+        ("settle", "found[1] == 'ACTIVE' and not seen[id]", "true"),
+        ("settle", "redis.call('ZREM', active, unpack(removed))", ""),
+        ("extend", "found[1] ~= 'ACTIVE' or found[2] ~= token", "false"),
+        ("reap", "(delivery or 0) .. '::'", "found[2]"),
+        ("reap", "redis.call('ZREM', active, unpack(expired))", ""),
+        ("claim", "if repeated() then", "if false then"),
+        ("claim", "redis.call('ZREM', scheduled, unpack(due))", ""),
+        ("claim", "is_struck and found[1] == 'PENDING'", "false"),
+        ("promote", "'-inf', now, 'LIMIT'", "'-inf', now + 60000, 'LIMIT'"),
+        ("enqueue", "redis.call('EXISTS', prefix .. 'task:' .. id) == 1", "false"),
+        ("settle", "found[7] and goes_on[verb]", "false"),
+        ("cancel", "strike(id, found[2]", "local _ = (id and found[2]"),
+        ("requeue", "found[3] == nonce", "false"),
+        ("delete", "unbury(id)", ""),
+    ],
+)
+def test_a_fault_that_is_put_in_is_found(script: str, before: str, after: str) -> None:
+    """The search is no search that finds nothing wrong with anything."""
+    shipped = scripts.load(script).source
+    assert before in shipped
+    texts = {script: shipped.replace(before, after)}
+
+    with pytest.raises(BrokenError):
+        for setting in SMALL:
+            Search(setting, Store(texts), most=MOST, drained=7).run()
+
+
+def test_a_mutant_changes_every_script_that_has_the_line() -> None:
+    """Also where the line is of a shared part."""
+    mutant = next(each for each in mutants() if each.file == "_shared/lanes")
+
+    assert {"cancel", "claim", "delete", "requeue", "settle"} <= changed(mutant).keys()
+    assert all(
+        text != scripts.load(name).source for name, text in changed(mutant).items()
+    )
+
+
+def test_a_script_that_is_no_lua_is_found() -> None:
+    """A mutant that cannot run counts as killed, with the reason."""
+    line = scripts.load("extend").source.splitlines()[0]
+
+    assert "extend" in explored(Mutant("extend", 1, line, "local local"))
