@@ -247,6 +247,27 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def explore(session: nox.Session) -> None:
+    """Search a million worlds for an order of calls that breaks an invariant."""
+    _install(session, "test", extras="all")
+    session.run(
+        *("pytest", "-s", "tests/explorer", *session.posargs),
+        env={"TASKFLOW_WORLDS": "100000"},
+    )
+
+
+@nox.session(default=False)
+def mutants(session: nox.Session) -> None:
+    """Change the scripts one place at a time, and see every change found.
+
+    ``nox -s mutants -- --sample 50`` judges so many; see ``--help``.
+    """
+    _install_editable(session, "test")
+    session.chdir("tests")
+    session.run("python", "-m", "explorer.mutants", *session.posargs)
+
+
+@nox.session(default=False)
 def quick(session: nox.Session) -> None:
     """Lint, imports, types, unit and protocol tests: before every commit."""
     _install_editable(session, "lint", "test")

@@ -168,9 +168,7 @@ def _letters(
                 yield Broken("I15", task_id, f"its dead letter has other {name}")
 
 
-def _permits(
-    found: Mapping[str, Any], records: Mapping[str, Any]
-) -> Iterator[Broken]:
+def _permits(found: Mapping[str, Any], records: Mapping[str, Any]) -> Iterator[Broken]:
     for key, tickets in found.items():
         if key.endswith((":permits", ":probes")):
             for ticket in tickets:

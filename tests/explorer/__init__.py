@@ -1,0 +1,1 @@
+"""Every order of calls, on the scripts that are shipped."""

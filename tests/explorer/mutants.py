@@ -164,7 +164,7 @@ def tested(mutant: Mutant) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(changed(mutant), file)
         file.flush()
-        ran = subprocess.run(  # noqa: S603
+        ran = subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "explorer.mutated"),
                 *("-p", "no:cacheprovider", "-k", "memory and not test_faults"),
@@ -203,7 +203,7 @@ def main() -> None:
     chosen = parser.parse_args()
     made = [each for each in mutants() if chosen.file in each.file]
     if chosen.sample:
-        made = random.Random(chosen.seed).sample(made, min(chosen.sample, len(made)))  # noqa: S311
+        made = random.Random(chosen.seed).sample(made, min(chosen.sample, len(made)))
     killed: Counter[str] = Counter()
     survivors: list[Mutant] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:

@@ -48,6 +48,7 @@ _ENDS: Final = {
 }
 _COUNTED: Final = {"settle retry", "settle dead", "settle fail"}
 _REMEMBERED: Final = _ENDS.keys() - {"settle complete", "settle release"}
+_NEVER: Final = (ScriptError, LookupError, ValueError, TypeError, AttributeError)
 _MAY_AGAIN: Final = {"prune", "open", "close"}
 _CANCELS: Final = {"cancel", "settle cancel"}
 _WAITING: Final = ("PENDING", "SCHEDULED", "ACTIVE")
@@ -111,7 +112,7 @@ class Search:
                         self._ways[there] = (at, step.label)
                         ahead.append((there, step.world))
                         self._check(stage, step, there)
-            except (ScriptError, KeyError, ValueError, TypeError) as error:
+            except _NEVER as error:
                 raise BrokenError(self._told(at, f"{error!r}")) from error
 
     def _told(self, at: int, what: str) -> str:
@@ -127,8 +128,8 @@ class Search:
         try:
             self._compare(world, step, step.call)
         except AssertionError as error:
-            way = self._told(at, str(error))
-            raise BrokenError(f"{way} | {step.label}") from error
+            way = f"{self._told(at, str(error))} | {step.label}"
+            raise BrokenError(way) from error
 
     def _check(self, stage: Stage, step: Step, at: int) -> None:
         found = read(step.world.keyspace)
@@ -153,7 +154,7 @@ class Search:
             word = f"{call.kind}: {old} -> {new}"
             self.reached[word] += 1
             assert _may(call, task_id, old, new), f"{task_id} {word}"
-        self._heed_counts(before, after, call, moves)
+        self._heed_counts(before, after, call, moves, world.now)
         self._heed_reply(before, after, call, step)
 
     def _heed_token(
@@ -178,6 +179,7 @@ class Search:
         after: Mapping[str, Any],
         call: Call,
         moves: Mapping[str, tuple[str, str]],
+        at_ms: int,
     ) -> None:
         for task_id, (old, new) in moves.items():
             if "nothing" in {old, new}:
@@ -200,6 +202,11 @@ class Search:
             lines = len(now.get("history", "").splitlines())
             lines -= len(was.get("history", "").splitlines())
             assert lines == (call.kind in _REMEMBERED), f"{lines} lines of history"
+            if old == "SCHEDULED" and new == "PENDING" and call.kind != "requeue":
+                due = before[KEYS.scheduled][task_id]
+                assert due <= at_ms, "promoted before its time"
+            if call.kind == "reap":
+                assert now["token"] != was["token"], "a lost lease is still good"
             is_asked = "cancel" in was and old == "ACTIVE"
             assert not (is_asked and new in {"PENDING", "SCHEDULED"}), "it was to stop"
             assert (new == "CANCELLED") <= (is_asked or call.kind in _CANCELS)
@@ -209,7 +216,11 @@ class Search:
             assert not dies or _count(now, "crashes") == MAX_CRASHES
 
     def _heed_reply(
-        self, before: Mapping[str, Any], after: Mapping[str, Any], call: Call, step: Step
+        self,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        call: Call,
+        step: Step,
     ) -> None:
         if call.kind == "claim":
             self._heed_claims(before, after, step)
@@ -239,7 +250,8 @@ class Search:
         if call.kind == "cancel" and reply is True:
             assert record["state"] == "CANCELLED", "it said that it was cancelled"
         elif call.kind == "cancel" and reply is False:
-            assert record["state"] == "ACTIVE" and "cancel" in record
+            assert record["state"] == "ACTIVE"
+            assert "cancel" in record
         elif call.kind == "requeue" and reply == ["OK"]:
             assert not record.keys() & {"cancel", "expires_ms"} or "lane" in record
 
@@ -249,7 +261,8 @@ class Search:
         assert len(step.reply.claims) <= self.setting.slots
         for held in step.reply.claims:
             was, now = before[KEYS.task(held.id)], after[KEYS.task(held.id)]
-            assert now["state"] == "ACTIVE" and now["token"] == held.token
+            assert now["state"] == "ACTIVE"
+            assert now["token"] == held.token
             self.reached[f"claim of {held.lane}"] += 1
             if was["state"] == "ACTIVE":
                 assert was["token"] == held.token, "handed out while it runs"
@@ -346,7 +359,11 @@ def _may(call: Call, task_id: str, old: str, new: str) -> bool:
         "prune": {(each, "nothing") for each in _FINAL},
     }  # fmt: skip
     if call.kind in {"delete", "destroy"}:
-        return is_target and new == "nothing" and (old != "ACTIVE" or call.kind == "destroy")
+        return (
+            is_target
+            and new == "nothing"
+            and (old != "ACTIVE" or call.kind == "destroy")
+        )
     aimed = is_target or not call.target
     return aimed and (old, new) in moves.get(call.kind, set())
 

@@ -13,7 +13,9 @@ from lupa.luajit21 import LuaRuntime, lua_type
 from taskflow._protocol.operation import Operation
 
 _COMMANDS: Final = Path(__file__).with_name("store.lua").read_bytes()
-_KEY = re.compile(rb"([^\x01\x02]*)\x02([^\x01\x02]*)\x02([^\x01\x02]*)\x02([^\x01\x02]*)\x01")
+_KEY = re.compile(
+    rb"([^\x01\x02]*)\x02([^\x01\x02]*)\x02([^\x01\x02]*)\x02([^\x01\x02]*)\x01"
+)
 
 
 class ScriptError(Exception):
@@ -37,7 +39,9 @@ class Store:
         )
         decode, encode = self._decode, self._encode
         load = self._lua.eval(b"function(text) return loadstring(text) end")
-        self._compile, self._call, self._run = load(_COMMANDS)(decode, encode)
+        self._compile, self._call, self._run = load(_COMMANDS)(
+            decode, encode, bool(self._changed)
+        )
         self._scripts: dict[str, Any] = {}
         self.told: Counter[bytes] = Counter()
 
@@ -88,7 +92,7 @@ class Store:
         return json.dumps(_unpacked(table), sort_keys=True).encode()
 
 
-def _bytes(value: str | int | float | bytes) -> bytes:
+def _bytes(value: str | float | bytes) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 

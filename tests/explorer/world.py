@@ -90,17 +90,17 @@ class Step(NamedTuple):
 
     Attributes:
         label: For a trace, to be read by people.
-        call: That was carried out; None when nothing was.
-        reply: As the operation gives it; None when nobody read it.
-        is_repeat: Whether it had been carried out before by the same actor.
         world: After it.
+        call: That was carried out; None when nothing was.
+        reply: As the operation gives it.
+        is_repeat: Whether it had been carried out before by the same actor.
     """
 
     label: str
-    call: Call | None
-    reply: Any
-    is_repeat: bool
     world: World
+    call: Call | None = None
+    reply: Any = None
+    is_repeat: bool = False
 
 
 @frozen
@@ -212,15 +212,15 @@ class Stage:
             late = list(world.late)
             late.remove(call)
             after, reply = self.run(world._replace(late=tuple(late)), call)
-            yield Step(f"{_label(call)} comes late", call, reply, False, after)
+            yield Step(f"{_label(call)} comes late", after, call, reply)
         for kind in ("reap", "promote"):
             call = Call("", kind, "", self.number(kind, _CHORES[kind]))
             after, reply = self.run(world, call)
-            yield Step(kind, call, reply, False, after)
+            yield Step(kind, after, call, reply)
         ticked = _spend(world, "ticks")
         if ticked:
             after = ticked._replace(now=world.now + LEASE)
-            yield Step("a lease's time passes", None, None, False, after)
+            yield Step("a lease's time passes", after)
 
     def _calls(self, world: World, actor: Actor) -> Iterator[Call]:
         if actor.name == "client":
@@ -289,7 +289,7 @@ class Stage:
             return
         after, reply = self.run(paid, call)
         told = _told(after, place, call, reply)
-        yield Step(_label(call), call, reply, False, told)
+        yield Step(_label(call), told, call, reply)
         hurt = _spend(paid, "losses")
         if hurt is None or call.kind == "extend":
             return
@@ -299,9 +299,9 @@ class Stage:
         if call.kind == "claim":
             is_done = bool(reply.claims)
         lost = _with(lost, place, actor._replace(is_done=is_done))
-        yield Step(f"{_label(call)}, its reply is lost", call, reply, False, lost)
+        yield Step(f"{_label(call)}, its reply is lost", lost, call, reply)
         late = _with(hurt._replace(late=(*hurt.late, call)), place, actor)
-        yield Step(f"{_label(call)} is held up", None, None, False, late)
+        yield Step(f"{_label(call)} is held up", late)
 
     def _again(self, world: World, place: int) -> Step:
         actor = world.actors[place]
@@ -310,7 +310,7 @@ class Stage:
         after, reply = self.run(world, call)
         rested = _with(after, place, actor._replace(waits_for=None, is_done=False))
         told = _told(rested, place, call, reply)
-        return Step(f"{_label(call)} again", call, reply, actor.is_done, told)
+        return Step(f"{_label(call)} again", told, call, reply, actor.is_done)
 
     def _death(self, world: World, place: int) -> Iterator[Step]:
         hurt = _spend(world, "deaths")
@@ -318,7 +318,7 @@ class Stage:
             name = world.actors[place].name
             reborn = Actor(name, claims=world.actors[place].claims + 1)
             after = _with(hurt, place, reborn)
-            yield Step(f"{name} dies", None, None, False, after)
+            yield Step(f"{name} dies", after)
 
 
 def _outcome(held: Claim, verb: str) -> Any:

@@ -146,6 +146,20 @@ def test_a_tombstone_is_dropped_when_it_is_met(stage, verb):
     assert "tasks:pending:primary" not in stage.dump()
 
 
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_an_id_that_is_used_again_runs_once_and_in_its_turn(stage, times):
+    """What was deleted while it waited leaves nothing that could run or hide it."""
+    for _ in range(times):
+        stage.enqueue("t1")
+        stage.send(delete(stage.keys, "t1", force=False, now_ms=NOW))
+    stage.enqueue("t2", "t1")
+
+    assert [["t2"], ["t1"], []] == [
+        [each.id for each in stage.claim().claims] for _ in range(3)
+    ]
+    assert "tasks:tombstones:primary" not in stage.dump()
+
+
 def test_tombstones_dropped_per_call_are_bounded(stage):
     """A call examines at most slots + 100 ids; the next goes on."""
     ids = [f"d{n}" for n in range(150)]

@@ -333,3 +333,16 @@ def test_a_crash_wakes_who_waits_for_a_poisoned_result(stage, held):
     heard = (subscriber.get_message(timeout=1) for _ in range(20))
     assert any(each["data"] == b"DLQ" for each in heard if each)
     subscriber.close()
+
+
+@pytest.mark.parametrize("verb", ["retry", "snooze", "release", "park"])
+def test_what_was_asked_to_stop_does_not_run_again(stage, held, verb):
+    """The wish came while the run ended otherwise, and is not forgotten."""
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+    move = MOVES | {"park": lambda claim: verbs.park(claim, WHY, entry=ENTRY)}
+
+    assert ["OK"] == give(stage, move[verb](held))
+    found = stage.dump()
+    assert "CANCELLED" == found["task:t1"]["state"]
+    assert {"t1": NOW} == found["tasks:cancelled"]
+    assert not found.keys() & {"tasks:scheduled", "tasks:pending:primary"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
@@ -265,3 +266,19 @@ async def test_what_runs_is_killed_and_given_up(
     stage.start("late")
     assert 2 == len(stage.submitted)
     assert killed
+
+
+async def test_a_body_that_began_while_the_loop_was_busy_has_crashed(
+    stage: Stage,
+) -> None:
+    """Its child said so before it died; it is not begun again as if it had not."""
+    stage.start("a")
+    child = stage.child()
+    child.say(("begin", 1))
+    child.line.close()
+    stage.executor.over(1, "signal 9")
+    time.sleep(0.2)  # noqa: ASYNC251 - a busy loop is what is tested
+    await stage.until(lambda: stage.outcomes)
+
+    assert [("a", "crash")] == stage.ended()
+    assert 1 == len(stage.submitted)
