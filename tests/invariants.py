@@ -1,7 +1,7 @@
 """What must hold of every keyspace, whoever wrote it and whenever it is read.
 
 The numbers are those of the invariants in the design: I1 placement, I3 counters,
-I4 leases, I15 dead letters, I19 bounds. One checker: the model, the explorer and
+I4 leases, I9 keys, I15 dead letters, I19 bounds. One checker: the model, the explorer and
 the chaos tests use it.
 """
 
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from keyspace import Expiring
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import TaskState
 
@@ -61,6 +62,7 @@ def broken(
         *_records(records),
         *_letters(keys, plain, records),
         *_permits(plain, records),
+        *_idempotency(keys, found, records),
     ]
 
 
@@ -128,6 +130,8 @@ def _records(records: Mapping[str, Any]) -> Iterator[Broken]:
                 yield Broken("I18", task_id, f"has no {name}: its record is half one")
         if len(record.get("history", "").splitlines()) > _HISTORY:
             yield Broken("I19", task_id, f"has a history of over {_HISTORY} lines")
+        if record["state"] == TaskState.ACTIVE.value and "parked" in record:
+            yield Broken("I1", task_id, "runs and is parked")
         is_final = TaskState(record["state"]).is_final
         if is_final and "finished_ms" not in record:
             yield Broken("I18", task_id, "has ended and does not say when")
@@ -175,3 +179,21 @@ def _permits(found: Mapping[str, Any], records: Mapping[str, Any]) -> Iterator[B
                 state = records.get(ticket, {}).get("state")
                 if not ticket.startswith("guard:") and state != "ACTIVE":
                     yield Broken("I1", ticket, f"is {state} and holds a ticket: {key}")
+
+
+def _idempotency(
+    keys: Keys, found: Mapping[str, Any], records: Mapping[str, Any]
+) -> Iterator[Broken]:
+    start = keys.idempotency("", "").removesuffix(":")
+    for key, value in found.items():
+        if not key.startswith(start):
+            continue
+        holder = str(getattr(value, "value", value)).partition(" ")[0]
+        record = records.get(holder)
+        if record is None or not record.get("key", "").endswith(key[len(start) :]):
+            continue  # of a task that is gone, or is stored again without it
+        ends = isinstance(value, Expiring)
+        state = TaskState(record["state"])
+        if ends is not (state.is_final and state is not TaskState.DLQ):
+            word = "ends" if ends else "never ends"
+            yield Broken("I9", holder, f"is {state.value} and its key {word}")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from explorer.store import ScriptError, Store, read
+from explorer.store import ScriptError, Store, expire, read
 from explorer.world import (
     KEYS,
     LEASE,
@@ -49,7 +49,8 @@ _ENDS: Final = {
 _COUNTED: Final = {"settle retry", "settle dead", "settle fail"}
 _REMEMBERED: Final = _ENDS.keys() - {"settle complete", "settle release"}
 _NEVER: Final = (ScriptError, LookupError, ValueError, TypeError, AttributeError)
-_MAY_AGAIN: Final = {"prune", "open", "close"}
+_MAY_AGAIN: Final = {"prune", "open", "close", "delete", "destroy"}
+"""What may find more to do when it is sent again: a task may be stored meanwhile."""
 _CANCELS: Final = {"cancel", "settle cancel"}
 _WAITING: Final = ("PENDING", "SCHEDULED", "ACTIVE")
 
@@ -371,7 +372,8 @@ def _may(call: Call, task_id: str, old: str, new: str) -> bool:
 def _drain(stage: Stage, world: World) -> dict[str, str]:
     """Let one good worker do all that is left; give what it cannot end."""
     for turn in range(12):
-        world = world._replace(now=world.now + 8 * LEASE)
+        now = world.now + 8 * LEASE
+        world = world._replace(now=now, keyspace=expire(world.keyspace, now))
         calls = [Call("", "reap", "", stage.number("reap", _reap))]
         if stage.setting.breaker is not None and turn == 0:
             calls.append(Call("", "close", "", stage.number("close", _close)))

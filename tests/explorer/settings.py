@@ -25,7 +25,7 @@ SMALL: Final = (
     Setting(
         "two workers", ({},), {"ticks": 2, "losses": 1}, verbs=("complete",)
     ),
-    Setting("crashes", ({},), {"ticks": 4, "deeds": 1}, workers="v", verbs=("complete", "crash"), deeds=("cancel", "requeue")),
+    Setting("crashes", (_KEYED,), {"ticks": 4, "deeds": 1}, workers="v", verbs=("complete", "crash"), deeds=("cancel", "requeue")),
     Setting("two tasks", ({}, {}), {"ticks": 1}, slots=2, verbs=("complete",)),
     Setting(
         "an upstream",

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lupa.luajit21 import LuaRuntime, lua_type
 
+from keyspace import Expiring
 from taskflow._protocol.operation import Operation
 
 _COMMANDS: Final = Path(__file__).with_name("store.lua").read_bytes()
@@ -151,9 +152,11 @@ def read(keyspace: bytes) -> dict[str, Any]:
     Returns:
         Values by key; not to be changed.
     """
-    return {
-        key.decode(): _value(kind, raw) for key, kind, raw, _ in _KEY.findall(keyspace)
-    }
+    found: dict[str, Any] = {}
+    for key, kind, raw, deadline in _KEY.findall(keyspace):
+        value = _value(kind, raw)
+        found[key.decode()] = value if deadline == b"0" else Expiring(value)
+    return found
 
 
 def write(keyspace: Mapping[str, str]) -> bytes:
@@ -166,3 +169,17 @@ def write(keyspace: Mapping[str, str]) -> bytes:
         b"%s\x02string\x02%s\x020\x01" % (key.encode(), value.encode())
         for key, value in sorted(keyspace.items())
     )
+
+
+def expire(keyspace: bytes, now_ms: int) -> bytes:
+    """Let the keys go whose time is over.
+
+    Returns:
+        The keyspace without them.
+    """
+
+    def kept(found: re.Match[bytes]) -> bytes:
+        deadline = int(found[4])
+        return b"" if 0 < deadline <= now_ms else found[0]
+
+    return _KEY.sub(kept, keyspace)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from attrs import field, frozen
 
-from explorer.store import Store, write
+from explorer.store import Store, expire, write
 from keyspace import WHY, submission
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import control, dead_letters, upkeep, upstreams
@@ -219,7 +219,8 @@ class Stage:
             yield Step(kind, after, call, reply)
         ticked = _spend(world, "ticks")
         if ticked:
-            after = ticked._replace(now=world.now + LEASE)
+            now = world.now + LEASE
+            after = ticked._replace(now=now, keyspace=expire(world.keyspace, now))
             yield Step("a lease's time passes", after)
 
     def _calls(self, world: World, actor: Actor) -> Iterator[Call]:

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from invariants import broken
 from keyspace import LEASE, NOW, SHARE, WHY, dump, submission
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import settle as verbs
@@ -489,6 +490,12 @@ class Tasks(RuleBasedStateMachine):
         assert {key.removeprefix("dlq:group:") for key in groups} == set(
             found.get("dlq:groups", {})
         )
+
+    @invariant()
+    def every_invariant_holds(self):
+        """The checker that all tests use finds nothing."""
+        found = dump(self.client)
+        assert [] == broken(found, now_ms=self.now, lease_ms=LEASE)
 
     @invariant()
     def permits_are_those_of_running_calls(self):

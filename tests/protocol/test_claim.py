@@ -160,6 +160,20 @@ def test_an_id_that_is_used_again_runs_once_and_in_its_turn(stage, times):
     assert "tasks:tombstones:primary" not in stage.dump()
 
 
+def test_who_waits_for_a_task_hears_that_it_expired(stage):
+    """The message says FAILED, as the record does."""
+    stage.enqueue("t1", expires_ms=5)
+    stage.client.hset("task:t1", "watched", 1)
+    subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
+    subscriber.subscribe("taskflow:done:t1")
+    subscriber.get_message(timeout=1)
+    stage.claim(now_ms=NOW + 5)
+    heard = (subscriber.get_message(timeout=1) for _ in range(5))
+
+    assert b"FAILED" == next(each["data"] for each in heard if each)
+    subscriber.close()
+
+
 def test_tombstones_dropped_per_call_are_bounded(stage):
     """A call examines at most slots + 100 ids; the next goes on."""
     ids = [f"d{n}" for n in range(150)]
