@@ -376,20 +376,6 @@ function C.LPOP(key, count)
   return count and found or found[1]
 end
 
-function C.LREM(key, count, element)
-  assert(count == '1', 'of one entry only')
-  local list = at(key, 'list')
-  for i, each in ipairs(list or {}) do
-    if each == element then
-      at(key, 'list', false)
-      table.remove(list, i)
-      drop_if_empty(key)
-      return 1
-    end
-  end
-  return 0
-end
-
 function C.LINDEX(key, index)
   return (at(key, 'list') or {})[tonumber(index) + 1] or false
 end

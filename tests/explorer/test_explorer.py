@@ -51,11 +51,10 @@ def test_everything_that_can_happen_has_happened() -> None:
         ("reap", "redis.call('ZREM', active, unpack(expired))", ""),
         ("claim", "if repeated() then", "if false then"),
         ("claim", "redis.call('ZREM', scheduled, unpack(due))", ""),
-        ("claim", "is_struck and found[1] == 'PENDING'", "false"),
         ("promote", "'-inf', now, 'LIMIT'", "'-inf', now + 60000, 'LIMIT'"),
         ("enqueue", "redis.call('EXISTS', prefix .. 'task:' .. id) == 1", "false"),
         ("settle", "found[7] and goes_on[verb]", "false"),
-        ("cancel", "strike(id, found[2]", "tostring(id, found[2]"),
+        ("cancel", "redis.call('SADD', tombstones", "tostring(tombstones"),
         ("delete", "\nunbury(id)\n", "\n"),
     ],
 )

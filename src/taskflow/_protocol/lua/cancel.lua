@@ -9,8 +9,7 @@
 -- ARGV[3]  id         of the task
 -- Touches  tasks:tombstones:*, tasks:key:<key>, the worker's channel
 -- Returns  {word, state}: CANCELLED, ASKED (it runs), REFUSED, GONE
--- Cost     O(log m); O(length of a list) for an id that is cancelled or deleted
---          again while its former entry still stands there
+-- Cost     O(log m)
 -- Why      A worker that hears of it stops the body at once; one that does not
 --          finds the flag when it renews. Removal from a long list is O(n); a
 --          tombstone is O(1), and claim drops the id when it meets it.
@@ -40,7 +39,7 @@ if state == 'ACTIVE' then
   end
   return { 'ASKED', state }
 elseif state == 'PENDING' then
-  strike(id, found[2] or 'primary', parked_in(found[5]))
+  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
 else
   redis.call('ZREM', scheduled, id)
 end

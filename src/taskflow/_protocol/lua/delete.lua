@@ -14,8 +14,7 @@
 -- Touches  task:<id>:events, tasks:tombstones:*, tasks:key:<key>, dlq:*,
 --          tasks:parked, upstream:<name>:*
 -- Returns  OK, GONE, or ACTIVE when it runs and force is not given
--- Cost     O(log m); O(length of a list) for an id that is cancelled or deleted
---          again while its former entry still stands there
+-- Cost     O(log m)
 -- Why      A late settle of a deleted task finds no record, answers GONE and
 --          writes nothing, so no half record can come to life.
 local task, active, scheduled = KEYS[1], KEYS[2], KEYS[3]
@@ -36,7 +35,7 @@ elseif state == 'ACTIVE' and force ~= '1' then
 end
 redis.call('DEL', task, task .. ':events')
 if state == 'PENDING' then
-  strike(id, found[2] or 'primary', parked_in(found[5]))
+  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
 end
 local needed = state == 'ACTIVE' and found[4] and string.match(found[4], ' (.+)$')
 if needed then

@@ -10,7 +10,7 @@
 --                     id, payload, spec, and options: '' or a JSON object
 --                     with delay, expires, key, key_ttl (ms), digest, upstream
 --                     ('weight name')
--- Touches  task:<id>, tasks:key:<key>, tasks:parked:*
+-- Touches  task:<id>, tasks:key:<key>, tasks:parked:*, tasks:tombstones:primary
 -- Returns  count when all were stored; else a list of words, one per task:
 --          OK, 'EXISTS id', 'CONFLICT id'
 -- Cost     O(n)
@@ -20,6 +20,7 @@
 local primary, scheduled, marker = KEYS[1], KEYS[2], KEYS[3]
 local count = tonumber(ARGV[3])
 -- @include clock
+-- @include lanes
 -- @include parking
 
 redis.call('LLEN', primary)
@@ -49,7 +50,8 @@ for i = 1, count do
   refused = refused or words[i] ~= 'OK'
 end
 
-local ready = {}
+local ready, is_ready = {}, false
+local has_struck = redis.call('EXISTS', tombstones('primary')) == 1
 local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')[2]
 for _, task in ipairs(stored) do
   local record, options = prefix .. 'task:' .. task.id, task.options or {}
@@ -77,12 +79,18 @@ for _, task in ipairs(stored) do
     if name and has_parked(name) then
       park(task.id, name, 'primary', 'RPUSH')
     else
-      ready[#ready + 1] = task.id
+      is_ready = true
+      -- Where a task of this id was deleted while it waited, its entry serves again.
+      if not has_struck or redis.call('SREM', tombstones('primary'), task.id) == 0 then
+        ready[#ready + 1] = task.id
+      end
     end
   end
 end
 if #ready > 0 then
   redis.call('RPUSH', primary, unpack(ready))
+end
+if is_ready then
   redis.call('ZADD', marker, 0, 'work')
 end
 return refused and words or count
