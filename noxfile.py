@@ -252,7 +252,7 @@ def explore(session: nox.Session) -> None:
     _install(session, "test", extras="all")
     session.run(
         *("pytest", "-s", "tests/explorer", *session.posargs),
-        env={"TASKFLOW_WORLDS": "100000"},
+        env={"TASKFLOW_WORLDS": "150000"},
     )
 
 

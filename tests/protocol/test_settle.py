@@ -5,6 +5,7 @@ import pytest
 from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import ErrorFacts, Outcome
 from taskflow._protocol.settle import settle
 from taskflow.errors import ScriptError
@@ -346,3 +347,20 @@ def test_what_was_asked_to_stop_does_not_run_again(stage, held, verb):
     assert "CANCELLED" == found["task:t1"]["state"]
     assert {"t1": NOW} == found["tasks:cancelled"]
     assert not found.keys() & {"tasks:scheduled", "tasks:pending:primary"}
+
+
+def test_a_key_that_another_task_has_taken_stays_its_own(stage):
+    """The former holder, brought back, neither keeps the key for ever nor ends it."""
+    keyed = {"key": "f:a", "key_ttl_ms": 3_600_000, "digest": "d"}
+    stage.enqueue("t1", **keyed)
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+    stage.client.delete("tasks:key:f:a")  # its time is over
+    stage.enqueue("t2", **keyed)
+    stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
+    first, second = sorted(stage.claim(2).claims)
+    give(stage, verbs.complete(first, b"1"))
+
+    assert "t2 d" == stage.dump()["tasks:key:f:a"]
+    give(stage, verbs.complete(second, b"1"))
+    stage.send(requeue(stage.keys, ["t1"], nonce="m", now_ms=NOW))
+    assert Expiring("t2 d") == stage.dump()["tasks:key:f:a"]

@@ -24,6 +24,7 @@ local id, force = ARGV[3], ARGV[4]
 -- @include unbury
 -- @include lanes
 -- @include parking
+-- @include ending
 
 local found = redis.pcall('HMGET', task, 'state', 'lane', 'key', 'upstream', 'parked')
 local state = not found.err and found[1]
@@ -46,11 +47,8 @@ for _, home in ipairs({ active, scheduled, completed, failed, cancelled }) do
 end
 unbury(id)
 local name = not found.err and found[3] and string.match(found[3], ' (.*)$')
-if name then
-  local holder = redis.call('GET', prefix .. 'tasks:key:' .. name)
-  if holder and string.match(holder, '^%S+') == id then
-    redis.call('DEL', prefix .. 'tasks:key:' .. name)
-  end
+if name and holds(name, id) then
+  redis.call('DEL', prefix .. 'tasks:key:' .. name)
 end
 redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'deleted', 'id', id, 'from', state or 'corrupt', 'at_ms', now)
 return 'OK'

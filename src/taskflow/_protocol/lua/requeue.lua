@@ -25,6 +25,7 @@ local nonce, only, count = ARGV[3], ARGV[4], tonumber(ARGV[5])
 -- @include unbury
 -- @include lanes
 -- @include parking
+-- @include ending
 
 local movable = { DLQ = true, FAILED = true, CANCELLED = true, SCHEDULED = true }
 
@@ -53,7 +54,7 @@ local function bring_back(id, found)
     redis.call('RPUSH', retry, id)
   end
   local name = key and string.match(key, ' (.*)$')
-  if name then
+  if name and holds(name, id) then
     redis.call('PERSIST', prefix .. 'tasks:key:' .. name)
   end
   redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
