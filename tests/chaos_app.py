@@ -12,7 +12,7 @@ registry = Registry()
 
 def note(word: str, ctx: Context) -> None:
     """Append a line, in one write."""
-    line = f"{word} {ctx.id} {ctx.deliveries} {time.time()}\n"
+    line = f"{word} {ctx.id} {ctx.deliveries} {time.time()} {os.getpid()}\n"
     with Path(os.environ["RUN_LOG"]).open("a", encoding="utf-8") as log:
         log.write(line)
 

@@ -39,6 +39,13 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def story(theatre: Theatre, record: Any) -> str:
+    """Tell which process began and ended a task when, and what its record says."""
+    lines = theatre.log.read_text("utf-8").splitlines()
+    ran = [line for line in lines if line.split()[1] == record.id]
+    return "\n".join([*ran, *map(str, record.history), f"{record}"])
+
+
 @pytest.fixture
 def theatre(tmp_path: Path) -> Iterator[Theatre]:
     """Give a server."""
@@ -104,7 +111,7 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
         assert record.crashes == len(crashes)
         assert record.deliveries <= 1 + len(crashes) + killed["worker"]
         # A body that began was ended, or died: nothing else repeats one.
-        assert begun[record.id] <= 1 + len(crashes)
+        assert begun[record.id] <= 1 + len(crashes), story(theatre, record)
         if record.state == TaskState.COMPLETED:
             assert ended[record.id] >= 1
             assert record.result == str(record.deliveries).encode()
