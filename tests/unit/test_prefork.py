@@ -282,3 +282,18 @@ async def test_a_body_that_began_while_the_loop_was_busy_has_crashed(
 
     assert [("a", "crash")] == stage.ended()
     assert 1 == len(stage.submitted)
+
+
+async def test_what_a_child_has_said_is_heard_before_it_is_asked_for(
+    stage: Stage,
+) -> None:
+    """Whether a message began is known as soon as it is on its way."""
+    stage.start("a")
+    child = stage.child()
+    before = stage.executor.has_begun(1)
+    child.say(("begin", 1))
+    began = stage.executor.has_begun(1)
+    child.say(("done", 1, DONE, None, 0.1))
+
+    assert [False, True, True] == [before, began, stage.executor.has_begun(1)]
+    assert [("a", "complete")] == stage.ended()

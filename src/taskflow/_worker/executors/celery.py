@@ -275,6 +275,11 @@ class CeleryPool:
         self._poller = _Poller()
         self._hub.poller = self._poller
         consumer.controller.register_with_event_loop(self._hub)
+        # Celery gives a message to another child when the one that had it died before
+        # its acknowledgement was read; the body may have begun for all that.
+        workers = self._pool._pool  # noqa: SLF001 - there is no other way
+        self._put_back, workers._put_back = workers._put_back, self._not_again  # noqa: SLF001
+        self._numbers: dict[int, int] = {}
         self._hub.call_repeatedly(MAINTAIN_EVERY, self._pool.maintain_pool)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._will_turn = self._is_turning = False
@@ -313,17 +318,32 @@ class CeleryPool:
         """Give a message to a free child."""
 
         def over(_: Any) -> None:
+            self._numbers.pop(job, None)
             if self._executor is not None:
                 self._executor.over(number)
 
         def lost(failure: Any) -> None:
+            self._numbers.pop(job, None)
             if self._executor is not None:
                 self._executor.over(number, _how(failure.exception))
 
-        self._pool.apply_async(
+        made = self._pool.apply_async(
             run_message, (number, claims), callback=over, error_callback=lost
         )
+        job: int = made._job  # noqa: SLF001 - Celery's number of it
+        self._numbers[job] = number
         self._turn_now()
+
+    def _not_again(self, job: Any) -> None:
+        """Take a message for lost whose body had begun when its child died."""
+        number = self._numbers.get(job._job)  # noqa: SLF001
+        executor = self._executor
+        if number is None or executor is None or not executor.has_begun(number):
+            self._put_back(job)
+            return
+        child = job._write_to or job._scheduled_for  # noqa: SLF001
+        job._accepted = True  # noqa: SLF001 - and its number is forgotten
+        self._pool._pool.mark_as_worker_lost(job, child.exitcode)  # noqa: SLF001
 
     def look(self) -> None:
         """Find out which children have ended, and replace them."""

@@ -250,13 +250,26 @@ class PreforkExecutor:
             self._loop.call_later(_LAST_WORDS, self._lost, message)
         self._fill()
 
+    def has_begun(self, number: int) -> bool:
+        """Tell whether a child has said that it began a message.
+
+        All that children have said by now is heard before.
+
+        Args:
+            number: Of the message.
+
+        Returns:
+            True as well of one that has ended, or was given up.
+        """
+        self._accept()
+        for line in list(self._lines):
+            self._take(line.receive(), line)
+        message = self._messages.get(number)
+        return message is None or message.line is not None
+
     def _lost(self, message: Message) -> None:
-        if message.line is None:
-            # A busy loop comes here before it has heard that the body began.
-            self._accept()
-            for line in list(self._lines):
-                self._read(line)
-        if message.line is not None:
+        # A busy loop comes here before it has heard that the body began.
+        if self.has_begun(message.number) and message.line is not None:
             # Something that its body has started may hold the line open.
             self._hang_up(message.line)
         elif self._messages.pop(message.number, None):
