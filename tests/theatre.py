@@ -30,18 +30,31 @@ def wait_until(condition: Callable[[], Any], patience: float = 30.0) -> None:
 
 
 class Theatre:
-    """A server of its own, workers as processes, and what their bodies wrote."""
+    """A server of its own, workers as processes, and what their bodies wrote.
 
-    def __init__(self, folder: Path, app: str, registry: Registry) -> None:
+    The server may also be one that is there, at *url*.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        app: str,
+        registry: Registry,
+        *,
+        url: str | None = None,
+        prefix: str = "",
+    ) -> None:
         self._folder = folder
         self.data = Path(tempfile.mkdtemp(prefix="tf-"))
         self._workers: list[subprocess.Popen[bytes]] = []
         self._server: subprocess.Popen[bytes] | None = None
-        self.url = f"unix://{self.data / 's'}"
+        self.url = url or f"unix://{self.data / 's'}"
+        self.prefix = prefix
         self.log = folder / "run.log"
         (folder / "stage_app.py").write_text(app, encoding="utf-8")
-        self.start_server()
-        self.flow = TaskFlow(self.url, registry=registry)
+        if url is None:
+            self.start_server()
+        self.flow = TaskFlow(self.url, prefix=prefix, registry=registry)
 
     def start_server(self) -> None:
         """Start the server, with what it kept; wait until it answers."""
@@ -86,6 +99,7 @@ class Theatre:
                     **os.environ,
                     "RUN_LOG": str(self.log),
                     "TASKFLOW_LEASE": str(LEASE),
+                    "TASKFLOW_PREFIX": self.prefix,
                     **environment,
                 },
             )
@@ -122,5 +136,6 @@ class Theatre:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
             worker.wait()
-        self.kill_server()
+        if self._server is not None:
+            self.kill_server()
         shutil.rmtree(self.data, ignore_errors=True)

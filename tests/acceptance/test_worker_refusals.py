@@ -62,6 +62,13 @@ def test_a_server_that_lives_in_one_process_is_refused(tmp_path: Path) -> None:
     assert "embedded://PATH or redis://HOST" in told
 
 
+def test_a_cluster_without_a_hash_tag_is_refused(tmp_path: Path) -> None:
+    """And the refusal says how to write one."""
+    told = refusal(tmp_path, "--url", "redis+cluster://127.0.0.1:1")
+
+    assert "TASKFLOW_PREFIX={myapp}:" in told
+
+
 @pytest.mark.parametrize(
     ("app", "told"),
     [

@@ -21,6 +21,26 @@ def facts(**told: object) -> ServerFacts:
 
 
 @pytest.mark.parametrize(
+    ("told", "severity", "what"),
+    [
+        ({}, "warning", "found at h:1; no replica is connected"),
+        ({"connected_slaves": 1}, "note", "with 1 replica; cut off from them"),
+        (
+            {"connected_slaves": 2, "min_slaves_good_slaves": 2},
+            "ok",
+            "found at h:1, with 2 replicas",
+        ),
+    ],
+)
+def test_what_fails_over_needs_somebody_to_fail_over_to(told, severity, what):
+    """The doctor says where it found the primary, and what is behind it."""
+    finding = doctor._role(facts(role="master", **told), "h:1")
+
+    assert severity == finding.severity
+    assert what in finding.what
+
+
+@pytest.mark.parametrize(
     ("check", "told", "severity", "what"),
     [
         ("_version", {"redis_version": "7.2.4"}, "ok", "Redis 7.2.4"),

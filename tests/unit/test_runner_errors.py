@@ -5,7 +5,7 @@ import inspect
 import pytest
 from redis import exceptions as foreign
 
-from taskflow._servers.replies import FOREIGN, KINDS, is_broken, translate
+from taskflow._servers.replies import FOREIGN, KINDS, departure, is_broken, translate
 from taskflow.errors import (
     ScriptError,
     ServerFullError,
@@ -51,6 +51,7 @@ UNAVAILABLE = [
     foreign.ResponseError("MISCONF Errors writing to the AOF file: No space left"),
     foreign.ResponseError("NOREPLICAS Not enough good replicas to write."),
     foreign.ResponseError("BUSY Redis is busy running a script."),
+    foreign.ResponseError("UNBLOCKED force unblock from blocking operation"),
     foreign.ResponseError(
         "Error running script (call to f_x): @user_script:4: @user_script: 4: "
         "-MISCONF Errors writing to the AOF file"
@@ -131,3 +132,36 @@ def test_a_late_reply_does_not_blame_the_connection():
     ]
 
     assert [True, True, False, False, False, False] == list(map(is_broken, errors))
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        foreign.ReadOnlyError("You can't write against a read only replica."),
+        foreign.MovedError("3999 127.0.0.1:6381"),
+        foreign.AskError("3998 127.0.0.1:6381"),
+        foreign.ClusterDownError("The cluster is down"),
+        foreign.MasterDownError("Link with MASTER is down"),
+        foreign.ResponseError("UNBLOCKED force unblock from blocking operation"),
+        foreign.ResponseError(
+            "Error running script (call to f_x): @user_script:4: -READONLY You can't"
+        ),
+        foreign.ResponseError(
+            "Script attempted to access a non local key in a cluster node script: x"
+        ),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+def test_a_server_that_is_not_in_charge_any_more_says_so_in_many_ways(news):
+    """Where the server may be elsewhere, each is a reason to ask and to send again."""
+    error = departure([1, news, b"x"])
+
+    assert is_broken(error)
+    assert str(news) in str(error)
+
+
+def test_what_a_server_in_charge_says_is_no_such_news():
+    """Neither a value that reads like it, nor another error."""
+    others = [b"MOVED 1 h:1", foreign.ResponseError("WRONGTYPE no"), None, 1]
+
+    assert departure(others) is None

@@ -171,7 +171,8 @@ def test_every_mistake_is_listed_with_name_value_and_bound() -> None:
     expected = [
         (
             "REDIS_URL=<not shown>: must be a URL such as redis://localhost:6379/0, "
-            "rediss://, unix:///PATH, embedded://PATH or memory://"
+            "rediss://, unix:///PATH, redis+sentinel://, redis+cluster://, "
+            "embedded://PATH or memory://"
         ),
         "DEFAULT_RETRY_RATIO='30%': must be a number from 0.01 to 0.99",
         "MAX_RETRIES='-1': must be a whole number from 0 to 1000",

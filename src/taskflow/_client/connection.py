@@ -72,7 +72,8 @@ class Connection:
         """The server, opened now if it was not."""
         with self._lock:
             if self._server is None:
-                self._server = open_server(self._url or self.settings.redis.url)
+                url = self._url or self.settings.redis.url
+                self._server = open_server(url, prefix=self.keys.prefix)
             return self._server
 
     @property

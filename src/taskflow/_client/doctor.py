@@ -124,7 +124,7 @@ def _of_server(connection: Connection) -> _Findings:
     trip = time.time() - before
     return [
         _version(facts),
-        _role(facts),
+        _role(facts, connection.server.place),
         _eviction(facts),
         _persistence(facts),
         _memory(facts),
@@ -150,7 +150,16 @@ def _version(facts: ServerFacts) -> Finding:
     return Finding("server", "ok", shown)
 
 
-def _role(facts: ServerFacts) -> Finding:
+def _role(facts: ServerFacts, place: str = "") -> Finding:
+    """Say which role the server has.
+
+    Args:
+        facts: What it told.
+        place: Where it was found, if it fails over; else empty.
+
+    Returns:
+        The finding.
+    """
     role = facts.told.get("role")
     if role is None:
         return _unknown("role")
@@ -158,7 +167,18 @@ def _role(facts: ServerFacts) -> Finding:
         primary = facts.told.get("master_host", "its primary")
         what = f"the server is a replica ({role}) and refuses every write"
         return Finding("role", "error", what, f"point REDIS_URL to {primary}")
-    return Finding("role", "ok", "the server is a primary")
+    count = facts.number("connected_slaves") or 0
+    what = "the server is a primary" + (f", found at {place}" if place else "")
+    if count:
+        what += f", with {count} {'replica' if count == 1 else 'replicas'}"
+    elif place:
+        what += "; no replica is connected, so nothing can take its place"
+        return Finding("role", "warning", what, "start one, or look at its log")
+    if place and "min_slaves_good_slaves" not in facts.told:
+        what += "; cut off from them, it goes on taking what will be lost"
+        do = "CONFIG SET min-replicas-to-write 1, and in its configuration file"
+        return Finding("role", "note", what, do)
+    return Finding("role", "ok", what)
 
 
 def _eviction(facts: ServerFacts) -> Finding:

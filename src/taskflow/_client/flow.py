@@ -44,10 +44,11 @@ class TaskFlow:
 
     Args:
         url: Where tasks are kept: ``redis://``, ``rediss://``, ``unix://``,
+            ``redis+sentinel://HOST,HOST/NAME``, ``redis+cluster://HOST,HOST``,
             ``embedded://PATH`` or ``memory://``. Left out: ``REDIS_URL``, else
             an embedded server in ``./.taskflow``.
-        prefix: Stands before every key, such as ``{myapp}:``. Left out:
-            ``TASKFLOW_PREFIX``, else none.
+        prefix: Stands before every key, such as ``{myapp}:``; a cluster needs
+            one with such a hash tag. Left out: ``TASKFLOW_PREFIX``, else none.
         registry: The tasks that a worker of this flow serves, and that dead
             letters are checked against. Left out: the default registry.
         settings: Left out: those of the environment.

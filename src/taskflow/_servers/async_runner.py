@@ -15,8 +15,8 @@ from taskflow._servers.link import AsyncLink, LinkSource
 from taskflow._servers.replies import (
     FAILURES,
     FOREIGN,
+    departure,
     is_broken,
-    is_read_only,
     translate,
 )
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
@@ -116,8 +116,17 @@ class AsyncRedisRunner:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._belong_to(loop)
-        if not self._source.prepared:
-            await asyncio.to_thread(self._source.prepare)
+        try:
+            return await self._go(trip, timeout)
+        except FOREIGN:
+            if self._source.moves:
+                # Also after a reply that took too long: a server that hangs is
+                # replaced by another, and keeps its connections.
+                self._source.doubt()
+            raise
+
+    async def _go(self, trip: Trip, timeout: float) -> list[Any]:  # noqa: ASYNC109
+        await _prepare(self._source)
         async with asyncio.timeout(timeout), self._slots:
             link = await self._take()
             if link is not None:
@@ -129,6 +138,9 @@ class AsyncRedisRunner:
                     # It broke while it was idle, and so did the others: a
                     # restart of the server must cost no caller an error.
                     await self._drop_idle()
+                    if self._source.moves:
+                        self._source.doubt()
+                        await _prepare(self._source)
             if self._last_act is None and not self._closed:
                 self._last_act = self._close_at_the_end()
                 await anext(self._last_act)
@@ -165,7 +177,8 @@ class AsyncRedisRunner:
     async def _take(self) -> AsyncLink | None:
         while self._idle:
             link, since = self._idle.pop()
-            if time.monotonic() - since < IDLE_LIMIT:
+            fresh = time.monotonic() - since < IDLE_LIMIT
+            if fresh and self._source.leads(link):
                 return link
             await link.disconnect(nowait=True)
         return None
@@ -179,9 +192,12 @@ class AsyncRedisRunner:
             # may read them.
             await link.disconnect(nowait=True)
             raise
-        if any(map(is_read_only, replies)):
+        gone = departure(replies)
+        if gone is not None:
             await link.disconnect(nowait=True)
             await self._drop_idle()
+            if self._source.moves:
+                raise gone
         elif self._closed:
             await link.disconnect()
         else:
@@ -215,8 +231,7 @@ class AsyncRedisSubscription:
         """
         source = self._source
         try:
-            if not source.prepared:
-                await asyncio.to_thread(source.prepare)
+            await _prepare(source)
             async with asyncio.timeout(source.reply_timeout):
                 link = await _connected(source)
                 self._link = link
@@ -234,6 +249,9 @@ class AsyncRedisSubscription:
             ServerError: This channel may not be listened to any more.
         """
         link = self._link
+        if link is not None and not self._source.leads(link):
+            await self.close()
+            link = None
         if link is None:
             await self.begin()
             if self._link is None:
@@ -261,9 +279,16 @@ class AsyncRedisSubscription:
 
     async def _break(self, error: Exception) -> None:
         await self.close()
+        if self._source.moves:
+            self._source.doubt()
         ours = translate(error, "SUBSCRIBE")
         if not isinstance(ours, ServerUnavailableError):
             raise ours
+
+
+async def _prepare(source: LinkSource) -> None:
+    if not source.prepared:
+        await asyncio.to_thread(source.prepare)
 
 
 async def _connected(source: LinkSource) -> AsyncLink:

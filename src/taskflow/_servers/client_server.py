@@ -27,17 +27,24 @@ class ClientServer(Server):
         most_links: Connections that one runner may have open.
         prepared: Whether the server can be expected to listen; when it is
             False, `prepare` comes before the next connection.
+        moves: Whether the server may be at another address next time.
     """
 
     reply_timeout: float = REPLY_TIMEOUT
     most_links: int = MOST_LINKS
     prepared: bool = True
+    moves: bool = False
 
     def prepare(self) -> None:
         """Make the server listen; one that others run is left to them."""
 
     def doubt(self) -> None:
         """Take note that a connection failed."""
+
+    def leads(self, link: Any) -> bool:
+        """Whether *link* goes to where the server is now."""
+        del link
+        return True
 
     @abstractmethod
     def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
@@ -70,23 +77,35 @@ class ClientServer(Server):
             ServerError: It did not do that.
         """
         # As long as it takes: with millions of keys, that is seconds.
-        client: Any = self.sync_client(socket_timeout=None)
-        try:
-            client.flushall()
-        except FOREIGN as error:
-            ours = translate(error, "FLUSHALL")
-            raise ours from error
-        finally:
-            client.close()
+        flush(self.sync_client(socket_timeout=None))
 
 
-def new_link(pool: Any) -> Any:
+def flush(client: Any) -> None:
+    """Delete all data of the server of *client*, and close the client.
+
+    Args:
+        client: Of redis-py.
+
+    Raises:
+        ServerError: The server did not do that.
+    """
+    try:
+        client.flushall()
+    except FOREIGN as error:
+        ours = translate(error, "FLUSHALL")
+        raise ours from error
+    finally:
+        client.close()
+
+
+def new_link(pool: Any, **options: Any) -> Any:
     """Make one connection of the kind that *pool* would make.
 
     Args:
         pool: Of redis-py, or one of fakeredis; its own lending is not used.
+        **options: Of the connection, where they differ from the pool's.
 
     Returns:
         The connection, not connected yet.
     """
-    return pool.connection_class(**pool.connection_kwargs)
+    return pool.connection_class(**{**pool.connection_kwargs, **options})

@@ -66,6 +66,7 @@ class LinkSource(Protocol):
         most_links: That one runner may have open.
         prepared: Whether the server can be expected to listen; when it is
             False, `prepare` comes before the next `connect`.
+        moves: Whether the server may be at another address next time.
     """
 
     @property
@@ -83,16 +84,25 @@ class LinkSource(Protocol):
         """Whether the server can be expected to listen."""
         ...
 
+    @property
+    def moves(self) -> bool:
+        """Whether the server may be at another address next time."""
+        ...
+
     def prepare(self) -> None:
-        """Make the server listen; may block for a second or so.
+        """Make the server listen, or find it; may block for a second or so.
 
         Raises:
-            ServerUnavailableError: It cannot be started now.
+            ServerUnavailableError: It cannot be started or found now.
         """
         ...
 
     def doubt(self) -> None:
         """Take note that a connection failed; the server may be gone."""
+        ...
+
+    def leads(self, link: Any) -> bool:
+        """Whether *link* goes to where the server is now."""
         ...
 
     def link(self) -> Link:

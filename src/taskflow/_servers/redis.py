@@ -47,14 +47,15 @@ class RedisServer(ClientServer):
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
+        shown_as: Stands for *url* where it is shown; its password is masked.
 
     Raises:
         ConfigurationError: The URL cannot be understood.
     """
 
-    def __init__(self, url: str) -> None:
-        self.display = mask_url(url)
-        self._url = _without(_NOT_HEARD, url)
+    def __init__(self, url: str, *, shown_as: str | None = None) -> None:
+        self.display = mask_url(shown_as or url)
+        self._url = without(_NOT_HEARD, url)
         retry, async_retry = Retry(NoBackoff(), 0), AsyncRetry(NoBackoff(), 0)
         try:
             self._pool: Any = self._read(ConnectionPool, retry)
@@ -102,9 +103,15 @@ class RedisServer(ClientServer):
 
     def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
         """Make a blocking client; any thread may use it."""
+        return self._client(self._address(), socket_timeout)
+
+    def _address(self) -> str:
+        return self._url
+
+    def _client(self, url: str, socket_timeout: float | None) -> Redis:
         options = {**self._options(), "socket_timeout": socket_timeout}
         pool = cast("Any", BlockingConnectionPool).from_url(
-            self._url, retry=Retry(NoBackoff(), 0), **options
+            url, retry=Retry(NoBackoff(), 0), **options
         )
         return Redis.from_pool(pool)
 
@@ -122,8 +129,16 @@ class RedisServer(ClientServer):
         """Nothing to leave: the connections belong to the runners."""
 
 
-def _without(names: set[str], url: str) -> str:
-    """Take the options called *names* out of the query of *url*."""
+def without(names: set[str], url: str) -> str:
+    """Take the options called *names* out of the query of *url*.
+
+    Args:
+        names: Of options.
+        url: Any, or a query alone with its ``?``.
+
+    Returns:
+        The URL without them.
+    """
     address, mark, query = url.partition("?")
     kept = [each for each in query.split("&") if each.partition("=")[0] not in names]
     return address + mark + "&".join(kept)

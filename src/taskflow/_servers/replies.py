@@ -1,6 +1,7 @@
 """Foreign errors stop here: what redis-py raises becomes one of ours."""
 
 import re
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from redis import exceptions as foreign
@@ -43,7 +44,8 @@ KINDS: dict[str, _Kind] = {
     "AuthorizationError": ServerRefusedError,
     "ExternalAuthProviderError": ServerRefusedError,
     "NoPermissionError": ServerRefusedError,
-    # Keys that live on another node of a cluster: an address to be mended.
+    # Keys that live on another node, where no cluster is expected: an address to
+    # be mended. See `departure` for where one is.
     "AskError": ServerRefusedError,
     "MovedError": ServerRefusedError,
     "ClusterCrossSlotError": ServerRefusedError,
@@ -70,7 +72,7 @@ KINDS: dict[str, _Kind] = {
 # Redis 7 the code leads it, on 6.2 it follows "@user_script: 12: -".
 _AWAY = re.compile(
     r"(?:^|[\s-])(?:LOADING|READONLY|MASTERDOWN|MISCONF|NOREPLICAS|BUSY|CLUSTERDOWN"
-    r"|TRYAGAIN)\s|max number of clients"
+    r"|TRYAGAIN|UNBLOCKED)\s|max number of clients"
 )
 _FULL = re.compile(r"(?:^|[\s-])OOM\s")
 _REFUSED = re.compile(
@@ -78,6 +80,16 @@ _REFUSED = re.compile(
     r"|[Uu]nknown (?:Redis |Valkey )?command"
     r"|user executing the script can't"
     r"|DB index is out of range"
+)
+_ELSEWHERE = (
+    foreign.ReadOnlyError,
+    foreign.AskError,
+    foreign.ClusterDownError,
+    foreign.MasterDownError,
+)
+_LEFT = re.compile(
+    r"(?:^|[\s-])(?:READONLY|MOVED|ASK|CLUSTERDOWN|MASTERDOWN|UNBLOCKED)\s"
+    r"|access a non local key"
 )
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 
@@ -87,9 +99,22 @@ def is_missing_script(reply: object) -> bool:
     return isinstance(reply, foreign.NoScriptError)
 
 
-def is_read_only(reply: object) -> bool:
-    """Whether the server is a replica now, and connections to it are useless."""
-    return isinstance(reply, foreign.ReadOnlyError)
+def departure(replies: Iterable[object]) -> foreign.ConnectionError | None:
+    """Look for the news that the server is not in charge of our keys any more.
+
+    Args:
+        replies: Of one trip.
+
+    Returns:
+        What to raise where another server may be; None if there is no such news.
+    """
+    for reply in replies:
+        # A class that redis-py knows has lost the code from its text.
+        if isinstance(reply, _ELSEWHERE) or (
+            isinstance(reply, foreign.ResponseError) and _LEFT.search(str(reply))
+        ):
+            return foreign.ConnectionError(f"it is not in charge any more: {reply}")
+    return None
 
 
 def _kind(error: BaseException, text: str) -> _Kind:
@@ -137,6 +162,8 @@ def translate(error: BaseException, doing: str) -> ServerError:
     if kind is ServerUnavailableError:
         ours = ServerUnavailableError(f"the server gave no answer: {text}")
     elif kind is ServerRefusedError:
+        if isinstance(error, foreign.AskError):
+            text = f"it is a node of a cluster (redis+cluster://HOST:PORT): {text}"
         ours = ServerRefusedError(f"the server refused {doing!r}: {text}")
     elif kind is ServerFullError:
         ours = ServerFullError(

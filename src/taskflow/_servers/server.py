@@ -17,10 +17,16 @@ class Server(ABC):
     Attributes:
         display: Its URL, the password masked.
         shared: Whether other processes can reach it.
+        place: Where it was last found, if others have to be asked where it is.
     """
 
     display: str
     shared: bool = True
+
+    @property
+    def place(self) -> str:
+        """Where it was last found, if others have to be asked; else empty."""
+        return ""
 
     @abstractmethod
     def runner(self, *, patience: float = PATIENCE) -> SyncRunner:

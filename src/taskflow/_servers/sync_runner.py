@@ -17,8 +17,8 @@ from taskflow._servers.link import Link, LinkSource
 from taskflow._servers.replies import (
     FAILURES,
     FOREIGN,
+    departure,
     is_broken,
-    is_read_only,
     translate,
 )
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
@@ -101,6 +101,16 @@ class RedisRunner:
         self._drop_idle()
 
     def _make(self, trip: Trip) -> list[Any]:
+        try:
+            return self._go(trip)
+        except FOREIGN:
+            if self._source.moves:
+                # Also after a reply that took too long: a server that hangs is
+                # replaced by another, and keeps its connections.
+                self._source.doubt()
+            raise
+
+    def _go(self, trip: Trip) -> list[Any]:
         if not self._source.prepared:
             self._source.prepare()
         slots = self._slots
@@ -118,6 +128,9 @@ class RedisRunner:
                     # It broke while it was idle, and so did the others: a
                     # restart of the server must cost no caller an error.
                     self._drop_idle()
+                    if self._source.moves:
+                        self._source.doubt()
+                        self._source.prepare()
             return self._travel(_connected(self._source), trip)
         finally:
             slots.release()
@@ -128,7 +141,8 @@ class RedisRunner:
                 link, since = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - since < IDLE_LIMIT:
+            fresh = time.monotonic() - since < IDLE_LIMIT
+            if fresh and self._source.leads(link):
                 return link
             link.disconnect()
 
@@ -140,9 +154,12 @@ class RedisRunner:
             # Replies may be on their way: nobody else may read them.
             link.disconnect()
             raise
-        if any(map(is_read_only, replies)):
+        gone = departure(replies)
+        if gone is not None:
             link.disconnect()
             self._drop_idle()
+            if self._source.moves:
+                raise gone
         else:
             self._give(link)
         return replies
@@ -195,6 +212,9 @@ class RedisSubscription:
             ServerError: This channel may not be listened to any more.
         """
         link = self._link
+        if link is not None and not self._source.leads(link):
+            self.close()
+            link = None
         if link is None:
             self.begin()
             if self._link is None:
@@ -219,6 +239,8 @@ class RedisSubscription:
 
     def _break(self, error: Exception) -> None:
         self.close()
+        if self._source.moves:
+            self._source.doubt()
         ours = translate(error, "SUBSCRIBE")
         if not isinstance(ours, ServerUnavailableError):
             raise ours

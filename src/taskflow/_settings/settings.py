@@ -103,7 +103,7 @@ class RedisSettings(Checked):
         Address(
             r"(?s)[a-z][a-z0-9+.-]*://.*",
             "a URL such as redis://localhost:6379/0, rediss://, unix:///PATH, "
-            "embedded://PATH or memory://",
+            "redis+sentinel://, redis+cluster://, embedded://PATH or memory://",
         ),
         "REDIS_URL",
     )
