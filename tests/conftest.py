@@ -89,6 +89,14 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
+def redis_socket(redis_url: str) -> Path:
+    """Give the path of the real server's socket."""
+    if not redis_url.startswith("unix://"):
+        pytest.skip("a proxy is put before a socket")
+    return Path(redis_url.removeprefix("unix://"))
+
+
+@pytest.fixture
 def redis_server(redis_url: str) -> Iterator[RedisServer]:
     """Give the real server, empty."""
     _empty(redis_url)

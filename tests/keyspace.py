@@ -68,13 +68,24 @@ def fill(client: Any, keyspace: dict[str, Any]) -> None:
 
 
 def dump(client: Any) -> dict[str, Any]:
-    """Read the whole keyspace."""
-    return {key.decode(): _read(client, key) for key in sorted(client.keys())}
-
-
-def _read(client: Any, key: bytes) -> Any:
-    value = _READERS[client.type(key).decode()](client, key)
-    return value if client.pttl(key) == -1 else Expiring(value)
+    """Read the whole keyspace, in three round trips."""
+    keys = sorted(client.keys())
+    asking = client.pipeline(transaction=False)
+    for key in keys:
+        asking.type(key)
+        asking.pttl(key)
+    told = asking.execute()
+    kinds = [kind.decode() for kind in told[::2]]
+    for key, kind in zip(keys, kinds, strict=True):
+        _READERS[kind](asking, key)
+    return {
+        key.decode(): _PLAIN[kind](value)
+        if pttl == -1
+        else Expiring(_PLAIN[kind](value))
+        for key, kind, pttl, value in zip(
+            keys, kinds, told[1::2], asking.execute(), strict=True
+        )
+    }
 
 
 def _texts(mapping: dict[bytes, bytes]) -> dict[str, str]:
@@ -82,15 +93,21 @@ def _texts(mapping: dict[bytes, bytes]) -> dict[str, str]:
 
 
 _READERS: dict[str, Callable[[Any, bytes], Any]] = {
-    "string": lambda client, key: client.get(key).decode(),
-    "list": lambda client, key: [each.decode() for each in client.lrange(key, 0, -1)],
-    "set": lambda client, key: {each.decode() for each in client.smembers(key)},
-    "hash": lambda client, key: _texts(client.hgetall(key)),
-    "zset": lambda client, key: {
-        name.decode(): score
-        for name, score in client.zrange(key, 0, -1, withscores=True)
-    },
-    "stream": lambda client, key: [_texts(each) for _, each in client.xrange(key)],
+    "string": lambda client, key: client.get(key),
+    "list": lambda client, key: client.lrange(key, 0, -1),
+    "set": lambda client, key: client.smembers(key),
+    "hash": lambda client, key: client.hgetall(key),
+    "zset": lambda client, key: client.zrange(key, 0, -1, withscores=True),
+    "stream": lambda client, key: client.xrange(key),
+}
+
+_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "string": bytes.decode,
+    "list": lambda found: [each.decode() for each in found],
+    "set": lambda found: {each.decode() for each in found},
+    "hash": _texts,
+    "zset": lambda found: {name.decode(): score for name, score in found},
+    "stream": lambda found: [_texts(each) for _, each in found],
 }
 
 
