@@ -5,6 +5,7 @@ classifiers are on the PATH, `pythons` runs the fast suites on each of them.
 No server has to be installed: the one the tests use comes in a wheel.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -253,6 +254,30 @@ def explore(session: nox.Session) -> None:
     session.run(
         *("pytest", "-s", "tests/explorer", *session.posargs),
         env={"TASKFLOW_WORLDS": "150000"},
+    )
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Kill, freeze, cut and starve workers and servers: ``-- --minutes 60``.
+
+    A thousand kills, ten cycles of a full server and a deeper model with every run; the
+    report stands in the output.
+    """
+    parser = argparse.ArgumentParser(prog="nox -s chaos --")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--kills", type=int, default=1000)
+    chosen, rest = parser.parse_known_args(session.posargs)
+    _install(session, "test", extras="all")
+    suites = ("tests/acceptance/test_chaos.py", "tests/acceptance/test_celery_chaos.py")
+    session.run(
+        *("pytest", "-s", *(rest or (*suites, "tests/property"))),
+        env={
+            "TASKFLOW_MINUTES": str(chosen.minutes / 2),  # for each of two engines
+            "TASKFLOW_KILLS": str(chosen.kills),
+            "TASKFLOW_CYCLES": "10",
+            "TASKFLOW_DEPTH": "3",
+        },
     )
 
 

@@ -33,3 +33,31 @@ async def aworks(seconds: float, ctx: Context) -> int:
     await asyncio.sleep(seconds)
     note("end", ctx)
     return ctx.deliveries
+
+
+@registry.task(name="blocks")
+async def blocks(seconds: float, ctx: Context) -> int:
+    """Let nothing else run on the loop for a while."""
+    note("start", ctx)
+    time.sleep(seconds)  # noqa: ASYNC251 - that is what it is for
+    note("end", ctx)
+    return ctx.deliveries
+
+
+@registry.task(name="dies")
+async def dies(seconds: float, ctx: Context) -> int:
+    """Take the process along, the first time."""
+    note("start", ctx)
+    await asyncio.sleep(seconds)
+    if ctx.deliveries == 1:
+        os._exit(9)
+    note("end", ctx)
+    return ctx.deliveries
+
+
+@registry.task(name="pill")
+def pill(seconds: float, ctx: Context) -> int:
+    """Take the process along, every time."""
+    note("start", ctx)
+    time.sleep(seconds)
+    os._exit(9)

@@ -51,6 +51,7 @@ class Theatre:
         self.url = url or f"unix://{self.data / 's'}"
         self.prefix = prefix
         self.log = folder / "run.log"
+        self.log.touch()
         (folder / "stage_app.py").write_text(app, encoding="utf-8")
         if url is None:
             self.start_server()
@@ -123,8 +124,6 @@ class Theatre:
 
     def lines(self, word: str) -> list[tuple[str, int, float]]:
         """Read which tasks started or ended, at which delivery, and when."""
-        if not self.log.exists():
-            return []
         rows = [line.split() for line in self.log.read_text("utf-8").splitlines()]
         return [(row[1], int(row[2]), float(row[3])) for row in rows if row[0] == word]
 

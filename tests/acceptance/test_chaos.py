@@ -1,0 +1,305 @@
+"""Real workers of both engines, behind proxies, and everything that can go wrong.
+
+``nox -s chaos -- --minutes 60`` is the long run. ``TASKFLOW_SEED`` repeats a run's
+choices, ``TASKFLOW_KILLS`` says how many workers are killed.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chaos_app
+from arena import Arena
+from invariants import broken
+from keyspace import LEASE as LONG_LEASE
+from keyspace import NOW, dump
+from taskflow import TaskState
+from taskflow._protocol.settle import complete, settle
+from taskflow._protocol.upkeep import reap
+from taskflow.errors import ServerFullError, TaskNotFoundError
+from theatre import LEASE, wait_until
+
+MINUTES = float(os.environ.get("TASKFLOW_MINUTES", "0"))
+KILLS = int(os.environ.get("TASKFLOW_KILLS", "6"))
+CYCLES = int(os.environ.get("TASKFLOW_CYCLES", "1"))
+SEED = int(os.environ.get("TASKFLOW_SEED", "0")) or random.randrange(1, 10**6)
+ENGINES = {
+    "asyncio": ("--executor", "asyncio", "--concurrency", "20"),
+    "celery": ("--executor", "celery", "--concurrency", "2"),
+}
+DEEDS = {
+    "kill": 6,
+    "kill_child": 3,
+    "freeze": 2,
+    "stop": 2,
+    "trap": 6,
+    "cut": 2,
+    "hold": 2,
+    "hold_replies": 2,
+    "lose_replies": 4,
+    "slow_down": 1,
+    "kill_server": 1,
+    "forget_scripts": 2,
+    "kill_clients": 2,
+    "fill_memory": 1,
+    "cancel": 4,
+    "pause": 1,
+}
+BODIES = (chaos_app.works, chaos_app.aworks)
+
+pytestmark = pytest.mark.timeout(300 + 90 * MINUTES + 3 * KILLS)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Give the arguments of a worker with each engine."""
+    if request.param == "celery":
+        pytest.importorskip("celery")
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Iterator[Arena]:
+    """Give a server, and nobody who works yet."""
+    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
+    made = Arena(tmp_path, app, chaos_app.registry, SEED)
+    print("seed", SEED)  # noqa: T201 - repeats the run
+    yield made
+    made.close()
+
+
+def some(arena: Arena, count: int) -> list[Any]:
+    """Give calls that take up to 0.2 s; a few of them harm their worker."""
+    bodies = arena.rng.choices((*BODIES, chaos_app.blocks), (48, 48, 4), k=count)
+    return [body.call(arena.rng.uniform(0.0, 0.2)) for body in bodies]
+
+
+def test_everything_at_once_loses_and_doubles_nothing(
+    arena: Arena, engine: tuple[str, ...]
+) -> None:
+    """Thirty deeds at random, or for minutes; then every task has its one end."""
+    for _ in range(2):
+        arena.play(*engine, WORKER_STOP_GRACE_PERIOD="1s")
+    wait_until(lambda: arena.alive() == 2)
+    arena.enqueue([chaos_app.pill.call(0.1), chaos_app.dies.call(0.1)])
+    ends = time.monotonic() + 60 * MINUTES
+    left = 30
+    while left > 0 or time.monotonic() < ends:
+        if arena.backlog() < 200:
+            arena.enqueue(some(arena, 50))
+        names, weights = list(DEEDS), list(DEEDS.values())
+        arena.do(arena.rng.choices(names, weights)[0])
+        left -= 1
+        time.sleep(arena.rng.uniform(0.0, 0.6))
+        arena.tidy()
+
+    arena.settle_down(120.0)
+
+    figures = arena.judge()
+    print(len(arena.acknowledged), figures, dict(arena.done))  # noqa: T201 - a report
+    homes = [each for each in arena.flow.doctor() if each.check == "homes"]
+    assert ["ok"] == [each.severity for each in homes], homes
+
+
+def test_tasks_of_killed_workers_start_again_in_time(arena: Arena) -> None:
+    """Within the lease and one second, as long as one worker lives."""
+    victims = [arena.play(*ENGINES["asyncio"]) for _ in range(2)]
+    arena.play("--executor", "asyncio", "--concurrency", "10")
+    wait_until(lambda: arena.alive() == 3)
+    time.sleep(LEASE)  # from then on the third may reap
+    kills: list[tuple[int, float]] = []
+
+    def has_begun(pid: int) -> bool:
+        if arena.backlog() < 100:
+            arena.enqueue(some(arena, 50))
+        return arena.has_begun(pid)
+
+    for number in range(KILLS):
+        victim = victims[number % 2]
+        pid = victim.pid
+        wait_until(lambda pid=pid: has_begun(pid))
+        time.sleep(arena.rng.uniform(0.0, 0.3))
+        victim.kill()
+        kills.append((pid, time.time()))
+        victim.start()
+
+    arena.settle_down(120.0)
+
+    figures = arena.judge()
+    waits = sorted(arena.restarts(kills))
+    print(  # noqa: T201 - a report
+        *(len(arena.acknowledged), figures, "kills", len(kills), "again", len(waits)),
+        f"p50 {waits[len(waits) // 2]:.2f} s, longest {waits[-1]:.2f} s",
+    )
+    assert waits
+    assert waits[-1] <= LEASE + 1.0
+    # Three crashes make a poison pill, and the run log shows each of them.
+    begun = arena.lines("start")
+    for letter in arena.flow.dlq.list().items:
+        assert 3 == letter.crashes == sum(row[0] == letter.id for row in begun)
+
+
+@pytest.mark.parametrize("leases", [1.0, 4.0])
+def test_an_outage_repeats_nothing_of_what_runs(arena: Arena, leases: float) -> None:
+    """A hundred tasks run on through it, and are settled after it: none again."""
+    players = [
+        arena.play("--executor", "asyncio", "--concurrency", "50") for _ in range(2)
+    ]
+    wait_until(lambda: arena.alive() == 2)
+    seconds = 1.0 + (leases + 0.5) * LEASE
+    arena.enqueue(
+        [chaos_app.aworks.call(arena.rng.uniform(1.0, seconds)) for _ in range(100)]
+    )
+    wait_until(lambda: len(arena.lines("start")) == 100)
+
+    for player in players:
+        player.proxy.hold()
+    time.sleep(leases * LEASE)
+    for player in players:
+        player.proxy.heal()
+
+    arena.settle_down(60.0)
+    figures = arena.judge()
+    assert (100, 100, 0) == (
+        figures["COMPLETED"],
+        figures["runs"],
+        figures["crashes"],
+    )
+
+
+def test_a_worker_that_is_cut_off_cannot_settle_what_another_ran(arena: Arena) -> None:
+    """The other one takes its tasks over, and its late results are refused."""
+    first = arena.play("--executor", "asyncio", "--concurrency", "20")
+    wait_until(lambda: arena.alive() == 1)
+    arena.enqueue([chaos_app.aworks.call(1.5 * LEASE) for _ in range(20)])
+    wait_until(lambda: len(arena.lines("start")) == 20)
+    arena.play("--executor", "asyncio", "--concurrency", "20")
+    wait_until(lambda: arena.alive() == 2)
+
+    first.proxy.hold()
+    wait_until(lambda: len(arena.lines("start")) == 40, 10 * LEASE)
+    first.proxy.heal()
+
+    arena.settle_down(60.0)
+    figures = arena.judge()
+    assert (20, 40, 20) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
+    wait_until(lambda: "lease lost" in arena.said(first.process))
+
+
+@pytest.mark.parametrize("script", ["claim", "settle", "extend"])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_worker_that_dies_at_a_call_loses_nothing(
+    arena: Arena, side: Any, script: str
+) -> None:
+    """As its call is on the way, or as the answer is: each task has its one end."""
+    doomed = arena.play(*ENGINES["asyncio"], TASKFLOW_LEASE="1")
+    wait_until(lambda: arena.alive() == 1)
+    arena.enqueue([chaos_app.aworks.call(0.8) for _ in range(3)])
+    if script != "claim":
+        wait_until(lambda: len(arena.lines("start")) == 3)
+
+    doomed.trap(script, side)
+    arena.enqueue([chaos_app.aworks.call(0.0) for _ in range(3)])
+
+    wait_until(lambda: not doomed.is_alive)
+    doomed.start()
+    arena.settle_down(30.0)
+    assert 6 == arena.judge()["COMPLETED"]
+
+
+def test_a_full_server_drains_and_renews(arena: Arena) -> None:
+    """No lease is lost and no task half stored while there is no memory."""
+    arena.play("--executor", "asyncio", "--concurrency", "20")
+    wait_until(lambda: arena.alive() == 1)
+    for _ in range(CYCLES):
+        arena.enqueue([chaos_app.aworks.call(1.2 * LEASE) for _ in range(10)])
+        arena.enqueue([chaos_app.aworks.call(0.05) for _ in range(500)])
+        stored = len(arena.acknowledged)
+        arena.client.config_set("maxmemory", 1)
+        refused = 0
+        ends = time.monotonic() + 1.5 * LEASE
+        while time.monotonic() < ends or arena.backlog():
+            try:
+                arena.flow.enqueue_many(some(arena, 20))
+            except ServerFullError:
+                refused += 1
+            time.sleep(0.05)
+        assert refused >= 10
+        arena.client.config_set("maxmemory", 0)
+        assert stored == len(arena.client.keys("task:*"))
+
+    figures = arena.judge()
+    assert (len(arena.acknowledged), 0) == (figures["COMPLETED"], figures["crashes"])
+    assert figures["runs"] == figures["COMPLETED"]
+
+
+def test_a_server_that_comes_back_empty_gets_no_ghosts(arena: Arena) -> None:
+    """What it forgot is gone, settles of it write nothing, new tasks run."""
+    player = arena.play("--executor", "asyncio", "--concurrency", "20")
+    wait_until(lambda: arena.alive() == 1)
+    handles = arena.flow.enqueue_many([chaos_app.aworks.call(2.0) for _ in range(30)])
+    wait_until(lambda: len(arena.lines("start")) == 20)
+
+    arena.kill_server()
+    for each in arena.data.rglob("*aof*"):
+        if each.is_file():
+            each.unlink()
+    arena.start_server()
+
+    assert 1 == arena.flow.enqueue(chaos_app.aworks.call(0.0)).result(timeout=30)
+    wait_until(lambda: "lease lost" in arena.said(player.process))
+    for handle in handles:
+        with pytest.raises(TaskNotFoundError):
+            handle.info()
+    arena.enqueue(some(arena, 5))
+    arena.settle_down(30.0)
+    assert 5 == arena.judge()["COMPLETED"]
+    assert player.is_alive
+
+
+def test_a_worker_that_is_asked_to_stop_under_load_hands_all_back(
+    arena: Arena, engine: tuple[str, ...]
+) -> None:
+    """It ends by itself, with nothing in its hands, and another goes on."""
+    worker = arena.play(*engine, WORKER_STOP_GRACE_PERIOD="1s")
+    wait_until(lambda: arena.alive() == 1)
+    arena.enqueue([chaos_app.aworks.call(3.0) for _ in range(2)])
+    arena.enqueue(some(arena, 60))
+    wait_until(lambda: len(arena.lines("end")) >= 10)
+
+    worker.signal(signal.SIGTERM)
+
+    assert 0 == worker.process.wait(30)
+    assert 0 == arena.count(TaskState.ACTIVE)
+    worker.start()
+    arena.settle_down(60.0)
+    figures = arena.judge()
+    assert (62, 0) == (figures["COMPLETED"], figures["crashes"])
+
+
+def test_no_late_settle_of_five_hundred_writes_a_key(real_stage: Any) -> None:
+    """Each is refused, and the keyspace is the same byte for byte."""
+    stage = real_stage
+    late = []
+    for batch in range(5):
+        ids = [f"{batch}-{each}" for each in range(100)]
+        late += stage.claimed(*ids)
+    now = NOW + LONG_LEASE + 1
+    taken = 0
+    while taken < 500:
+        taken += len(stage.send(reap(stage.keys, max_crashes=3, now_ms=now)))
+    again = [each for _ in range(5) for each in stage.claim(100, now_ms=now).claims]
+    assert 500 == len(again)
+    before = dump(stage.client)
+    for first in range(0, 500, 100):
+        outcomes = [complete(each, b"1") for each in late[first : first + 100]]
+        words = stage.send(settle(stage.keys, outcomes, now_ms=now))
+        assert ["STALE"] * 100 == words
+    assert before == dump(stage.client)
+    assert [] == broken(before, now_ms=now, lease_ms=LONG_LEASE)
