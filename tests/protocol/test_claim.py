@@ -6,6 +6,7 @@ from keyspace import LEASE, NOW, SHARE, SPEC, Expiring, record
 from taskflow._protocol.claim import ClaimReply, claim
 from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.record import Claim
+from taskflow._protocol.upkeep import reap
 
 BURIED = ["task:bad", "dlq:tasks", "dlq:groups", "dlq:group:corrupt", "dlq:task:bad"]
 
@@ -304,3 +305,16 @@ def test_a_suspect_behind_a_tombstone_is_looked_for_at_once(stage):
     assert [] == stage.claim(1).claims
     assert {"work": 0} == stage.dump()["tasks:marker"]
     assert ["s2"] == [claim.id for claim in stage.claim(1).claims]
+
+
+def test_a_claim_sent_again_says_which_delivery_it_was(stage):
+    """The token is the same as in the answer that was lost."""
+    stage.enqueue("t1")
+    stage.claim()
+    later = NOW + LEASE + 1
+    stage.send(reap(stage.keys, max_crashes=3, now_ms=later))
+    first = stage.claim(nonce="1-again", now_ms=later).claims
+    second = stage.claim(nonce="1-again", now_ms=later).claims
+
+    assert [2] == [each.delivery for each in first]
+    assert first == second

@@ -7,7 +7,7 @@ from taskflow._protocol.control import cancel
 from taskflow._protocol.dead_letters import discard, edit, groups, requeue
 from taskflow._protocol.inspect import moment
 from taskflow._protocol.settle import complete, dead_letter, settle
-from taskflow.errors import IllegalMoveError, TaskNotFoundError
+from taskflow.errors import IllegalMoveError, ScriptError, TaskNotFoundError
 
 PRINT = "f" * 12
 
@@ -219,3 +219,19 @@ def test_groups_come_in_pages(stage):
     bury(stage, "t1")
 
     assert [] == empty == stage.send(groups(stage.keys, skip=1, limit=10, now_ms=NOW))
+
+
+def test_a_requeue_into_a_broken_lane_writes_nothing(stage):
+    """A key of a foreign type is met before the first write."""
+    stage.fill(
+        {
+            "task:t1": record("FAILED"),
+            "tasks:failed": {"t1": NOW},
+            "tasks:pending:retry": "foreign",
+        }
+    )
+    before = stage.dump()
+    with pytest.raises(ScriptError):
+        stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
+
+    assert before == stage.dump()

@@ -175,3 +175,11 @@ def test_a_dead_letter_that_died_again_stands_in_its_new_group_only(stage):
     assert ["dlq:group:" + "f" * 12, "dlq:groups"] == [
         key for key in stage.dump() if key.startswith("dlq:group")
     ]
+
+
+def test_a_reap_may_run_until_its_time_and_not_after(stage):
+    """One that stood still on its way takes nothing back."""
+    stage.claimed("t1")
+
+    assert [] == take_back(stage, latest_ms=LATE - 1)
+    assert ["t1"] == [each.id for each in take_back(stage, latest_ms=LATE)]

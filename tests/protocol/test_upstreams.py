@@ -5,7 +5,7 @@ import pytest
 from keyspace import LEASE, NOW, SHARE
 from taskflow import CircuitBreaker, RateLimit, Upstream
 from taskflow._protocol import upstreams
-from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.inspect import get
 from taskflow._protocol.overview import status as queue_status
@@ -781,3 +781,129 @@ def test_a_new_rate_does_not_inherit_the_debt_of_the_old(stage):
     declare(stage, rate_limit=RateLimit(100, per=1.0))
 
     assert 5.0 == look(stage).tokens
+
+
+def test_a_parked_task_too_heavy_for_now_keeps_its_place(stage):
+    """It goes back to the head, with those behind it, and is not lost."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=3))
+    for name, weight in (("light", 1), ("heavy", 3), ("last", 1)):
+        stage.enqueue(name, upstream=f"{weight} api")
+    steer(stage, "open")
+    stage.claim(5)
+    steer(stage, "close")
+    later = NOW + 20_000
+
+    assert ["light"] == ids(stage.claim(5, now_ms=later))
+    assert ["heavy", "last"] == stage.dump()["tasks:parked:api:primary"]
+    assert ["heavy"] == ids(stage.claim(5, now_ms=later + 1_000))
+    assert ["last"] == ids(stage.claim(5, now_ms=later + 2_000))
+    assert "tasks:parked" not in stage.dump()
+
+
+def test_each_call_of_a_claim_pays_its_own_weight(stage):
+    """A light one after a heavy one, too."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=8))
+    for name, weight in zip("abcdefg", (1, 3, 1, 1, 1, 1, 1), strict=True):
+        stage.enqueue(name, upstream=f"{weight} api")
+
+    assert list("abcdef") == ids(stage.claim(9))
+
+
+def test_slow_start_without_a_rate_keeps_no_debt(stage):
+    """What is stored of the bucket is a time, also where there is no bucket."""
+    declare(stage)
+    steer(stage, "open")
+    steer(stage, "close")
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    assert ["t1", "t2", "t3"] == ids(stage.claim(5, now_ms=NOW + 500))
+
+    assert "0.000" == stage.dump()["upstream:api"]["tat"]
+
+
+def test_a_crashed_task_is_parked_beside_the_others_of_its_upstream(stage):
+    """At the head of the retry lane's, so that it is not lost and not served first."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    assert ["t1"] == ids(stage.claim(5))
+    late = NOW + LEASE + 1
+    stage.send(reap(stage.keys, max_crashes=3, now_ms=late))
+
+    assert ["t1"] == stage.dump()["tasks:parked:api:retry"]
+    assert "api" in stage.dump()["task:t1"]["parked"]
+
+
+def test_a_struck_parked_task_forgets_that_it_was_parked(stage):
+    """Its entry is dropped when it is met, and the record says so."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open")
+    stage.claim(5)
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+    steer(stage, "close")
+
+    assert [] == ids(stage.claim(5, now_ms=NOW + 20_000))
+    assert "parked" not in stage.dump()["task:t1"]
+
+
+def test_parked_tasks_of_a_paused_lane_are_looked_at_once_a_second(stage):
+    """An upstream that would let them run keeps no worker awake."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open")
+    stage.claim(5)
+    steer(stage, "close")
+    stage.send(pause(stage.keys, "primary", paused=True, now_ms=NOW))
+    later = NOW + 20_000
+    stage.client.delete("tasks:marker")
+
+    assert [] == ids(stage.claim(5, now_ms=later))
+    assert {"api": later + 1_000} == stage.dump()["tasks:parked"]
+    assert "work" not in stage.dump().get("tasks:marker", {})
+
+
+def test_a_person_who_closes_it_opens_the_tap_too(stage):
+    """The wait that a 429 asked for is over then."""
+    declare(stage)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    (first,) = stage.claim(1).claims
+    end(stage, [first], "tap", wait_ms=60_000)
+    assert [] == ids(stage.claim(5, now_ms=NOW + 1))
+    steer(stage, "close", now_ms=NOW + 2)
+
+    assert "tap_ms" not in stage.dump()["upstream:api"]
+    assert "t2" in ids(stage.claim(5, now_ms=NOW + 20_000))
+
+
+def test_a_guards_probe_that_says_nothing_wakes_a_worker(stage):
+    """The place is free for a task that waits for it."""
+    declare(stage)
+    opened(stage)
+    stage.enqueue("t1", upstream="1 api", now_ms=NOW)
+    stage.claim(5)
+    later = NOW + RESET
+    guard = enter(stage, "guard:1", now_ms=later)
+    assert "IN" == guard.word
+    stage.claim(5, now_ms=later)
+    stage.client.delete("tasks:marker")
+    leave(stage, "guard:1", "neutral", epoch=guard.epoch, now_ms=later)
+
+    assert "work" in stage.dump()["tasks:marker"]
+
+
+def test_a_refused_settle_says_nothing_of_its_upstream(stage):
+    """Only what was accepted is heard, beside others of the same call."""
+    declare(stage)
+    stage.enqueue("late", upstream="1 api")
+    (late,) = stage.claim(1).claims
+    stage.send(reap(stage.keys, max_crashes=3, now_ms=NOW + LEASE + 1))
+    now = NOW + LEASE + 2
+    claims = {each.id: each for each in stage.claim(5, now_ms=now).claims}
+    tap = complete(late, b"1")._replace(
+        report=CallReport("api", late.epoch, "tap", "429", 60_000)
+    )
+    good = complete(claims["late"], b"1")._replace(
+        report=CallReport("api", claims["late"].epoch, "success", "", 0)
+    )
+
+    assert ["STALE", "OK"] == stage.send(settle(stage.keys, [tap, good], now_ms=now))
+    assert "tap_ms" not in stage.dump()["upstream:api"]
