@@ -75,17 +75,19 @@ def dump(client: Any) -> dict[str, Any]:
         asking.type(key)
         asking.pttl(key)
     told = asking.execute()
-    kinds = [kind.decode() for kind in told[::2]]
-    for key, kind in zip(keys, kinds, strict=True):
+    there = [
+        # One that expired meanwhile has no type any more.
+        (key, kind.decode(), pttl)
+        for key, kind, pttl in zip(keys, told[::2], told[1::2], strict=True)
+        if kind != b"none"
+    ]
+    for key, kind, _ in there:
         _READERS[kind](asking, key)
-    return {
-        key.decode(): _PLAIN[kind](value)
-        if pttl == -1
-        else Expiring(_PLAIN[kind](value))
-        for key, kind, pttl, value in zip(
-            keys, kinds, told[1::2], asking.execute(), strict=True
-        )
-    }
+    found: dict[str, Any] = {}
+    for (key, kind, pttl), value in zip(there, asking.execute(), strict=True):
+        plain = _PLAIN[kind](value)
+        found[key.decode()] = plain if pttl == -1 else Expiring(plain)
+    return found
 
 
 def _texts(mapping: dict[bytes, bytes]) -> dict[str, str]:
