@@ -91,7 +91,9 @@ def dump(client: Any) -> dict[str, Any]:
 
 
 def _texts(mapping: dict[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in mapping.items()}
+    return {
+        name.decode(): value.decode(errors="replace") for name, value in mapping.items()
+    }
 
 
 _READERS: dict[str, Callable[[Any, bytes], Any]] = {

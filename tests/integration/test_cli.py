@@ -781,6 +781,21 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(cli: Cli, flow: TaskFlow) 
     } in told.json["findings"]
 
 
+def test_the_doctor_mends_when_it_is_asked_to(cli: Cli, flow: TaskFlow) -> None:
+    """It says what it did, and a second time there is nothing to do."""
+    lost = flow.enqueue(add.call(1))
+    client = flow.connection.server.sync_client()
+    client.delete("tasks:pending:primary")
+    found, mended, well = cli("doctor"), cli("doctor", "--repair"), cli("doctor")
+    waiting = client.lrange("tasks:pending:retry", 0, -1)
+    client.close()
+
+    assert "do: taskflow doctor --repair" in found.out
+    assert f"{lost.id} (PENDING in none): back in the retry lane" in mended.out
+    assert [lost.id.encode()] == waiting
+    assert "each of 1 records stands in its one home" in well.out
+
+
 def test_the_doctor_can_be_asked_when_the_server_is_away(cli: Cli) -> None:
     """That is when it is asked."""
     ended = cli("doctor", url="redis://:secret@127.0.0.1:1")

@@ -93,7 +93,7 @@ def test_records_out_of_their_homes_are_found_and_brought_back(
         well = by_check(flow.doctor())["homes"]
         flow.connection._runner = None
 
-    assert "taskflow requeue-orphaned" == sick.do
+    assert sick.do.startswith("taskflow doctor --repair, or taskflow requeue-orphaned")
     assert "lost (PENDING in none)" in sick.what
     assert "running (ACTIVE in none)" in sick.what
     assert (2, "ok") == (report.requeued, well.severity)
@@ -111,7 +111,7 @@ def test_who_waits_twice_is_found(stage: Stage) -> None:
 
     assert "1 (PENDING in PENDING:primary, PENDING:primary)" in twice.what
     assert "2 (no record in PENDING:primary)" in twice.what
-    assert "look for other writers to these keys" == twice.do
+    assert "taskflow doctor --repair" == twice.do
     assert {"error"} == {foreign[name].severity for name in ("workers", "homes")}
 
 

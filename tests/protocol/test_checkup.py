@@ -21,6 +21,7 @@ FITS = {
     "tasks:cancelled": {"x": NOW},
     "task:d": record("DLQ", "retry"),
     "dlq:tasks": {"d": NOW},
+    "dlq:task:d": {"cause": "permanent"},
     "task:p": record(),
     "task:r": record(lane="retry"),
     "tasks:pending:primary": ["p", "x"],
@@ -34,9 +35,18 @@ WRONG = {
         {"task:1": record("FAILED"), "tasks:cancelled": {"1": NOW}},
         ("FAILED", "primary", ("CANCELLED",)),
     ),
+    "letter without text": (
+        {"task:1": record("DLQ"), "tasks:failed": {"1": NOW}},
+        ("DLQ", "primary", ("FAILED",)),
+    ),
+    "without a state": (
+        {"task:1": {"payload": "{}", "spec": "[]"}},
+        ("nothing", "", ()),
+    ),
     "twice": (
         {
             "task:1": record("DLQ"),
+            "dlq:task:1": {"cause": "permanent"},
             "dlq:tasks": {"1": NOW},
             "tasks:failed": {"1": NOW},
         },

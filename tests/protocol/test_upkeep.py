@@ -1,11 +1,11 @@
-"""prune, adopt, survey, roll, beat, workers: what keeps the queues in order."""
+"""prune, survey, roll, beat, workers: what keeps the queues in order."""
 
 import pytest
 
 from keyspace import NOW, Expiring, record
 from taskflow._protocol.overview import workers
 from taskflow._protocol.settle import complete, settle
-from taskflow._protocol.upkeep import BeatReply, adopt, beat, prune, roll, survey
+from taskflow._protocol.upkeep import BeatReply, beat, prune, roll, survey
 
 
 def test_a_finished_task_is_forgotten_with_everything_of_its_own(stage):
@@ -38,40 +38,6 @@ def test_pruning_goes_in_bounded_steps(stage):
     assert {"t0": NOW, "t1": NOW - 1} == stage.dump()["tasks:failed"]
     assert 2 == stage.send(step)
     assert {} == stage.dump()
-
-
-@pytest.mark.parametrize("state", ["PENDING", "ACTIVE", "SCHEDULED"])
-def test_a_task_without_a_home_is_given_one(stage, state):
-    """It waits in the retry lane, and its old token is void; once."""
-    stage.fill({"task:t1": record(state, token="2:w:1-1")})  # noqa: S106
-    give = adopt(stage.keys, "t1", now_ms=NOW)
-
-    assert (True, False) == (stage.send(give), stage.send(give))
-    assert {
-        "task:t1": record("PENDING", "retry", token="2::", since_ms=NOW),  # noqa: S106
-        "tasks:pending:retry": ["t1"],
-        "tasks:marker": {"work": 0},
-    } == stage.dump()
-
-
-@pytest.mark.parametrize(
-    "home",
-    [
-        {"task:t1": record(), "tasks:pending:primary": ["t1"]},
-        {"task:t1": record(), "tasks:suspects": ["t1"]},
-        {"task:t1": record("ACTIVE"), "tasks:active": {"t1": NOW}},
-        {"task:t1": record("SCHEDULED"), "tasks:scheduled": {"t1": NOW}},
-        {"task:t1": record("COMPLETED")},
-        {},
-    ],
-    ids=["waiting", "suspect", "active", "scheduled", "completed", "missing"],
-)
-def test_a_task_with_a_home_is_left_alone(stage, home):
-    """Nothing is written."""
-    stage.fill(home)
-
-    assert stage.send(adopt(stage.keys, "t1", now_ms=NOW)) is False
-    assert home == stage.dump()
 
 
 def test_the_survey_finds_tasks_without_a_home(stage):

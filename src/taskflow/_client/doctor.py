@@ -2,10 +2,11 @@
 
 Every check gives one finding, whether something is wrong or not. A server that
 may not tell about itself (an ACL, a managed host) is no failure: the finding
-says that it cannot be told. Nothing is written.
+says that it cannot be told. Nothing is written, unless a repair is asked for.
 """
 
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +16,11 @@ from typing import Any, Final, Literal, TypeAlias
 from attrs import frozen
 
 from taskflow._client.connection import Connection
-from taskflow._client.homes import HomesProof, prove_homes
+from taskflow._client.homes import HomesProof, HomesRepair, mend_homes, prove_homes
 from taskflow._client.plan import Plan
 from taskflow._protocol import checkup, overview, schedules
 from taskflow._protocol import upstreams as services
-from taskflow._protocol.checkup import ServerFacts
+from taskflow._protocol.checkup import MendWord, ServerFacts
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.schedules import Timetable
 from taskflow._protocol.states import TaskState
@@ -34,6 +35,14 @@ CLOCK_TOLERANCE: Final = 2.0
 
 UNSERVED_AFTER: Final = 60.0
 """Seconds after its time at which a tick that nobody made is no delay any more."""
+
+_DONE: Final[dict[MendWord, str]] = {
+    "REQUEUED": "back in the retry lane",
+    "PLACED": "in its one home again",
+    "REMOVED": "entries without a record removed",
+    "QUARANTINED": "quarantined as a dead letter",
+    "FOREIGN": "left as it is",
+}
 
 _TIGHT: Final = 0.75
 _FULL: Final = 0.9
@@ -78,8 +87,14 @@ def name_clash() -> str | None:
 _Findings: TypeAlias = Generator[Any, Any, list[Finding]]
 
 
-def diagnose(connection: Connection) -> Plan[tuple[Finding, ...]]:
+def diagnose(
+    connection: Connection, *, repair: bool = False
+) -> Plan[tuple[Finding, ...]]:
     """Carry out every check.
+
+    Args:
+        connection: To the server.
+        repair: Whether to mend what does not stand in its one home.
 
     Yields:
         What to ask the server.
@@ -88,7 +103,8 @@ def diagnose(connection: Connection) -> Plan[tuple[Finding, ...]]:
         One finding for each check, in a fixed order.
     """
     findings = [*_installation()]
-    parts = {"server": _of_server, "workers": _of_fleet, "homes": _of_homes}
+    homes = _of_repair if repair else _of_homes
+    parts = {"server": _of_server, "workers": _of_fleet, "homes": homes}
     for name, part in parts.items():
         try:
             findings += yield from part(connection)
@@ -365,6 +381,32 @@ def _of_homes(connection: Connection) -> _Findings:
     return [_homes((yield from prove_homes(connection)))]
 
 
+def _of_repair(connection: Connection) -> _Findings:
+    return [_repair((yield from mend_homes(connection)))]
+
+
+def _repair(done: HomesRepair) -> Finding:
+    if not done.mended:
+        what = f"each of {done.records:,} records stands in its one home"
+        return Finding("homes", "ok", what)
+    left = [task_id for task_id, each in done.mended if each.word == "FOREIGN"]
+    shown = "; ".join(
+        f"{task_id} ({each.state or 'no record'} in {', '.join(each.homes) or 'none'}): "
+        f"{_DONE[each.word]}"
+        for task_id, each in done.mended[:_SHOWN]
+    )
+    counts = Counter(each.word for _, each in done.mended)
+    totals = ", ".join(f"{count:,} {_DONE[word]}" for word, count in counts.items())
+    what = f"of {done.records:,} records {totals}: {shown}"
+    if len(done.mended) > _SHOWN:
+        what += f"; and {len(done.mended) - _SHOWN:,} more"
+    if left:
+        do = f"look for other writers to task:{left[0]}; it is no task's record"
+        return Finding("homes", "error", what, do)
+    do = "look for other writers to these keys, or for what was lost in a failover"
+    return Finding("homes", "note", what, do)
+
+
 def _homes(proof: HomesProof) -> Finding:
     if not proof.misfits:
         what = f"each of {proof.records:,} records stands in its one home"
@@ -386,5 +428,7 @@ def _homes(proof: HomesProof) -> Finding:
         and not where.homes
         for _, where in proof.misfits
     )
-    do = "taskflow requeue-orphaned" if lost else "look for other writers to these keys"
+    do = "taskflow doctor --repair"
+    if lost:
+        do += ", or taskflow requeue-orphaned for the lost alone"
     return Finding("homes", "error", what, do)

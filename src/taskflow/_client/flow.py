@@ -255,22 +255,29 @@ class TaskFlow:
         """Stop a task; see ``Tasks.cancel``."""
         return await self.tasks.acancel(task_id)
 
-    def doctor(self) -> tuple[Finding, ...]:
+    def doctor(self, *, repair: bool = False) -> tuple[Finding, ...]:
         """Check what loses tasks before it does, and where every record stands.
 
         Looks at the server's version, role, eviction, persistence, memory and
         clock, at the workers and lanes, and proves in small steps that every
-        record stands in exactly one home. Writes nothing.
+        record stands in exactly one home. Writes nothing without *repair*.
+
+        Args:
+            repair: Mend what does not stand in its one home, each task in one step
+                with the proof that it is wrong, so that those that move meanwhile
+                come to no harm: a task in no home goes to the retry lane, entries
+                that are too many or without a record are removed, and a record
+                without a state becomes a dead letter. Workers may go on.
 
         Returns:
             One finding for each check, those that found nothing wrong too. A
             server that does not answer is a finding, not an error.
         """
-        return self._connection.run(diagnose(self._connection))
+        return self._connection.run(diagnose(self._connection, repair=repair))
 
-    async def adoctor(self) -> tuple[Finding, ...]:
+    async def adoctor(self, *, repair: bool = False) -> tuple[Finding, ...]:
         """Check what loses tasks before it does; see `doctor`."""
-        return await self._connection.arun(diagnose(self._connection))
+        return await self._connection.arun(diagnose(self._connection, repair=repair))
 
     def close(self) -> None:
         """Close the blocking connections and leave the server."""

@@ -11,7 +11,16 @@ from attrs import frozen
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Pause, Plan, one
 from taskflow._client.waiting import WaitingList, waiting_lists
-from taskflow._protocol import control, dead_letters, inspect, news, overview, upkeep
+from taskflow._protocol import (
+    checkup,
+    control,
+    dead_letters,
+    inspect,
+    news,
+    overview,
+    upkeep,
+)
+from taskflow._protocol.checkup import Mended
 from taskflow._protocol.inspect import Page
 from taskflow._protocol.keys import ID_PATTERN
 from taskflow._protocol.news import TaskNews
@@ -226,17 +235,21 @@ class Tasks:
             requeued += sum(each.where in {"retry", "suspects"} for each in reaped)
             if len(reaped) < upkeep.MOST_PER_CALL:
                 break
-        orphans = yield from self._orphans()
+        lists = yield from waiting_lists(connection)
+        orphans = yield from self._orphans(lists)
+        parking = sorted({each.upstream for each in lists if each.upstream})
         errors: builtins.list[str] = []
         for task_id in orphans:
             try:
-                adopted = yield upkeep.adopt(keys, task_id, now_ms=connection.clock())
+                mended: Mended = yield checkup.mend(
+                    keys, task_id, parking, now_ms=connection.clock()
+                )
             except TaskflowError as error:
                 found += 1
                 errors.append(f"{task_id}: {error}")
             else:
-                found += adopted
-                requeued += adopted
+                found += mended.word != "FINE"
+                requeued += mended.word == "REQUEUED"
         return OrphanReport(found, requeued, tuple(errors))
 
     def _let_workers_renew(self) -> Plan[None]:
@@ -253,7 +266,7 @@ class Tasks:
         ):
             yield Pause(RENEWED_WITHIN)
 
-    def _orphans(self) -> Plan[builtins.list[str]]:
+    def _orphans(self, lists: tuple[WaitingList, ...]) -> Plan[builtins.list[str]]:
         keys, cursor = self._connection.keys, "0"
         homeless: builtins.list[str] = []
         waiting: set[str] = set()
@@ -264,7 +277,7 @@ class Tasks:
             cursor = step.cursor
             if cursor == "0":
                 break
-        for each in (yield from waiting_lists(self._connection)):
+        for each in lists:
             first = 0
             while waiting:
                 ids = yield upkeep.roll(keys, each.key, first=first)

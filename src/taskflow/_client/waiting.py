@@ -5,7 +5,7 @@ from attrs import frozen
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan
 from taskflow._protocol import upstreams
-from taskflow._protocol.keys import SIDE_LISTS
+from taskflow._protocol.keys import SIDE_LISTS, Keys
 from taskflow._protocol.upstreams import UpstreamStatus
 
 
@@ -25,15 +25,27 @@ class WaitingList:
     lane: str
     upstream: str = ""
 
+    def tombstones(self, keys: Keys) -> str:
+        """Return the key of the entries of this list that are struck out."""
+        if self.upstream:
+            return keys.parked_tombstones(self.upstream, self.lane)
+        return keys.tombstones(self.lane)
 
-def waiting_lists(connection: Connection) -> Plan[tuple[WaitingList, ...]]:
+
+def waiting_lists(
+    connection: Connection, *, empty: bool = False
+) -> Plan[tuple[WaitingList, ...]]:
     """Find every list in which a task may wait, the lanes' own first.
+
+    Args:
+        connection: To the server.
+        empty: Whether also those of upstreams in which nothing waits.
 
     Yields:
         What to ask the server.
 
     Returns:
-        The lists; of upstreams, those that have parked something.
+        The lists; of upstreams, unless *empty*, those that have parked something.
     """
     keys = connection.keys
     known: list[UpstreamStatus] = yield upstreams.status(
@@ -46,6 +58,6 @@ def waiting_lists(connection: Connection) -> Plan[tuple[WaitingList, ...]]:
         )
         for each in known
         for lane in SIDE_LISTS
-        if each.parked[lane]
+        if empty or each.parked[lane]
     ]
     return tuple(found)

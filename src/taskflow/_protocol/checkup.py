@@ -1,6 +1,7 @@
-"""Look the server and the records over: read only, in bounded steps."""
+"""Look the server and the records over, in bounded steps, and mend what is wrong."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 from attrs import frozen
 
@@ -167,9 +168,11 @@ class Whereabouts:
     """Where a task stood in one moment.
 
     Attributes:
-        state: As its record has it; empty when there is none.
+        state: As its record has it; empty when there is none, ``nothing`` when the
+            record has none, ``foreign`` when its key is no hash.
         lane: ``primary``, ``retry`` or ``suspects``; empty without a record.
-        homes: Those it stood in: a state, or ``PENDING:`` and a lane.
+        homes: Those it stood in: a state, ``PENDING:`` and a lane, or
+            ``tombstone:`` and a lane for one that strikes out nothing.
     """
 
     state: str
@@ -204,5 +207,94 @@ def whereabouts(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[Where
         scripts.load("whereabouts"),
         _homes(keys),
         (now_ms, keys.prefix, task_id),
+        decode,
+    )
+
+
+@frozen
+class Strikes:
+    """What one step over the tombstones of a list found.
+
+    Attributes:
+        cursor: For the next step; ``"0"`` at the end.
+        ids: Whose entries are struck out.
+    """
+
+    cursor: str
+    ids: list[str]
+
+
+def strikes(
+    keys: Keys, tombstones: str, cursor: str, *, count: int = 500, now_ms: int = 0
+) -> Operation[Strikes]:
+    """Describe listing about *count* of the ids that are struck out in a list.
+
+    Returns:
+        An operation whose reply is one step.
+
+    Source:
+        ``_protocol/lua/strikes.lua``; O(count).
+    """
+
+    def decode(reply: list[Any]) -> Strikes:
+        return Strikes(reply[0].decode(), _texts(reply[1]))
+
+    return Operation(
+        scripts.load("strikes"),
+        (tombstones,),
+        (now_ms, keys.prefix, cursor, count),
+        decode,
+    )
+
+
+MendWord = Literal["FINE", "REQUEUED", "PLACED", "REMOVED", "QUARANTINED", "FOREIGN"]
+
+
+@frozen
+class Mended:
+    """What became of a task that was looked at to be mended.
+
+    Attributes:
+        word: ``FINE``: nothing was wrong; ``REQUEUED``: it had no home and waits in
+            the retry lane; ``PLACED``: it stands in the home of its state alone;
+            ``REMOVED``: entries without a record are gone; ``QUARANTINED``: its
+            state is none, and it is a dead letter now; ``FOREIGN``: its key is no
+            record, and was left as it is.
+        state: As its record had it; for ``FOREIGN`` the type of the key.
+        homes: Those it stood in: a state, ``PENDING:`` and a lane, or
+            ``tombstone:`` and a lane for one that strikes out nothing.
+    """
+
+    word: MendWord
+    state: str
+    homes: tuple[str, ...]
+
+
+def mend(
+    keys: Keys, task_id: str, upstreams: Sequence[str] = (), *, now_ms: int = 0
+) -> Operation[Mended]:
+    """Describe putting a task into its one home, if it does not stand there.
+
+    Args:
+        keys: Of the prefix in use.
+        task_id: Of a task, or of an entry without one.
+        upstreams: Names of those that may have parked it, beside its own.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply says what was wrong; sent again, nothing is.
+
+    Source:
+        ``_protocol/lua/mend.lua``; O(length of the waiting lists).
+    """
+
+    def decode(reply: list[Any]) -> Mended:
+        word, state, *homes = _texts(reply)
+        return Mended(cast("MendWord", word), state, tuple(homes))
+
+    return Operation(
+        scripts.load("mend"),
+        (*_homes(keys), keys.retry, keys.marker),
+        (now_ms, keys.prefix, task_id, len(upstreams), *upstreams),
         decode,
     )

@@ -1,4 +1,4 @@
-"""What keeps the queues in order: promote, reap, prune, adopt, and beats."""
+"""What keeps the queues in order: promote, reap, prune, and beats."""
 
 from typing import Any, NamedTuple
 
@@ -126,23 +126,6 @@ def prune(
         (home, keys.workers),
         (now_ms, keys.prefix, keep_ms, limit),
         int,
-    )
-
-
-def adopt(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[bool]:
-    """Describe giving a task that stands in no home its home back.
-
-    Returns:
-        An operation whose reply is True when it was given a home.
-
-    Source:
-        ``_protocol/lua/adopt.lua``; O(length of the waiting lists).
-    """
-    return Operation(
-        scripts.load("adopt"),
-        (keys.active, keys.scheduled, keys.retry, keys.marker),
-        (now_ms, keys.prefix, task_id),
-        bool,
     )
 
 

@@ -17,15 +17,18 @@ _COLOURS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "error": 
 
 @click.command("doctor")
 @click.option("--strict", is_flag=True, help="A warning fails, too.")
+@click.option("--repair", is_flag=True, help="Mend what is not in its one home.")
 @json_option
 @with_flow
-def doctor_command(flow: TaskFlow, *, strict: bool, as_json: bool) -> int:
+def doctor_command(flow: TaskFlow, *, strict: bool, repair: bool, as_json: bool) -> int:
     """Check what loses tasks before it does, and prove where every record stands.
 
     Ends with 1 when something is an error; with --strict, when something is a
-    warning, too. Writes nothing.
+    warning, too. Writes nothing without --repair; with it, brings back what
+    stands in no home, removes entries that are too many, and says what it did.
+    Workers may go on meanwhile.
     """  # noqa: DOC201 - this text is the command's help
-    findings = [_plugins(), *flow.doctor()]
+    findings = [_plugins(), *flow.doctor(repair=repair)]
     failing = {"error", "warning"} if strict else {"error"}
     code = int(any(finding.severity in failing for finding in findings))
     if as_json:

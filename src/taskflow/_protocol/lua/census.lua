@@ -11,7 +11,7 @@
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  cursor     of SCAN, 0 to begin
 -- ARGV[4]  count      records to look at, about
--- Touches  task:<id>, read only
+-- Touches  task:<id>, dlq:task:<id>, read only
 -- Returns  {cursor, records, list of ids that misfit, list of ids that wait}
 -- Cost     O(count)
 -- Why      The proof for what stands in sorted sets is one step for each
@@ -34,10 +34,14 @@ local found = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', count)
 local records, misfits, waiting = 0, {}, {}
 for _, key in ipairs(found[2]) do
   local id = string.sub(key, #prefix + 6)
-  local state = not string.find(id, ':', 1, true) and redis.pcall('HGET', key, 'state')
-  if type(state) == 'string' then
+  local told = not string.find(id, ':', 1, true) and redis.pcall('HMGET', key, 'state', 'spec', 'payload')
+  local state = told and not told.err and (told[1] or (told[2] or told[3]) and 'nothing')
+  if state then
     records = records + 1
     local fits = state == 'PENDING' or homes[state] ~= nil
+    if state == 'DLQ' then
+      fits = redis.call('EXISTS', prefix .. 'dlq:task:' .. id) == 1
+    end
     for name, home in pairs(homes) do
       local there = redis.call('ZSCORE', home, id) and true or false
       fits = fits and there == (name == state)

@@ -29,7 +29,7 @@ else
 end
 local misfits = {}
 for _, id in ipairs(ids) do
-  local known = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked')
+  local known = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked')
   local is_here = lane == '' or known[2] == lane and parked_in(known[3]) == parked_for
   local fits = known[1] == state and is_here
   if lane ~= '' and redis.call('SISMEMBER', tombstones(lane, parked_for), id) == 1 then

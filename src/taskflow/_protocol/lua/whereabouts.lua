@@ -12,7 +12,9 @@
 -- ARGV[3]  id         of the task
 -- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:parked:*,
 --          tasks:tombstones:*, read only
--- Returns  {state, lane, then the homes: a state, or PENDING:<lane>}
+-- Returns  {state, lane, then the homes: a state, or PENDING:<lane>}; a record
+--          without a state has the state 'nothing', and a tombstone without an
+--          entry is a home 'tombstone:<lane>'
 -- Cost     O(length of the three lists, and of those in which it may be parked)
 -- Why      What was seen in two looks may have moved between them; this is
 --          one look, so it is proof.
@@ -23,8 +25,8 @@ local id = ARGV[3]
 -- @include lanes
 -- @include parking
 
-local record = redis.call('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked', 'upstream')
-local reply = { record[1] or '', record[2] or '' }
+local record = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked', 'upstream', 'spec', 'payload')
+local reply = { record.err and 'foreign' or record[1] or (record[5] or record[6]) and 'nothing' or '', record[2] or '' }
 for _, home in ipairs({
   { active, 'ACTIVE' },
   { scheduled, 'SCHEDULED' },
@@ -38,11 +40,12 @@ for _, home in ipairs({
   end
 end
 local function look(list, lane, name, shown)
-  local places = redis.call('LPOS', list, id, 'COUNT', 2)
-  if redis.call('SISMEMBER', tombstones(lane, name), id) == 0 then
-    for _ = 1, #places do
-      reply[#reply + 1] = shown
-    end
+  local live = #redis.call('LPOS', list, id, 'COUNT', 3) - redis.call('SISMEMBER', tombstones(lane, name), id)
+  for _ = 1, live do
+    reply[#reply + 1] = shown
+  end
+  if live < 0 then
+    reply[#reply + 1] = 'tombstone:' .. lane
   end
 end
 

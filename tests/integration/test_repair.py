@@ -1,0 +1,198 @@
+"""Repair mends whatever a hand broke, and harms nothing that is well."""
+
+import os
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import taskflow
+from invariants import broken
+from keyspace import LEASE, NOW, WHY, Stage, dump
+from taskflow import Finding, TaskFlow, TaskState
+from taskflow._protocol import settle as verbs
+from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.settle import settle
+from taskflow.testing import arun_until_idle
+
+ROUNDS = int(os.environ.get("TASKFLOW_DEPTH", "1")) * 40
+WAITING = ("tasks:pending:primary", "tasks:pending:retry", "tasks:suspects")
+SORTED = (
+    "tasks:active",
+    "tasks:scheduled",
+    "tasks:completed",
+    "tasks:failed",
+    "tasks:cancelled",
+    "dlq:tasks",
+)
+registry = taskflow.Registry()
+
+
+@registry.task(name="add")
+def add(x: int, y: int) -> int:
+    """Add."""
+    return x + y
+
+
+def healthy(stage: Stage) -> None:
+    """Bring tasks into every state, by the protocol."""
+    stage.enqueue(*[f"p{each}" for each in range(6)])
+    stage.enqueue("s1", "s2", delay_ms=60_000)
+    stage.enqueue("x1", "x2")
+    for each in ("x1", "x2"):
+        stage.send(cancel(stage.keys, each, now_ms=NOW))
+    stage.enqueue("d1")
+    stage.send(delete(stage.keys, "d1", force=False, now_ms=NOW))
+    held = stage.claim(5).claims
+    outcomes = [
+        verbs.complete(held[0], b"1"),
+        verbs.dead_letter(held[1], WHY, cause="permanent", counts=True, entry={}),
+        verbs.retry(held[2], WHY, delay=2, counts=True, entry={}),
+        verbs.fail(held[3], WHY, counts=True, entry={}),
+    ]
+    stage.send(settle(stage.keys, outcomes, now_ms=NOW))
+
+
+def damages(client: Any, rng: random.Random) -> list[Callable[[], Any]]:
+    """Give what a careless hand may do to one task, or to one entry."""
+    task_id = rng.choice(
+        [key.decode()[5:] for key in client.keys("task:*")] + ["ghost"]
+    )
+    list_key, zset = rng.choice(WAITING), rng.choice(SORTED)
+    field = rng.choice(["state", "lane", "token", "finished_ms"])
+    value = rng.choice(["", "PENDING", "ACTIVE", "COMPLETED", "DLQ", "bad", "retry"])
+    return [
+        lambda: client.rpush(list_key, task_id),
+        lambda: client.lpush(list_key, task_id, task_id),
+        lambda: client.lrem(list_key, 0, task_id),
+        lambda: client.zadd(zset, {task_id: NOW}),
+        lambda: client.zrem(zset, task_id),
+        lambda: client.delete(f"task:{task_id}"),
+        lambda: client.delete(f"dlq:task:{task_id}"),
+        lambda: client.sadd("tasks:tombstones:primary", task_id),
+        lambda: client.srem("tasks:tombstones:primary", task_id),
+        lambda: task_id == "ghost" or client.hset(f"task:{task_id}", field, value),
+        lambda: client.hdel(f"task:{task_id}", field),
+        lambda: client.delete(zset),
+        lambda: client.delete(list_key),
+    ]
+
+
+def repair(stage: Stage) -> Finding:
+    """Repair, by a flow on the server of *stage*."""
+    with TaskFlow("memory://") as flow:
+        flow.connection._runner = stage.runner
+        findings = flow.doctor(repair=True)
+        flow.connection._runner = None
+    return next(each for each in findings if each.check == "homes")
+
+
+def test_whatever_a_hand_broke_is_mended(stage: Stage) -> None:
+    """No record is lost, nothing stays broken, and a second repair does nothing."""
+    for seed in range(ROUNDS):
+        rng = random.Random(seed)
+        stage.client.flushdb()
+        healthy(stage)
+        for _ in range(rng.randint(1, 6)):
+            rng.choice(damages(stage.client, rng))()
+        sick = stage.dump()
+        found = repair(stage)
+        well = stage.dump()
+
+        assert found.severity in {"ok", "note"}, (seed, found)
+        wrong = [
+            each
+            for each in broken(well, now_ms=NOW, lease_ms=LEASE)
+            if each.rule == "I1"
+        ]
+        assert [] == wrong, (seed, found)
+        for key, fields in sick.items():
+            if key.startswith("task:") and "payload" in fields:
+                assert fields["payload"] == well[key]["payload"], seed
+        again = repair(stage)
+        assert "ok" == again.severity, (seed, again)
+        assert well == stage.dump(), seed
+
+
+def test_what_is_well_is_not_touched(stage: Stage) -> None:
+    """A repair of a healthy keyspace writes nothing."""
+    healthy(stage)
+    before = stage.dump()
+
+    assert "ok" == repair(stage).severity
+    assert before == stage.dump()
+
+
+def test_the_repair_says_what_it_did(stage: Stage) -> None:
+    """Id, state, where it stood and where it is now."""
+    healthy(stage)
+    stage.client.zrem("tasks:scheduled", "s1")
+    stage.client.rpush("tasks:pending:retry", "ghost")
+    found = repair(stage)
+
+    assert "note" == found.severity
+    assert "s1 (SCHEDULED in none): back in the retry lane" in found.what
+    assert "ghost (no record in PENDING:retry): entries without a record" in found.what
+    assert "1 back in the retry lane, 1 entries without" in found.what
+
+
+async def test_a_repair_under_load_harms_nothing(server_url: str) -> None:
+    """Tasks come and go while it looks, over and over: each runs once."""
+    ended = threading.Event()
+    words: list[Finding] = []
+    with TaskFlow(server_url, registry=registry) as flow:
+
+        def look() -> None:
+            while not ended.is_set():
+                words.append(flow.doctor(repair=True)[-1])
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        handles = []
+        for _ in range(15):
+            calls = [add.call(each, 1) for each in range(40)]
+            handles += await flow.aenqueue_many(calls)
+            await arun_until_idle(flow, concurrency=20)
+        ended.set()
+        looking.join()
+        records = [flow.tasks.get(handle.id) for handle in handles]
+        await flow.aclose()
+
+    assert {"ok"} == {each.severity for each in words}, words
+    assert {(TaskState.COMPLETED, 1)} == {(r.state, r.deliveries) for r in records}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_corrupt_record_stops_a_worker(real_stage: Stage, seed: int) -> None:
+    """Records are torn at random, and what comes after them runs."""
+    rng = random.Random(seed)
+    client = real_stage.client
+    socket = client.connection_pool.connection_kwargs["path"]
+    with TaskFlow(f"unix://{socket}", registry=registry) as flow:
+        flow.enqueue_many([add.call(1, each) for each in range(200)])
+        for key in client.keys("task:*"):
+            field = rng.choice(list(client.hkeys(key)))
+            rng.choice(
+                [
+                    lambda key=key, field=field: client.hdel(key, field),
+                    lambda key=key, field=field: client.hset(key, field, b"\xff{"),
+                    lambda key=key: client.delete(key),
+                    lambda key=key: (client.delete(key), client.set(key, "foreign")),
+                    lambda key=key: (client.delete(key), client.rpush(key, "list")),
+                ]
+            )()
+        last = flow.enqueue(add.call(2, 3))
+        await arun_until_idle(flow, concurrency=20)
+        assert 5 == await last.aresult(timeout=1)
+        homes = [each for each in flow.doctor(repair=True) if each.check == "homes"]
+        await flow.aclose()
+
+    assert "records" in homes[0].what, homes
+
+    assert [] == [
+        each
+        for each in broken(dump(client), now_ms=NOW, lease_ms=10**12)
+        if each.rule == "I1" and "without a record" not in each.what
+    ]

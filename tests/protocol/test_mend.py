@@ -1,0 +1,253 @@
+"""mend: one step puts a task back where it belongs, or leaves it alone."""
+
+from typing import Any
+
+import pytest
+
+from invariants import broken
+from keyspace import LEASE, NOW, WHY, Stage, record
+from taskflow._protocol.checkup import Mended, mend, strikes
+from taskflow._protocol.settle import dead_letter, settle
+
+TOKEN = "2:w:1-1"  # noqa: S105
+LETTER = {
+    "tasks:events": [
+        {"event": "dead_letter", "id": "t1", "cause": "corrupt", "at_ms": str(NOW)}
+    ],
+    "dlq:groups": {"corrupt": NOW},
+    "dlq:group:corrupt": {"t1": NOW},
+    "dlq:tasks": {"t1": NOW},
+}
+AGAIN = {
+    "task:t1": record("PENDING", "retry", token="2::", since_ms=NOW),  # noqa: S106
+    "tasks:pending:retry": ["t1"],
+    "tasks:marker": {"work": 0},
+}
+
+
+def look(stage: Stage, *upstreams: str) -> Mended:
+    """Look at t1, and mend it."""
+    return stage.send(mend(stage.keys, "t1", upstreams, now_ms=NOW))
+
+
+@pytest.mark.parametrize("state", ["PENDING", "ACTIVE", "SCHEDULED"])
+def test_a_task_without_a_home_waits_in_the_retry_lane(
+    stage: Stage, state: str
+) -> None:
+    """Its old token is void; a second look finds nothing wrong."""
+    stage.fill({"task:t1": record(state, token=TOKEN)})
+
+    assert Mended("REQUEUED", state, ()) == look(stage)
+    assert "FINE" == look(stage).word
+    assert stage.dump() == AGAIN
+
+
+HEALTHY: dict[str, dict[str, Any]] = {
+    "waiting": {"task:t1": record(), "tasks:pending:primary": ["t1"]},
+    "suspect": {"task:t1": record(lane="suspects"), "tasks:suspects": ["t1"]},
+    "parked": {
+        "task:t1": record(parked=f"{NOW} api"),
+        "tasks:parked:api:primary": ["t1"],
+        "tasks:parked": {"api": NOW},
+    },
+    "struck": {
+        "task:t1": record("CANCELLED", finished_ms=NOW),
+        "tasks:cancelled": {"t1": NOW},
+        "tasks:pending:primary": ["t1"],
+        "tasks:tombstones:primary": {"t1"},
+    },
+    "used again": {
+        "task:t1": record(),
+        "tasks:pending:primary": ["t1", "t1"],
+        "tasks:tombstones:primary": {"t1"},
+    },
+    "active": {"task:t1": record("ACTIVE", token=TOKEN), "tasks:active": {"t1": NOW}},
+    "scheduled": {"task:t1": record("SCHEDULED"), "tasks:scheduled": {"t1": NOW}},
+    "completed": {"task:t1": record("COMPLETED"), "tasks:completed": {"t1": NOW}},
+    "deleted": {"tasks:pending:retry": ["t1"], "tasks:tombstones:retry": {"t1"}},
+    "missing": {},
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_a_task_in_its_one_home_is_left_alone(stage: Stage, case: str) -> None:
+    """Nothing is written."""
+    stage.fill(HEALTHY[case])
+    found = look(stage, "api")
+
+    assert "FINE" == found.word
+    assert HEALTHY[case] == stage.dump()
+
+
+def test_a_dead_letter_in_its_home_is_left_alone(stage: Stage) -> None:
+    """It has a text, a group and a place."""
+    (held,) = stage.claimed("t1")
+    outcome = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    stage.send(settle(stage.keys, [outcome], now_ms=NOW))
+    before = stage.dump()
+
+    assert Mended("FINE", "DLQ", ("DLQ",)) == look(stage)
+    assert before == stage.dump()
+
+
+@pytest.mark.parametrize(
+    ("sick", "word", "well"),
+    [
+        pytest.param(
+            {
+                "task:t1": record(),
+                "tasks:pending:primary": ["t1", "t2", "t1", "t1"],
+                "tasks:pending:retry": ["t1"],
+                "tasks:completed": {"t1": NOW},
+            },
+            "PLACED",
+            {"task:t1": record(), "tasks:pending:primary": ["t1", "t2"]},
+            id="in many",
+        ),
+        pytest.param(
+            {
+                "task:t1": record("ACTIVE", token=TOKEN),
+                "tasks:active": {"t1": NOW},
+                "tasks:pending:primary": ["t1"],
+                "tasks:parked:api:retry": ["t1"],
+            },
+            "PLACED",
+            {
+                "task:t1": record("ACTIVE", token=TOKEN),
+                "tasks:active": {"t1": NOW},
+            },
+            id="runs and waits",
+        ),
+        pytest.param(
+            {"task:t1": record("FAILED", finished_ms=NOW - 5)},
+            "PLACED",
+            {
+                "task:t1": record("FAILED", finished_ms=NOW - 5),
+                "tasks:failed": {"t1": NOW - 5},
+            },
+            id="ended",
+        ),
+        pytest.param(
+            {
+                "tasks:scheduled": {"t1": NOW},
+                "tasks:failed": {"t1": NOW},
+                "tasks:suspects": ["t1"],
+                "dlq:task:t1": {"fingerprint": "f"},
+                "dlq:group:f": {"t1": NOW},
+                "dlq:groups": {"f": NOW},
+            },
+            "REMOVED",
+            {},
+            id="no record",
+        ),
+        pytest.param(
+            {"tasks:tombstones:primary": {"t1"}, "tasks:tombstones:api:retry": {"t1"}},
+            "REMOVED",
+            {},
+            id="tombstone of nothing",
+        ),
+        pytest.param(
+            {
+                "task:t1": record("CANCELLED", finished_ms=NOW),
+                "tasks:cancelled": {"t1": NOW},
+                "tasks:pending:primary": ["t1", "t1", "t1"],
+                "tasks:tombstones:primary": {"t1"},
+            },
+            "PLACED",
+            {
+                "task:t1": record("CANCELLED", finished_ms=NOW),
+                "tasks:cancelled": {"t1": NOW},
+                "tasks:pending:primary": ["t1"],
+                "tasks:tombstones:primary": {"t1"},
+            },
+            id="more than struck",
+        ),
+        pytest.param(
+            {
+                "task:t1": record("PENDING", token=TOKEN),
+                "tasks:pending:primary": ["t1"],
+                "tasks:tombstones:primary": {"t1"},
+            },
+            "REQUEUED",
+            AGAIN
+            | {
+                "tasks:pending:primary": ["t1"],
+                "tasks:tombstones:primary": {"t1"},
+            },
+            id="struck though it waits",
+        ),
+        pytest.param(
+            {"task:t1": record("BROKEN"), "tasks:active": {"t1": NOW}},
+            "PLACED",
+            {},
+            id="unknown state",
+        ),
+        pytest.param(
+            {
+                "task:t1": record("DLQ", error="{}", finished_ms=NOW),
+                "dlq:tasks": {"t1": NOW},
+            },
+            "PLACED",
+            LETTER
+            | {
+                "task:t1": record("DLQ", error="{}", finished_ms=NOW),
+                "dlq:task:t1": {
+                    "died_ms": str(NOW),
+                    "cause": "corrupt",
+                    "fingerprint": "corrupt",
+                    "error": "{}",
+                },
+            },
+            id="letter without text",
+        ),
+    ],
+)
+def test_what_stands_elsewhere_is_put_right(
+    stage: Stage, sick: dict[str, Any], word: str, well: dict[str, Any]
+) -> None:
+    """The state of the record wins; a second look writes nothing."""
+    stage.fill(sick)
+    first = look(stage, "api")
+    after = stage.dump()
+
+    if sick.get("task:t1", {}).get("state") == "BROKEN":
+        assert ("QUARANTINED", ("ACTIVE",)) == (first.word, first.homes)
+        assert "DLQ" == after["task:t1"]["state"]
+        assert LETTER.items() <= after.items()
+        assert "tasks:active" not in after
+    else:
+        assert word == first.word
+        assert after == well
+    assert "FINE" == look(stage, "api").word
+    assert after == stage.dump()
+    assert [] == [
+        each for each in broken(after, now_ms=NOW, lease_ms=LEASE) if each.where != "t2"
+    ]
+
+
+@pytest.mark.parametrize("foreign", ["a string", {"field": "of somebody"}])
+def test_a_key_that_is_no_record_is_left_as_it_is(stage: Stage, foreign: Any) -> None:
+    """It may belong to somebody else."""
+    stage.fill({"task:t1": foreign, "tasks:completed": {"t1": NOW}})
+    before = stage.dump()
+
+    assert "FOREIGN" == look(stage).word
+    assert before == stage.dump()
+
+
+def test_tombstones_are_listed_in_steps(stage: Stage) -> None:
+    """All of them, and nothing where there are none."""
+    ids = {f"t{each}" for each in range(700)}
+    stage.fill({"tasks:tombstones:retry": ids})
+    found, cursor = set[str](), "0"
+    while True:
+        step = stage.send(
+            strikes(stage.keys, stage.keys.tombstones("retry"), cursor, now_ms=NOW)
+        )
+        found |= set(step.ids)
+        cursor = step.cursor
+        if cursor == "0":
+            break
+
+    assert ids == found
+    assert [] == stage.send(strikes(stage.keys, "none", "0", now_ms=NOW)).ids
