@@ -297,7 +297,8 @@ class Arena(Theatre):
             kills: Which process was killed, and when (Unix time).
 
         Returns:
-            Seconds from the kill until a task that it ran began again.
+            Seconds from the kill until a task that it ran began again; of those that
+            ran for the first time, because who crashed twice waits to run alone.
         """
         killed = dict(kills)
         rows = [line.split() for line in self.log.read_text("utf-8").splitlines()]
@@ -306,7 +307,8 @@ class Arena(Theatre):
         at = {(row[1], int(row[2])): float(row[3]) for row in begun}
         waits = []
         for _, task_id, delivery, _, pid in begun:
-            if int(pid) in killed and (task_id, delivery) not in ended:
+            is_first = int(delivery) == 1 and (task_id, delivery) not in ended
+            if is_first and int(pid) in killed:
                 later = at.get((task_id, int(delivery) + 1))
                 if later is not None:
                     waits.append(later - killed[int(pid)])

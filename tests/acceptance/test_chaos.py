@@ -110,7 +110,7 @@ def test_everything_at_once_loses_and_doubles_nothing(
 def test_tasks_of_killed_workers_start_again_in_time(arena: Arena) -> None:
     """Within the lease and one second, as long as one worker lives."""
     victims = [arena.play(*ENGINES["asyncio"]) for _ in range(2)]
-    arena.play("--executor", "asyncio", "--concurrency", "10")
+    arena.play("--executor", "asyncio", "--concurrency", "40")
     wait_until(lambda: arena.alive() == 3)
     time.sleep(LEASE)  # from then on the third may reap
     kills: list[tuple[int, float]] = []
@@ -136,6 +136,7 @@ def test_tasks_of_killed_workers_start_again_in_time(arena: Arena) -> None:
     print(  # noqa: T201 - a report
         *(len(arena.acknowledged), figures, "kills", len(kills), "again", len(waits)),
         f"p50 {waits[len(waits) // 2]:.2f} s, longest {waits[-1]:.2f} s",
+        f"late {sum(each > LEASE + 1.0 for each in waits)}",
     )
     assert waits
     assert waits[-1] <= LEASE + 1.0

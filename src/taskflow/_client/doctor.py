@@ -395,7 +395,7 @@ def _repair(done: HomesRepair) -> Finding:
         f"{_DONE[each.word]}"
         for task_id, each in done.mended[:_SHOWN]
     )
-    counts = Counter(each.word for _, each in done.mended)
+    counts = Counter[MendWord](each.word for _, each in done.mended)
     totals = ", ".join(f"{count:,} {_DONE[word]}" for word, count in counts.items())
     what = f"of {done.records:,} records {totals}: {shown}"
     if len(done.mended) > _SHOWN:
