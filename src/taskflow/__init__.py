@@ -9,9 +9,10 @@ from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.doctor import Finding
 from taskflow._client.flow import TaskFlow
 from taskflow._client.journal import Journal
+from taskflow._client.orphans import OrphanReport
 from taskflow._client.queues import Queues
 from taskflow._client.schedules import Schedules
-from taskflow._client.tasks import OrphanReport, TaskFilter, Tasks
+from taskflow._client.tasks import TaskFilter, Tasks
 from taskflow._client.upstreams import Upstreams
 from taskflow._client.workers import Workers
 from taskflow._declare.context import Context

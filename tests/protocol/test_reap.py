@@ -183,3 +183,18 @@ def test_a_reap_may_run_until_its_time_and_not_after(stage):
 
     assert [] == take_back(stage, latest_ms=LATE - 1)
     assert ["t1"] == [each.id for each in take_back(stage, latest_ms=LATE)]
+
+
+def test_who_waits_for_a_task_hears_that_it_was_cancelled(stage):
+    """The message says CANCELLED, as the record does."""
+    stage.claimed("t1")
+    stage.client.hset("task:t1", "watched", 1)
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+    subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
+    subscriber.subscribe("taskflow:done:t1")
+    subscriber.get_message(timeout=1)
+    take_back(stage)
+    heard = (subscriber.get_message(timeout=1) for _ in range(5))
+
+    assert b"CANCELLED" == next(each["data"] for each in heard if each)
+    subscriber.close()

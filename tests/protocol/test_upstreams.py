@@ -657,6 +657,8 @@ def test_what_is_parked_for_nothing_does_not_go_round_and_round(stage):
     stage.enqueue("t1", upstream="1 api")
     (claim,) = stage.claim().claims
     stage.send(settle(stage.keys, [park(claim, WHY, entry={})], now_ms=NOW))
+    assert NOW + 1_000 == stage.dump()["tasks:marker"]["due"]
+    assert "TimeoutError" in stage.dump()["task:t1"]["error"]
     reply = stage.claim(5, now_ms=NOW + 999)
 
     assert ([], NOW + 1_000) == (ids(reply), reply.next_due_ms)
@@ -907,3 +909,53 @@ def test_a_refused_settle_says_nothing_of_its_upstream(stage):
 
     assert ["STALE", "OK"] == stage.send(settle(stage.keys, [tap, good], now_ms=now))
     assert "tap_ms" not in stage.dump()["upstream:api"]
+
+
+def test_every_permit_of_a_claim_holds_for_a_lease(stage):
+    """The first one's and those that follow at its price."""
+    declare(stage, concurrency=5)
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    stage.claim(5)
+
+    assert (
+        dict.fromkeys(("t1", "t2", "t3"), NOW + LEASE)
+        == (stage.dump()["upstream:api:permits"])
+    )
+
+
+def test_a_suspect_that_was_parked_is_served(stage):
+    """From its own list, once the upstream may be called."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    now = NOW
+    for _ in range(2):
+        assert ["t1"] == ids(stage.claim(5, now_ms=now))
+        now += LEASE + 1
+        stage.send(reap(stage.keys, max_crashes=3, now_ms=now))
+    steer(stage, "open", now_ms=now)
+    assert [] == ids(stage.claim(5, now_ms=now))
+    assert ["t1"] == stage.dump()["tasks:parked:api:suspects"]
+    steer(stage, "close", now_ms=now)
+
+    assert ["t1"] == ids(stage.claim(5, now_ms=now + 20_000))
+
+
+def test_an_upstream_that_is_only_named_is_known(stage):
+    """People see it among the others, and may steer it."""
+    declare(stage, name="named", is_only_named=True)
+
+    assert {"named"} == stage.dump()["tasks:upstreams"]
+
+
+def test_a_task_brought_back_after_its_upstream_opened_is_parked_no_more(stage):
+    """Its entry among the parked is gone, so it goes to the retry lane."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open")
+    stage.claim(5)
+    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
+    stage.client.delete("tasks:parked:api:primary", "tasks:tombstones:api:primary")
+    stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
+
+    assert ["t1"] == stage.dump()["tasks:pending:retry"]
+    assert "parked" not in stage.dump()["task:t1"]

@@ -2,37 +2,25 @@
 
 import builtins
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 from uuid import uuid4
 
 from attrs import frozen
 
 from taskflow._client.connection import Connection
-from taskflow._client.plan import Pause, Plan, one
+from taskflow._client.orphans import OrphanReport, requeue_orphans
+from taskflow._client.plan import Plan, one
 from taskflow._client.waiting import WaitingList, waiting_lists
-from taskflow._protocol import (
-    checkup,
-    control,
-    dead_letters,
-    inspect,
-    news,
-    overview,
-    upkeep,
-)
-from taskflow._protocol.checkup import Mended
+from taskflow._protocol import control, dead_letters, inspect, news
 from taskflow._protocol.inspect import Page
 from taskflow._protocol.keys import ID_PATTERN
 from taskflow._protocol.news import TaskNews
-from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
-from taskflow.errors import IllegalMoveError, TaskflowError, TaskNotFoundError
+from taskflow.errors import IllegalMoveError, TaskNotFoundError
 
 MOST_EXAMINED = 1000
-
-RENEWED_WITHIN = 2.0
-"""Seconds after an outage within which a worker that lives has renewed its leases."""
 
 _ORDER = (
     TaskState.ACTIVE,
@@ -83,21 +71,6 @@ class TaskFilter:
             and (self.since is None or task.created_at >= self.since)
             and (self.until is None or task.created_at < self.until)
         )
-
-
-@frozen
-class OrphanReport:
-    """What looking for orphans found.
-
-    Attributes:
-        found: Tasks whose lease had ended, or that stood in no home.
-        requeued: Those that wait again now.
-        errors: One sentence for each that could not be brought back.
-    """
-
-    found: int
-    requeued: int
-    errors: tuple[str, ...]
 
 
 @frozen
@@ -221,71 +194,6 @@ class Tasks:
                 now_ms=connection.clock(),
             )
         )
-
-    def _requeue_orphaned(self) -> Plan[OrphanReport]:
-        connection = self._connection
-        keys, max_crashes = connection.keys, connection.settings.worker.max_crashes
-        found = requeued = 0
-        yield from self._let_workers_renew()
-        while True:
-            reaped: builtins.list[upkeep.Reaped] = yield upkeep.reap(
-                keys, max_crashes=max_crashes, now_ms=connection.clock()
-            )
-            found += len(reaped)
-            requeued += sum(each.where in {"retry", "suspects"} for each in reaped)
-            if len(reaped) < upkeep.MOST_PER_CALL:
-                break
-        lists = yield from waiting_lists(connection)
-        orphans = yield from self._orphans(lists)
-        parking = sorted({each.upstream for each in lists if each.upstream})
-        errors: builtins.list[str] = []
-        for task_id in orphans:
-            try:
-                mended: Mended = yield checkup.mend(
-                    keys, task_id, parking, now_ms=connection.clock()
-                )
-            except TaskflowError as error:
-                found += 1
-                errors.append(f"{task_id}: {error}")
-            else:
-                found += mended.word != "FINE"
-                requeued += mended.word == "REQUEUED"
-        return OrphanReport(found, requeued, tuple(errors))
-
-    def _let_workers_renew(self) -> Plan[None]:
-        """Wait a little when leases may have ended because the server was away."""
-        connection = self._connection
-        keys, now_ms = connection.keys, connection.clock()
-        counts: QueueStatus = yield overview.status(
-            keys, connection.share, now_ms=now_ms
-        )
-        beats: builtins.list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
-        silent = timedelta(seconds=connection.settings.worker.lease / 2)
-        if counts.states[TaskState.ACTIVE] and any(
-            counts.now - each.last_beat_at > silent for each in beats
-        ):
-            yield Pause(RENEWED_WITHIN)
-
-    def _orphans(self, lists: tuple[WaitingList, ...]) -> Plan[builtins.list[str]]:
-        keys, cursor = self._connection.keys, "0"
-        homeless: builtins.list[str] = []
-        waiting: set[str] = set()
-        while True:
-            step: upkeep.Survey = yield upkeep.survey(keys, cursor)
-            homeless += step.homeless
-            waiting.update(step.waiting)
-            cursor = step.cursor
-            if cursor == "0":
-                break
-        for each in lists:
-            first = 0
-            while waiting:
-                ids = yield upkeep.roll(keys, each.key, first=first)
-                waiting.difference_update(ids)
-                first += len(ids)
-                if not ids:
-                    break
-        return homeless + sorted(waiting)
 
     def get(self, task_id: str) -> TaskRecord:
         """Read one task whole.
@@ -431,11 +339,11 @@ class Tasks:
         Returns:
             What was found and brought back.
         """
-        return self._connection.run(self._requeue_orphaned())
+        return self._connection.run(requeue_orphans(self._connection))
 
     async def arequeue_orphaned(self) -> OrphanReport:
         """Reap and bring back orphans; see `requeue_orphaned`."""
-        return await self._connection.arun(self._requeue_orphaned())
+        return await self._connection.arun(requeue_orphans(self._connection))
 
 
 def checked(task_id: str) -> str:
