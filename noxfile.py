@@ -325,6 +325,17 @@ def servers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def acl(session: nox.Session) -> None:
+    """Run what talks to a server as the users that may do least."""
+    _install(session, "test", extras="all")
+    session.run(
+        *("pytest", "-q", *_suites("protocol", "property")),
+        env={"TASKFLOW_TEST_SERVERS": "redis", "TASKFLOW_TEST_ACL": "api"},
+    )
+    session.run("pytest", "-q", "tests/acceptance/test_acl.py")
+
+
+@nox.session(default=False)
 @nox.parametrize("version", _named("5.4", "5.5", "5.6"))
 def celery(session: nox.Session, version: str) -> None:
     """Hold the Celery engine to its promises on older versions of Celery.

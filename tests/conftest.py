@@ -1,7 +1,8 @@
 """Servers for every suite: memory, embedded, and a Redis where there is one.
 
 ``TASKFLOW_TEST_SERVERS`` (such as ``memory,redis``) chooses among them;
-``TASKFLOW_TEST_REDIS_URL`` names a Redis to use, whose database must be empty.
+``TASKFLOW_TEST_REDIS_URL`` names a Redis to use, whose database must be empty;
+``TASKFLOW_TEST_ACL`` (``api``) sends operations as that user of the shipped ACL file.
 """
 
 import os
@@ -29,10 +30,12 @@ from taskflow._servers.redis import RedisServer
 # found here.
 sys.path.append(str(Path(__file__).parent))
 
+import acl
 from keyspace import Stage
 
 STARTS_WITHIN = 10.0  # seconds
 
+ACL_USER = os.environ.get("TASKFLOW_TEST_ACL", "")
 GIVEN_URL = os.environ.get("TASKFLOW_TEST_REDIS_URL")
 INSTALLED = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -88,6 +91,24 @@ def redis_url() -> Iterator[str]:
                 process.terminate()
 
 
+class Restricted(RedisServer):
+    """Sends operations as a user of the ACL file; what tests look at, they may."""
+
+    def __init__(self, url: str, kind: str) -> None:
+        super().__init__(acl.as_user(url, kind))
+        self._all_may = RedisServer(url)
+        with self._all_may.sync_client() as client:
+            acl.let_in(client, prefix="*")
+
+    def sync_client(self, **options: Any) -> Any:
+        """Make a client that may do everything."""
+        return self._all_may.sync_client(**options)
+
+
+def _redis(url: str) -> RedisServer:
+    return Restricted(url, ACL_USER) if ACL_USER else RedisServer(url)
+
+
 @pytest.fixture
 def redis_socket(redis_url: str) -> Path:
     """Give the path of the real server's socket."""
@@ -100,7 +121,7 @@ def redis_socket(redis_url: str) -> Path:
 def redis_server(redis_url: str) -> Iterator[RedisServer]:
     """Give the real server, empty."""
     _empty(redis_url)
-    server = RedisServer(redis_url)
+    server = _redis(redis_url)
     yield server
     server.close()
 
@@ -133,7 +154,7 @@ def server_url(request: pytest.FixtureRequest) -> str:
 def server(server_url: str) -> Iterator[Any]:
     """Give an empty server of each kind."""
     kinds = {"memory": MemoryServer, "embedded": EmbeddedServer}
-    server = kinds.get(server_url.partition("://")[0], RedisServer)(server_url)
+    server = kinds.get(server_url.partition("://")[0], _redis)(server_url)
     yield server
     server.close()
 

@@ -321,8 +321,10 @@ class Tasks(RuleBasedStateMachine):
         task = self.tasks[self.pick(data, self.of("ACTIVE"))]
         state, move = MOVES[verb]
         assert ["OK"] == self.send(settle(KEYS, [move(task.held)], now_ms=self.now))
-        task.state = state
-        task.attempts += verb in COUNTED
+        # Asked to stop while it ran, it does not go on.
+        is_stopped = task.flagged and verb in {"retry", "snooze", "release"}
+        task.state = "CANCELLED" if is_stopped else state
+        task.attempts += verb in COUNTED and not is_stopped
         task.due = self.now + 2000
 
     @precondition(lambda self: self.of("ACTIVE"))

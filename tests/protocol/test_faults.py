@@ -3,7 +3,7 @@
 import pytest
 
 from keyspace import LEASE, NOW, WHY, submission
-from taskflow._protocol.control import cancel
+from taskflow._protocol.control import cancel, drain, pause
 from taskflow._protocol.settle import complete, extend, retry, settle
 from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import beat, promote, prune, reap
@@ -31,7 +31,7 @@ def test_a_full_server_refuses_an_enqueue_whole(real_stage):
 
 
 def test_a_full_server_still_drains(real_stage):
-    """Claim, settle, extend, promote, reap, cancel, prune and beat pass."""
+    """Claim, settle, extend, promote, reap, cancel, prune, beat, pause, drain pass."""
     stage, keys = real_stage, real_stage.keys
     done, again, held, _ = stage.claimed("done", "again", "held", "lost")
     stage.enqueue("wait", "cancel")
@@ -57,6 +57,9 @@ def test_a_full_server_still_drains(real_stage):
         assert 1 == stage.send(forget)
         hello = beat(keys, worker="w", info=b"{}", ttl_ms=9000, now_ms=NOW)
         assert stage.send(hello).drain is False
+        stage.send(pause(keys, "retry", paused=True, now_ms=NOW))
+        stage.send(pause(keys, "retry", paused=False, now_ms=NOW))
+        assert stage.send(drain(keys, "w", now_ms=NOW)) is True
     finally:
         stage.client.config_set("maxmemory", 0)
 

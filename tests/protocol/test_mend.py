@@ -250,4 +250,9 @@ def test_tombstones_are_listed_in_steps(stage: Stage) -> None:
             break
 
     assert ids == found
-    assert [] == stage.send(strikes(stage.keys, "none", "0", now_ms=NOW)).ids
+    assert (
+        []
+        == stage.send(
+            strikes(stage.keys, stage.keys.tombstones("none"), "0", now_ms=NOW)
+        ).ids
+    )

@@ -12,9 +12,11 @@
 --          the worker, so no wish outlives it.
 local worker_hash, heartbeat = KEYS[1], KEYS[2]
 -- @include clock
+-- @include roomy
 
 if redis.call('EXISTS', heartbeat) == 0 then
   return 0
 end
+make_room()
 redis.call('HSET', worker_hash, 'drain', now)
 return 1

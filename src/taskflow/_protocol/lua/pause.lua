@@ -14,7 +14,9 @@
 local lanes, marker = KEYS[1], KEYS[2]
 local lane, paused = ARGV[3], ARGV[4]
 -- @include clock
+-- @include roomy
 
+make_room()
 if paused == '1' then
   redis.call('HSET', lanes, 'paused:' .. lane, now)
 else
