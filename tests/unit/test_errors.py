@@ -16,6 +16,7 @@ from taskflow.errors import (
     IllegalMoveError,
     KeyConflictError,
     LeaseLostError,
+    NotReplicatedError,
     PayloadError,
     PluginError,
     RegistryError,
@@ -83,6 +84,15 @@ MADE: list[tuple[Exception, str, dict[str, object]]] = [
     ),
     (ServerUnavailableError("no answer"), "no answer", {}),
     (ServerFullError("out of memory"), "out of memory", {}),
+    (
+        NotReplicatedError(0, 1, ("0190",)),
+        (
+            "stored, and 0 of 1 replicas confirmed it in time: a failover now could "
+            "lose it. The task will run; with its key it may be enqueued again, and "
+            "is confirmed then"
+        ),
+        {"confirmed": 0, "wanted": 1, "task_ids": ("0190",)},
+    ),
     (ServerRefusedError("wrong password"), "wrong password", {}),
     (
         ScriptError("claim", "stack overflow"),

@@ -71,6 +71,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 ALL_VARIABLES = {
     "REDIS_URL": ("redis", "url", "redis://db:6380/1", "redis://db:6380/1"),
     "TASKFLOW_PREFIX": ("redis", "prefix", "{shop}:", "{shop}:"),
+    "TASKFLOW_DURABILITY": ("redis", "durability", "replica", "replica"),
     "DEFAULT_RETRY_RATIO": ("queue", "default_retry_ratio", "0.5", 0.5),
     "RETRY_QUEUE_WARNING": ("queue", "retry_queue_warning", "200", 200),
     "RETRY_QUEUE_CRITICAL": ("queue", "retry_queue_critical", "9000", 9000),

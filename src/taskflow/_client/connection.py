@@ -4,7 +4,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from taskflow._client import plan as plans
 from taskflow._client.plan import Plan
@@ -14,6 +14,7 @@ from taskflow._servers.opening import open_server
 from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.server import Server
 from taskflow._settings import Settings, load_settings, mask_url
+from taskflow.errors import ConfigurationError
 
 T = TypeVar("T")
 
@@ -39,8 +40,10 @@ class Connection:
         prefix: str | None,
         settings: Settings | None,
         clock: Clock,
+        durability: Literal["server", "replica"] | None = None,
     ) -> None:
         self.clock = clock
+        self._durability = durability
         self._url = url
         self._prefix = prefix
         self._settings = settings
@@ -68,12 +71,25 @@ class Connection:
         return self._keys
 
     @property
+    def replicas(self) -> int:
+        """How many replicas must have a task before its enqueue returns."""
+        chosen = self._durability or self.settings.redis.durability
+        return int(chosen == "replica")
+
+    @property
     def server(self) -> Server:
         """The server, opened now if it was not."""
         with self._lock:
             if self._server is None:
                 url = self._url or self.settings.redis.url
-                self._server = open_server(url, prefix=self.keys.prefix)
+                server = open_server(url, prefix=self.keys.prefix)
+                if self.replicas and not server.replicates:
+                    problem = (
+                        f"durability 'replica' needs a server with a replica, and "
+                        f"{server.display!r} has none: use 'server', or redis://"
+                    )
+                    raise ConfigurationError(problem)
+                self._server = server
             return self._server
 
     @property

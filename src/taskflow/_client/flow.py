@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from taskflow._client import results
 from taskflow._client.connection import Clock, Connection, server_clock
@@ -27,7 +27,11 @@ from taskflow._protocol import submit
 from taskflow._protocol.record import TaskRecord
 from taskflow._protocol.submit import Stored, Submission, SubmitOptions
 from taskflow._settings import Settings
-from taskflow.errors import KeyConflictError, ServerUnavailableError
+from taskflow.errors import (
+    KeyConflictError,
+    NotReplicatedError,
+    ServerUnavailableError,
+)
 
 R = TypeVar("R")
 
@@ -54,6 +58,9 @@ class TaskFlow:
         settings: Left out: those of the environment.
         clock: Gives the time in ms since the epoch; for tests. Left out: the
             server's clock.
+        durability: What an enqueue waits for: ``server``, its acknowledgement;
+            ``replica``, that of one replica too, for at most a second. Left out:
+            ``TASKFLOW_DURABILITY``, else ``server``.
 
     Attributes:
         registry: As given.
@@ -86,9 +93,10 @@ class TaskFlow:
         registry: Registry | None = None,
         settings: Settings | None = None,
         clock: Clock = server_clock,
+        durability: Literal["server", "replica"] | None = None,
     ) -> None:
         self.registry: Registry = default_registry if registry is None else registry
-        self._connection = Connection(url, prefix, settings, clock)
+        self._connection = Connection(url, prefix, settings, clock, durability)
         self.queues: Queues = Queues(self._connection)
         self.tasks: Tasks = Tasks(self._connection)
         self.dlq: DeadLetters = DeadLetters(self._connection, self.registry)
@@ -120,12 +128,14 @@ class TaskFlow:
             PayloadError: The arguments cannot be stored; nothing was.
             KeyConflictError: The key is held by a call with another payload.
             ServerFullError: The server is out of memory; nothing was stored.
+            NotReplicatedError: Stored, and no replica has confirmed it in time; only
+                with the durability ``replica``.
             ServerUnavailableError: No answer; whether the task was stored is
                 not known. With a key, enqueue again; without, it might be
                 stored twice.
         """
         submission = self._submission(call)
-        stored = self._connection.runner.send(self._operation([submission]))
+        stored = self._send([submission])
         return self._handle(call, stored[0])
 
     async def aenqueue(self, call: Call[R]) -> TaskHandle[R]:
@@ -163,7 +173,7 @@ class TaskFlow:
         listed = list(calls)
         stored: list[Stored] = []
         for part in _parts([self._submission(call) for call in listed]):
-            stored += self._connection.runner.send(self._operation(part))
+            stored += self._send(part)
         return self._handles(listed, stored)
 
     async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
@@ -181,11 +191,28 @@ class TaskFlow:
 
     def _operation(self, part: list[Submission]) -> Any:
         connection = self._connection
-        return submit.enqueue(connection.keys, part, now_ms=connection.clock())
+        return submit.enqueue(
+            connection.keys,
+            part,
+            replicas=connection.replicas,
+            now_ms=connection.clock(),
+        )
+
+    def _send(self, part: list[Submission]) -> list[Stored]:
+        try:
+            stored: list[Stored] = self._connection.runner.send(self._operation(part))
+        except NotReplicatedError as error:
+            error.task_ids = tuple(each.id for each in part)
+            raise
+        return stored
 
     async def _asend(self, part: list[Submission]) -> list[Stored]:
-        operation = self._operation(part)
-        stored: list[Stored] = await self._connection.async_runner.send(operation)
+        runner = self._connection.async_runner
+        try:
+            stored: list[Stored] = await runner.send(self._operation(part))
+        except NotReplicatedError as error:
+            error.task_ids = tuple(each.id for each in part)
+            raise
         return stored
 
     def _handles(

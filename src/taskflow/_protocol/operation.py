@@ -42,9 +42,11 @@ class Operation(Generic[T]):
         args: Its arguments, in the order of the script's header.
         decode: Turns the raw reply (bytes, int, None or lists of them) into
             the answer; may raise a ``ServerError`` that the reply stands for.
+        replicas: How many must have what it wrote before its answer counts.
     """
 
     script: Script
     keys: tuple[str, ...]
     args: tuple[str | int | float | bytes, ...]
     decode: Callable[[Any], T]
+    replicas: int = 0

@@ -85,7 +85,11 @@ class Stored(NamedTuple):
 
 
 def enqueue(
-    keys: Keys, submissions: Sequence[Submission], *, now_ms: int = 0
+    keys: Keys,
+    submissions: Sequence[Submission],
+    *,
+    replicas: int = 0,
+    now_ms: int = 0,
 ) -> Operation[list[Stored]]:
     """Describe storing *submissions*: record, home and key in one step.
 
@@ -94,6 +98,7 @@ def enqueue(
     Args:
         keys: Of the prefix in use.
         submissions: 1 to 100.
+        replicas: How many must have it before the answer counts.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
@@ -131,6 +136,7 @@ def enqueue(
         (keys.primary, keys.scheduled, keys.marker),
         tuple(args),
         decode,
+        replicas,
     )
 
 

@@ -20,10 +20,18 @@ from attrs import frozen
 from taskflow._protocol.operation import Operation
 from taskflow._servers import wire
 from taskflow._servers.replies import FAILURES, is_missing_script, translate
-from taskflow.errors import ScriptError, ServerUnavailableError, TaskflowError
+from taskflow.errors import (
+    NotReplicatedError,
+    ScriptError,
+    ServerUnavailableError,
+    TaskflowError,
+)
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.3
+
+REPLICATED_WITHIN_MS = 1_000
+"""How long replicas have to confirm what they must have; less than a reply may take."""
 
 
 @frozen
@@ -97,7 +105,7 @@ def conversation(
 
 def _attempt(operations: Sequence[Operation[Any]]) -> Generator[Trip, Any, Replies]:
     """Send all once, and those whose script was missing once more."""
-    replies: Replies = yield Trip(wire.evalshas(operations), len(operations))
+    replies = yield from _trip(b"", 0, operations)
     missing = [
         number for number, reply in enumerate(replies) if is_missing_script(reply)
     ]
@@ -105,9 +113,7 @@ def _attempt(operations: Sequence[Operation[Any]]) -> Generator[Trip, Any, Repli
         return replies
     again = [operations[number] for number in missing]
     scripts = {operation.script.sha: operation.script for operation in again}
-    second: Replies = yield Trip(
-        wire.load(scripts.values()) + wire.evalshas(again), len(scripts) + len(again)
-    )
+    second = yield from _trip(wire.load(scripts.values()), len(scripts), again)
     loads = dict(zip(scripts, second, strict=False))
     for number, reply in zip(missing, second[len(scripts) :], strict=True):
         load = loads[operations[number].script.sha]
@@ -116,8 +122,31 @@ def _attempt(operations: Sequence[Operation[Any]]) -> Generator[Trip, Any, Repli
     return replies
 
 
+def _trip(
+    before: bytes, count: int, operations: Sequence[Operation[Any]]
+) -> Generator[Trip, Any, Replies]:
+    """Send *count* commands and *operations*; wait for replicas where one asks to."""
+    command = before + wire.evalshas(operations)
+    wanted = max(operation.replicas for operation in operations)
+    if not wanted:
+        replies: Replies = yield Trip(command, count + len(operations))
+        return replies
+    command += wire.wait(wanted, REPLICATED_WITHIN_MS)
+    *replies, confirmed = yield Trip(command, count + len(operations) + 1)
+    for number, operation in enumerate(operations, count):
+        if isinstance(replies[number], Exception) or not operation.replicas:
+            continue
+        if isinstance(confirmed, Exception):
+            replies[number] = confirmed
+        elif confirmed < operation.replicas:
+            replies[number] = NotReplicatedError(confirmed, operation.replicas)
+    return replies
+
+
 def _answer(operation: Operation[Any], reply: Any) -> Any:
     name = operation.script.name
+    if isinstance(reply, TaskflowError):
+        return reply
     if isinstance(reply, Exception):
         return translate(reply, name)
     try:

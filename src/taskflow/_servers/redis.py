@@ -53,6 +53,8 @@ class RedisServer(ClientServer):
         ConfigurationError: The URL cannot be understood.
     """
 
+    replicates = True
+
     def __init__(self, url: str, *, shown_as: str | None = None) -> None:
         self.display = mask_url(shown_as or url)
         self._url = without(_NOT_HEARD, url)

@@ -17,11 +17,13 @@ class Server(ABC):
     Attributes:
         display: Its URL, the password masked.
         shared: Whether other processes can reach it.
+        replicates: Whether it may have replicas.
         place: Where it was last found, if others have to be asked where it is.
     """
 
     display: str
     shared: bool = True
+    replicates: bool = False
 
     @property
     def place(self) -> str:

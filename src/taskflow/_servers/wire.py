@@ -80,6 +80,21 @@ def evalshas(operations: Iterable[Operation[Any]]) -> bytes:
     return b"".join([evalsha(operation) for operation in operations])
 
 
+def wait(replicas: int, milliseconds: int) -> bytes:
+    """Write the command that waits until *replicas* have all that was written.
+
+    Also what was written by another connection before: Redis waits for the place
+    in the stream of replication that was reached when the command before it ended.
+
+    Returns:
+        The command as RESP has it; its reply is how many have it.
+
+    Source:
+        https://redis.io/docs/latest/commands/wait/
+    """
+    return pack(("WAIT", replicas, milliseconds))
+
+
 def load(scripts: Iterable[Script]) -> bytes:
     """Write the commands that make the server hold *scripts*."""
     return b"".join([pack(("SCRIPT", "LOAD", script.source)) for script in scripts])

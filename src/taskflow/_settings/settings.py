@@ -96,6 +96,9 @@ class RedisSettings(Checked):
         prefix: Stands before every key, at most 128 characters. Default none, the
             plain names; a Cluster needs a hash tag such as ``{myapp}:``.
             ``TASKFLOW_PREFIX``.
+        durability: What an enqueue waits for: ``server``, its acknowledgement;
+            ``replica``, that of one replica, too, at most one second.
+            ``TASKFLOW_DURABILITY``.
     """
 
     url: str | None = option(
@@ -115,6 +118,9 @@ class RedisSettings(Checked):
             "at most 128 of them",
         ),
         "TASKFLOW_PREFIX",
+    )
+    durability: str = option(
+        "server", Choice(("server", "replica")), "TASKFLOW_DURABILITY"
     )
 
 

@@ -13,6 +13,7 @@ from taskflow.cli import text
 from taskflow.errors import (
     IllegalMoveError,
     KeyConflictError,
+    NotReplicatedError,
     PayloadError,
     ResultTimeoutError,
     ScheduleNotFoundError,
@@ -44,6 +45,7 @@ _CODES: Final[tuple[tuple[type[TaskflowError], int], ...]] = (
     (KeyConflictError, REFUSED),
     (ServerUnavailableError, NO_SERVER),
     (ServerFullError, NO_SERVER),
+    (NotReplicatedError, NO_SERVER),
     (ServerRefusedError, NO_SERVER),
     (ResultTimeoutError, NOT_YET),
 )

@@ -14,6 +14,7 @@ from taskflow.errors import (
     ConfigurationError,
     IllegalMoveError,
     KeyConflictError,
+    NotReplicatedError,
     PayloadError,
     ScheduleNotFoundError,
     ServerError,
@@ -165,6 +166,7 @@ _KINDS: Final = (
     (OptionError, 422, "invalid_arguments"),
     (ConfigurationError, 422, "invalid_arguments"),
     (ServerFullError, 503, "server_full"),
+    (NotReplicatedError, 503, "not_replicated"),
     (ServerError, 503, "server_unavailable"),
 )
 
