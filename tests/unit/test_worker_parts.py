@@ -43,11 +43,46 @@ def test_the_gate_is_closed_for_two_beats_after_anything_odd(
     seen: list[bool] = []
     for step in (0.0, 4.0, 4.0, 2.5, 1.0, 30.0, 4.0, 4.0, 2.5):
         now += step
+        gate.answered()
         seen.append(gate.is_open())
     gate.hold()
     seen.append(gate.is_open())
 
     assert [False, False, False, True, True, False, False, False, True, False] == seen
+
+
+def test_the_gate_is_closed_while_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reap that waits on its way to the server would run the moment it returns."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gate = ReapGate(beat=1.0)
+    seen: list[bool] = [gate.is_open()]
+    for step, is_answered in (
+        *((1.0, True), (1.0, True), (1.0, True)),  # all is well after two beats
+        *((1.2, False), (0.1, False), (9.0, False)),  # too long without an answer
+        *((0.0, True), (1.0, True), (0.9, True), (0.2, True)),  # two beats again
+    ):
+        now += step
+        if is_answered:
+            gate.answered()
+        seen.append(gate.is_open())
+
+    assert [False, False, False, True] == seen[:4]
+    assert [True, False, False] == seen[4:7]
+    assert [False, False, False, True] == seen[7:]
+
+
+def test_a_reap_of_short_leases_may_run_for_half_a_beat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the beat before it, that is less than until the first lease ends."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    gate = ReapGate(beat=1.0)
+    gate.heard(1_700_000_000_000)
+
+    assert 1_700_000_000_500 == gate.latest_ms()
 
 
 def test_a_reap_says_until_when_it_may_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,21 @@
 
 A lease can end although its worker lives: the server was away, or stood still,
 or its clock was set, or we ourselves were stopped. In all of these the living
-renew first: nothing is taken back for two beats afterwards. And a reap that was
-sent before the server stood still must not run when it wakes; so each one says
-until when it may.
+renew first: nothing is taken back for two beats afterwards.
+
+And nothing is sent, while the server may be away, that would take tasks back the
+moment it returns. A lease lasts three beats and is renewed every beat, so none ends
+before two beats without an answer. A reap is sent only within one and a quarter
+beats of an answer, and says that it may run for half a beat: it is void before the
+first lease of somebody who lives ends.
 """
 
+import math
 import time
 
 _LONG_GAP = 3.0
+_ANSWERED_WITHIN = 1.25
+_TRIP = 0.5
 
 LONGEST_TRIP_MS = 2_000
 """A reap that arrives later than this after it was sent does nothing."""
@@ -26,11 +33,18 @@ class ReapGate:
         self._beat = beat
         self._open_at = time.monotonic() + 2 * beat
         self._looked_at: float | None = None
+        self._answered_at: float | None = None
         self._offset_ms: float | None = None
 
     def hold(self) -> None:
         """Close for two beats from now."""
         self._open_at = time.monotonic() + 2 * self._beat
+
+    def answered(self) -> None:
+        """Take note of a beat that was answered; one that was late closes it."""
+        if self._silence() > self._beat * _ANSWERED_WITHIN:
+            self.hold()
+        self._answered_at = time.monotonic()
 
     def heard(self, now_ms: int) -> None:
         """Take note of the server's time, told just now."""
@@ -44,10 +58,18 @@ class ReapGate:
         ):
             self.hold()
         self._looked_at = now
-        return now >= self._open_at
+        is_answered = self._silence() <= self._beat * _ANSWERED_WITHIN
+        return is_answered and now >= self._open_at
 
     def latest_ms(self) -> int:
         """Return until when a reap that is sent now may run; 0 = not known."""
         if self._offset_ms is None:
             return 0
-        return round(time.monotonic() * 1000 + self._offset_ms) + LONGEST_TRIP_MS
+        trip = min(LONGEST_TRIP_MS, self._beat * 1000 * _TRIP)
+        return round(time.monotonic() * 1000 + self._offset_ms + trip)
+
+    def _silence(self) -> float:
+        """Seconds since a beat was answered."""
+        if self._answered_at is None:
+            return math.inf
+        return time.monotonic() - self._answered_at

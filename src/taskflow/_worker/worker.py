@@ -397,7 +397,8 @@ class Worker:
         self._on_loop(self._pump.look)
 
     def answered(self) -> None:
-        """The server took a whole beat: a probe may see it."""
+        """The server took a whole beat: a probe may see it, and reaping may go on."""
+        self._gate.answered()
         self._vitals.refresh(self._pump.polled_ago())
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
