@@ -49,7 +49,8 @@ class Server:
         return str(self.client.info("server")["redis_version"])
 
 
-def _program() -> str:
+def program() -> str:
+    """Find the server's program."""
     found = shutil.which("redis-server")
     if found is not None:
         return found
@@ -58,7 +59,8 @@ def _program() -> str:
     return str(get_binary_path())
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -67,10 +69,10 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def server(folder: Path) -> Iterator[Server]:
     """Run a server without persistence in *folder* while the context lasts."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen(
         [
-            *(_program(), "--port", str(port), "--bind", "127.0.0.1"),
+            *(program(), "--port", str(port), "--bind", "127.0.0.1"),
             *("--save", "", "--appendonly", "no", "--dir", str(folder)),
         ],
         stdout=subprocess.DEVNULL,
