@@ -336,6 +336,14 @@ def acl(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Ask the package index for known faults of what a user installs."""
+    _install(session, extras="all")
+    session.install("pip-audit")
+    session.run("pip-audit", "--local", "--skip-editable", *session.posargs)
+
+
+@nox.session(default=False)
 @nox.parametrize("version", _named("5.4", "5.5", "5.6"))
 def celery(session: nox.Session, version: str) -> None:
     """Hold the Celery engine to its promises on older versions of Celery.

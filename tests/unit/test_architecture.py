@@ -57,6 +57,28 @@ def test_a_module_and_its_functions_can_be_read_in_one_sitting(path: Path) -> No
     assert len(text.splitlines()) <= MOST_LINES_OF_A_MODULE
 
 
+@pytest.mark.parametrize("path", MODULES, ids=names_of(MODULES))
+def test_no_module_runs_what_others_wrote(path: Path) -> None:
+    """What is stored is data: nothing unpickles, evaluates or imports it."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = list(ast.walk(tree))
+    imported = {each.names[0].name for each in nodes if isinstance(each, ast.Import)}
+    imported |= {
+        each.module
+        for each in nodes
+        if isinstance(each, ast.ImportFrom) and each.names[0].name != "PicklingError"
+    }
+    if path.stem == "line":
+        imported.discard("marshal")  # between a worker and its own children
+    calls = [each for each in nodes if isinstance(each, ast.Call)]
+    called = {each.func.id for each in calls if isinstance(each.func, ast.Name)}
+    named = {keyword.arg for each in calls for keyword in each.keywords}
+
+    assert set() == imported & {"pickle", "marshal", "shelve", "dill", "yaml"}
+    assert set() == called & {"eval", "exec", "compile", "__import__"}
+    assert "shell" not in named
+
+
 def test_the_wheel_with_the_server_has_one_door() -> None:
     """It is imported by name, where import-linter does not see it."""
     doors = [
