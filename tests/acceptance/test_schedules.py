@@ -54,10 +54,10 @@ def test_each_tick_is_made_once_while_its_makers_are_killed(tmp_path: Path) -> N
             makers[at] = start(kinds[at])
             kills += 1
         time.sleep(1.5)
-        last = flow.schedules.list()[0].last_at
         for each in makers:
             each.stop(signal.SIGKILL)
         time.sleep(0.5)  # the server may still do what they sent before they died
+        last = flow.schedules.list()[0].last_at
         ticks = []
         cursor = ""
         while True:
