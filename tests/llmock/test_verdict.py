@@ -146,10 +146,10 @@ async def test_what_passes_is_waited_out(
     )
 
     # Where all was sent before the call was given up, the judge cannot see that it was.
-    corrupted = ("corrupt", "one after the other")
-    is_seen = not any(each in request.node.name for each in corrupted)
-    llmock.assert_resilient(strict=is_seen)
-    assert is_seen or 2 == len(llmock.requests)
+    asked = {"corrupt": 2, "one after the other": 5}
+    case = request.node.callspec.id
+    llmock.assert_resilient(strict=case not in asked)
+    assert len(llmock.requests) == asked.get(case, len(llmock.requests))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
