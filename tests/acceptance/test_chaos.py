@@ -141,10 +141,10 @@ def test_tasks_of_killed_workers_start_again_in_time(arena: Arena) -> None:
     assert waits
     assert waits[len(waits) * 95 // 100] <= LEASE + 1.0
     assert waits[-1] <= LEASE + 3.0  # a busy machine starts a few of them later
-    # Three crashes make a poison pill, and the run log shows each of them.
+    # Three crashes make a poison pill; a body may not have begun when its worker died.
     begun = arena.lines("start")
     for letter in arena.flow.dlq.list().items:
-        assert 3 == letter.crashes == sum(row[0] == letter.id for row in begun)
+        assert 3 == letter.crashes >= sum(row[0] == letter.id for row in begun)
 
 
 @pytest.mark.parametrize("leases", [1.0, 4.0])
