@@ -6,7 +6,7 @@ configuration and starts no thread.
 """
 
 from taskflow._client.dead_letters import DeadLetters
-from taskflow._client.doctor import Finding
+from taskflow._client.finding import Finding
 from taskflow._client.flow import TaskFlow
 from taskflow._client.journal import Journal
 from taskflow._client.orphans import OrphanReport

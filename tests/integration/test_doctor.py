@@ -49,6 +49,7 @@ def test_every_check_has_its_finding(flow: TaskFlow) -> None:
         "upstreams",
         "schedules",
         "homes",
+        "records",
     ] == [finding.check for finding in findings]
     found = by_check(findings)
     assert ("error", "no worker is alive, and there is work: 700 PENDING") == (

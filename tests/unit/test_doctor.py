@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from taskflow import QueueStatus, TaskState, UpstreamStatus, WorkerStatus
-from taskflow._client import doctor
-from taskflow._client.homes import HomesProof
-from taskflow._protocol.checkup import ServerFacts, Whereabouts
+from taskflow._client import doctor, record_findings
+from taskflow._client.proof import Amended, Misfit, Proof, Repair
+from taskflow._protocol.checkup import ServerFacts
+from taskflow._protocol.invariants import Broken, Sighting
 from taskflow._protocol.schedules import ScheduleStatus, Timetable
 
 GIB = 1_073_741_824
@@ -249,37 +250,94 @@ def test_an_upstream_that_holds_up_tasks_for_long_is_an_error(
     assert what in finding.what
 
 
-LOST = ("t1", Whereabouts("PENDING", "primary", ()))
-GHOST = ("t2", Whereabouts("", "", ("COMPLETED",)))
+def misfit(task_id: str, state: str, homes: tuple[str, ...], what: str = "") -> Misfit:
+    """Give a task of which something does not hold."""
+    seen = Sighting(task_id, state, "primary" if state else "", homes=homes)
+    return Misfit(seen, (Broken("I3", task_id, what),))
+
+
+LOST = misfit("t1", "PENDING", ())
+GHOST = misfit("t2", "", ("COMPLETED",))
+TORN = misfit("t3", "ACTIVE", ("ACTIVE",), "has 'x' crashes")
+EMPTY = Broken("I15", "f" * 12, "a group of 0 letters is listed and empty")
 
 
 @pytest.mark.parametrize(
     ("proof", "severity", "what", "do"),
     [
-        (HomesProof(1200, (), 0), "ok", "each of 1,200 records", ""),
-        (HomesProof(1200, (), 7), "unknown", "7 records could not be proven", ""),
+        (Proof(1200), "ok", "each of 1,200 records", ""),
+        (Proof(9, (TORN,)), "ok", "each of 9 records", ""),
+        (Proof(1200, unproven=7), "unknown", "7 records could not be proven", ""),
         (
-            HomesProof(9, (LOST, GHOST), 0),
+            Proof(9, (LOST, GHOST)),
             "error",
             "t1 (PENDING in none); t2 (no record in COMPLETED)",
             "taskflow doctor --repair, or taskflow requeue-orphaned for the lost alone",
         ),
         (
-            HomesProof(9, (GHOST,) * 8, 4),
+            Proof(9, (GHOST,) * 8, 4),
             "error",
             "and up to 7 more",
             "taskflow doctor --repair",
         ),
     ],
-    ids=["proven", "unproven", "lost", "ghosts"],
+    ids=["proven", "torn", "unproven", "lost", "ghosts"],
 )
 def test_a_record_out_of_its_home_is_an_error(
-    proof: HomesProof, severity: str, what: str, do: str
+    proof: Proof, severity: str, what: str, do: str
 ) -> None:
     """Named, with where it stands and what brings it back."""
-    finding = doctor._homes(proof)
+    finding = record_findings._homes(proof)
 
     assert (severity, do) == (finding.severity, finding.do)
+    assert what in finding.what
+
+
+@pytest.mark.parametrize(
+    ("proof", "severity", "what", "do"),
+    [
+        (Proof(1200, (LOST,)), "ok", "each of 1,200 records is whole", ""),
+        (Proof(1200, unproven=7), "unknown", "7 records could not be proven", ""),
+        (
+            Proof(9, (TORN,), groups=(EMPTY,)),
+            "error",
+            f"t3 has 'x' crashes (I3); {'f' * 12}: a group of 0",
+            "taskflow doctor --repair",
+        ),
+        (Proof(9, (TORN,) * 8), "error", "and 3 more", "taskflow doctor --repair"),
+    ],
+    ids=["whole", "unproven", "torn", "many"],
+)
+def test_a_record_that_is_torn_is_an_error(
+    proof: Proof, severity: str, what: str, do: str
+) -> None:
+    """Named, with what does not hold and the number of its rule."""
+    finding = record_findings._records(proof)
+
+    assert (severity, do) == (finding.severity, finding.do)
+    assert what in finding.what
+
+
+@pytest.mark.parametrize(
+    ("done", "severity", "what"),
+    [
+        ((), "ok", "each of 9 records is whole"),
+        ((Amended("t1", ("key", "letter")),), "note", "1 put right: t1 (key, letter)"),
+        (
+            (Amended("t1", ()), Amended("t2", (), (EMPTY,))),
+            "error",
+            "1 could not be put right: t2 (a group of 0 letters",
+        ),
+    ],
+    ids=["nothing", "all", "less"],
+)
+def test_a_repair_says_what_it_put_right(
+    done: tuple[Amended, ...], severity: str, what: str
+) -> None:
+    """And what it could not."""
+    finding = record_findings._amended(Repair(9, amended=done))
+
+    assert severity == finding.severity
     assert what in finding.what
 
 

@@ -6,28 +6,23 @@ says that it cannot be told. Nothing is written, unless a repair is asked for.
 """
 
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Final, Literal, TypeAlias
-
-from attrs import frozen
+from typing import Any, Final, TypeAlias
 
 from taskflow._client.connection import Connection
-from taskflow._client.homes import HomesProof, HomesRepair, mend_homes, prove_homes
+from taskflow._client.finding import Finding, Severity
 from taskflow._client.plan import Plan
+from taskflow._client.record_findings import findings_of_proof, findings_of_repair
 from taskflow._protocol import checkup, overview, schedules
 from taskflow._protocol import upstreams as services
-from taskflow._protocol.checkup import MendWord, ServerFacts
+from taskflow._protocol.checkup import ServerFacts
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.schedules import Timetable
-from taskflow._protocol.states import TaskState
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import ServerError, ServerRefusedError, ServerUnavailableError
-
-Severity = Literal["ok", "note", "unknown", "warning", "error"]
 
 OLDEST_SERVER: Final = (6, 2)
 CLOCK_TOLERANCE: Final = 2.0
@@ -36,38 +31,10 @@ CLOCK_TOLERANCE: Final = 2.0
 UNSERVED_AFTER: Final = 60.0
 """Seconds after its time at which a tick that nobody made is no delay any more."""
 
-_DONE: Final[dict[MendWord, str]] = {
-    "REQUEUED": "back in the retry lane",
-    "PLACED": "in its one home again",
-    "REMOVED": "entries without a record removed",
-    "QUARANTINED": "quarantined as a dead letter",
-    "FOREIGN": "left as it is",
-}
-
 _TIGHT: Final = 0.75
 _FULL: Final = 0.9
 _SHOWN: Final = 5
 _LONG_HOURS: Final = 0.1
-
-
-@frozen
-class Finding:
-    """What one check found.
-
-    Attributes:
-        check: One word: ``installation``, ``extras``, ``server``, ``role``,
-            ``eviction``, ``persistence``, ``memory``, ``clock``, ``workers``,
-            ``lanes``, ``upstreams``, ``schedules`` or ``homes``.
-        severity: ``ok``; ``note``: good to know; ``unknown``: cannot be told;
-            ``warning``: may lose work or time one day; ``error``: does now.
-        what: What was found, one sentence.
-        do: What to do; empty where there is nothing to do.
-    """
-
-    check: str
-    severity: Severity
-    what: str
-    do: str = ""
 
 
 def name_clash() -> str | None:
@@ -94,7 +61,7 @@ def diagnose(
 
     Args:
         connection: To the server.
-        repair: Whether to mend what does not stand in its one home.
+        repair: Whether to mend what does not stand in its one home, or is torn.
 
     Yields:
         What to ask the server.
@@ -103,8 +70,8 @@ def diagnose(
         One finding for each check, in a fixed order.
     """
     findings = [*_installation()]
-    homes = _of_repair if repair else _of_homes
-    parts = {"server": _of_server, "workers": _of_fleet, "homes": homes}
+    records = findings_of_repair if repair else findings_of_proof
+    parts = {"server": _of_server, "workers": _of_fleet, "homes": records}
     for name, part in parts.items():
         try:
             findings += yield from part(connection)
@@ -375,60 +342,3 @@ def _schedules(table: Timetable) -> Finding:
             f"gone, taskflow schedules remove {late[0]}",
         )
     return Finding("schedules", "ok", f"{len(table.schedules)} known, none is late")
-
-
-def _of_homes(connection: Connection) -> _Findings:
-    return [_homes((yield from prove_homes(connection)))]
-
-
-def _of_repair(connection: Connection) -> _Findings:
-    return [_repair((yield from mend_homes(connection)))]
-
-
-def _repair(done: HomesRepair) -> Finding:
-    if not done.mended:
-        what = f"each of {done.records:,} records stands in its one home"
-        return Finding("homes", "ok", what)
-    left = [task_id for task_id, each in done.mended if each.word == "FOREIGN"]
-    shown = "; ".join(
-        f"{task_id} ({each.state or 'no record'} in {', '.join(each.homes) or 'none'}): "
-        f"{_DONE[each.word]}"
-        for task_id, each in done.mended[:_SHOWN]
-    )
-    counts = Counter[MendWord](each.word for _, each in done.mended)
-    totals = ", ".join(f"{count:,} {_DONE[word]}" for word, count in counts.items())
-    what = f"of {done.records:,} records {totals}: {shown}"
-    if len(done.mended) > _SHOWN:
-        what += f"; and {len(done.mended) - _SHOWN:,} more"
-    if left:
-        do = f"look for other writers to task:{left[0]}; it is no task's record"
-        return Finding("homes", "error", what, do)
-    do = "look for other writers to these keys, or for what was lost in a failover"
-    return Finding("homes", "note", what, do)
-
-
-def _homes(proof: HomesProof) -> Finding:
-    if not proof.misfits:
-        what = f"each of {proof.records:,} records stands in its one home"
-        if proof.unproven:
-            what = f"{proof.unproven:,} records could not be proven: look again"
-            return Finding("homes", "unknown", what)
-        return Finding("homes", "ok", what)
-    shown = "; ".join(
-        f"{task_id} ({where.state or 'no record'} in {', '.join(where.homes) or 'none'})"
-        for task_id, where in proof.misfits[:_SHOWN]
-    )
-    more = len(proof.misfits) + proof.unproven - _SHOWN
-    what = (
-        f"not in their one home: {shown}{f' and up to {more} more' if more > 0 else ''}"
-    )
-    lost = any(
-        where.state
-        in {TaskState.PENDING.value, TaskState.ACTIVE.value, TaskState.SCHEDULED.value}
-        and not where.homes
-        for _, where in proof.misfits
-    )
-    do = "taskflow doctor --repair"
-    if lost:
-        do += ", or taskflow requeue-orphaned for the lost alone"
-    return Finding("homes", "error", what, do)

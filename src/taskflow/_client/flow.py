@@ -10,7 +10,8 @@ from typing import Any, Literal, Self, TypeVar
 from taskflow._client import results
 from taskflow._client.connection import Clock, Connection, server_clock
 from taskflow._client.dead_letters import DeadLetters
-from taskflow._client.doctor import Finding, diagnose
+from taskflow._client.doctor import diagnose
+from taskflow._client.finding import Finding
 from taskflow._client.guards import Gatekeeper
 from taskflow._client.ids import new_task_id
 from taskflow._client.journal import Journal
@@ -287,14 +288,16 @@ class TaskFlow:
 
         Looks at the server's version, role, eviction, persistence, memory and
         clock, at the workers and lanes, and proves in small steps that every
-        record stands in exactly one home. Writes nothing without *repair*.
+        record stands in exactly one home and agrees with all that is kept beside
+        it. Writes nothing without *repair*.
 
         Args:
             repair: Mend what does not stand in its one home, each task in one step
                 with the proof that it is wrong, so that those that move meanwhile
                 come to no harm: a task in no home goes to the retry lane, entries
-                that are too many or without a record are removed, and a record
-                without a state becomes a dead letter. Workers may go on.
+                that are too many or without a record are removed, a record
+                without a state becomes a dead letter, and what a record says
+                that cannot be is put right. Workers may go on.
 
         Returns:
             One finding for each check, those that found nothing wrong too. A

@@ -1,11 +1,12 @@
 """Look the server and the records over, in bounded steps, and mend what is wrong."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from attrs import frozen
 
 from taskflow._protocol import scripts
+from taskflow._protocol.invariants import Letter, Sighting
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.states import TaskState
@@ -58,15 +59,17 @@ class Census:
 
     Attributes:
         cursor: For the next step; ``"0"`` at the end.
-        records: How many were looked at.
-        misfits: Ids of tasks that did not stand in the one home of their state.
-        waiting: Ids of tasks that should stand in one of the lists.
+        now_ms: The server's time.
+        strays: Ids that have a dead letter and no record.
+        unlisted: Groups of dead letters that are not listed: members by fingerprint.
+        sightings: One for each record; the lists are not among its homes.
     """
 
     cursor: str
-    records: int
-    misfits: list[str]
-    waiting: list[str]
+    now_ms: int
+    strays: list[str]
+    unlisted: dict[str, int]
+    sightings: list[Sighting]
 
 
 def _texts(items: list[bytes]) -> list[str]:
@@ -87,7 +90,7 @@ def _homes(keys: Keys) -> tuple[str, ...]:
 def census(
     keys: Keys, cursor: str, *, count: int = 200, now_ms: int = 0
 ) -> Operation[Census]:
-    """Describe looking over about *count* records.
+    """Describe looking over about *count* keys for records.
 
     Returns:
         An operation whose reply is one step.
@@ -97,9 +100,10 @@ def census(
     """
 
     def decode(reply: list[Any]) -> Census:
-        return Census(
-            reply[0].decode(), int(reply[1]), _texts(reply[2]), _texts(reply[3])
-        )
+        cursor, now, strays, groups, *rows = reply
+        unlisted = dict(zip(_texts(groups[::2]), groups[1::2], strict=True))
+        sightings = [_sighting(row) for row in rows]
+        return Census(cursor.decode(), int(now), _texts(strays), unlisted, sightings)
 
     return Operation(
         scripts.load("census"),
@@ -107,6 +111,34 @@ def census(
         (now_ms, keys.prefix, cursor, count),
         decode,
     )
+
+
+def _sighting(row: list[Any]) -> Sighting:
+    task_id, state, lane, parked, token, *counters = _texts(row[:8])
+    return Sighting(
+        task_id,
+        state,
+        lane,
+        parked,
+        token,
+        (counters[0], counters[1], counters[2]),
+        missing=tuple(_texts(row[8])),
+        lines=int(row[9]),
+        is_finished=row[10] != b"",
+        lease_ends_ms=int(float(row[11])) if row[11] else None,
+        key=row[12].decode(),
+        letter=_letter(row[13]),
+        groups=tuple(_texts(row[14])),
+        homes=tuple(_texts(row[15])),
+    )
+
+
+def _letter(row: list[Any]) -> Letter | None:
+    if not row:
+        return None
+    *told, missing = row
+    cause, fingerprint, attempts, crashes = _texts(told)
+    return Letter(cause, fingerprint, attempts, crashes, tuple(_texts(missing)))
 
 
 @frozen
@@ -129,6 +161,7 @@ def muster(
     state: TaskState,
     lane: str = "",
     upstream: str = "",
+    fingerprint: str = "",
     first: int,
     count: int = 500,
     now_ms: int = 0,
@@ -141,6 +174,7 @@ def muster(
         state: Of the tasks whose home it is.
         lane: Whose list it is; empty for a sorted set.
         upstream: For which the list parks; empty for the lane's own.
+        fingerprint: Of the group of dead letters that it is; empty for none.
         first: Entries to skip.
         count: Most entries to look at.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
@@ -158,39 +192,43 @@ def muster(
     return Operation(
         scripts.load("muster"),
         (home,),
-        (now_ms, keys.prefix, state.value, lane, first, count, upstream),
+        (
+            *(now_ms, keys.prefix, state.value, lane, first, count),
+            *(upstream, fingerprint),
+        ),
         decode,
     )
 
 
-@frozen
-class Whereabouts:
-    """Where a task stood in one moment.
+class Whereabouts(NamedTuple):
+    """All that the server held of a task in one moment.
 
     Attributes:
-        state: As its record has it; empty when there is none, ``nothing`` when the
-            record has none, ``foreign`` when its key is no hash.
-        lane: ``primary``, ``retry`` or ``suspects``; empty without a record.
-        homes: Those it stood in: a state, ``PENDING:`` and a lane, or
-            ``tombstone:`` and a lane for one that strikes out nothing.
+        now_ms: When, in ms of the server's clock.
+        seen: What it held, lists and tickets included.
     """
 
-    state: str
-    lane: str
-    homes: tuple[str, ...]
-
-    @property
-    def is_home(self) -> bool:
-        """Whether it stood in its one home, or is neither here nor there."""
-        if not self.state:
-            return not self.homes
-        state = self.state
-        home = f"{state}:{self.lane}" if state == TaskState.PENDING else state
-        return self.homes == (home,)
+    now_ms: int
+    seen: Sighting
 
 
-def whereabouts(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[Whereabouts]:
-    """Describe saying in which homes a task stands, in one step.
+def whereabouts(
+    keys: Keys,
+    task_id: str,
+    upstreams: Sequence[str] = (),
+    fingerprints: Sequence[str] = (),
+    *,
+    now_ms: int = 0,
+) -> Operation[Whereabouts]:
+    """Describe looking at all that the server holds of a task, in one step.
+
+    Args:
+        keys: Of the prefix in use.
+        task_id: Of a task, or of an entry without one.
+        upstreams: Names of those that may have parked it or let it run, beside its
+            own.
+        fingerprints: Of groups of dead letters in which it may stand, beside its own.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
         An operation whose reply is proof.
@@ -200,13 +238,14 @@ def whereabouts(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[Where
     """
 
     def decode(reply: list[Any]) -> Whereabouts:
-        state, lane, *homes = _texts(reply)
-        return Whereabouts(state, lane, tuple(homes))
+        now, row, tickets = reply
+        seen = _sighting(row)._replace(tickets=tuple(_texts(tickets)))
+        return Whereabouts(int(now), seen)
 
     return Operation(
         scripts.load("whereabouts"),
         _homes(keys),
-        (now_ms, keys.prefix, task_id),
+        (now_ms, keys.prefix, task_id, len(upstreams), *upstreams, *fingerprints),
         decode,
     )
 
@@ -297,4 +336,44 @@ def mend(
         (*_homes(keys), keys.retry, keys.marker),
         (now_ms, keys.prefix, task_id, len(upstreams), *upstreams),
         decode,
+    )
+
+
+def amend(
+    keys: Keys,
+    task_id: str,
+    upstreams: Sequence[str] = (),
+    fingerprints: Sequence[str] = (),
+    *,
+    lease_ms: int,
+    now_ms: int = 0,
+) -> Operation[list[str]]:
+    """Describe putting right what the record of a task says, where it stands.
+
+    Args:
+        keys: Of the prefix in use.
+        task_id: Of a task, or of an entry without one; empty for the groups alone.
+        upstreams: Names of those that may have given it a ticket, beside its own.
+        fingerprints: Of groups of dead letters in which it may stand, beside its own;
+            those in which nobody does are listed no more, the others are.
+        lease_ms: The longest lease that is given, in ms.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply says what was put right: ``counters``, ``fields``,
+        ``history``, ``token``, ``lease``, ``key``, ``letter``, ``group``, ``ticket``;
+        empty when nothing was wrong.
+
+    Source:
+        ``_protocol/lua/amend.lua``; O(lines of its history).
+    """
+    return Operation(
+        scripts.load("amend"),
+        (*_homes(keys), keys.retry, keys.marker),
+        (
+            *(now_ms, keys.prefix, task_id, lease_ms, len(upstreams)),
+            *upstreams,
+            *fingerprints,
+        ),
+        _texts,
     )

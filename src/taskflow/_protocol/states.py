@@ -53,7 +53,7 @@ LEGAL_MOVES: dict[tuple[TaskState | None, TaskState | None], tuple[str, ...]] = 
     (TaskState.ACTIVE, TaskState.DLQ): ("settle", "reap"),
     (TaskState.ACTIVE, TaskState.FAILED): ("settle",),
     (TaskState.ACTIVE, TaskState.CANCELLED): ("settle", "reap"),
-    (TaskState.ACTIVE, TaskState.PENDING): ("settle", "reap", "mend"),
+    (TaskState.ACTIVE, TaskState.PENDING): ("settle", "reap", "mend", "amend"),
     (TaskState.DLQ, TaskState.PENDING): ("requeue",),
     (TaskState.DLQ, TaskState.FAILED): ("discard",),
     (TaskState.FAILED, TaskState.PENDING): ("requeue",),

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from taskflow._client.doctor import Finding
+from taskflow._client.finding import Finding
 from taskflow._client.flow import TaskFlow
 from taskflow._declare.plugins import load_plugins
 from taskflow._declare.registry import Registry
@@ -17,7 +17,9 @@ _COLOURS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "error": 
 
 @click.command("doctor")
 @click.option("--strict", is_flag=True, help="A warning fails, too.")
-@click.option("--repair", is_flag=True, help="Mend what is not in its one home.")
+@click.option(
+    "--repair", is_flag=True, help="Mend what is not in its one home, or torn."
+)
 @json_option
 @with_flow
 def doctor_command(flow: TaskFlow, *, strict: bool, repair: bool, as_json: bool) -> int:
@@ -25,8 +27,8 @@ def doctor_command(flow: TaskFlow, *, strict: bool, repair: bool, as_json: bool)
 
     Ends with 1 when something is an error; with --strict, when something is a
     warning, too. Writes nothing without --repair; with it, brings back what
-    stands in no home, removes entries that are too many, and says what it did.
-    Workers may go on meanwhile.
+    stands in no home, removes entries that are too many, puts right what a record
+    says that cannot be, and says what it did. Workers may go on meanwhile.
     """  # noqa: DOC201 - this text is the command's help
     findings = [_plugins(), *flow.doctor(repair=repair)]
     failing = {"error", "warning"} if strict else {"error"}

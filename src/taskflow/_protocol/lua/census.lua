@@ -1,4 +1,4 @@
--- census.lua: look over a few records for those that are not in one home.
+-- census.lua: look over a few records, and say what the server holds of each.
 --
 -- Moves    none
 -- KEYS[1]  active     zset, task id -> lease end (ms)
@@ -10,47 +10,42 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  cursor     of SCAN, 0 to begin
--- ARGV[4]  count      records to look at, about
--- Touches  task:<id>, dlq:task:<id>, read only
--- Returns  {cursor, records, list of ids that misfit, list of ids that wait}
+-- ARGV[4]  count      keys to look at, about
+-- Touches  task:<id>, dlq:*, tasks:key:*, read only
+-- Returns  {cursor, now, list of ids with a letter and no record, list of groups
+--          that are not listed, fingerprint and members of each, then for each
+--          record what _shared/sighting.lua gives}
 -- Cost     O(count)
--- Why      The proof for what stands in sorted sets is one step for each
---          record; the lists are compared by the caller.
+-- Why      What stands in sorted sets is proven in one step for each record;
+--          the lists are compared by the caller.
 local active, scheduled, completed = KEYS[1], KEYS[2], KEYS[3]
 local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
 local cursor, count = ARGV[3], tonumber(ARGV[4])
 -- @include clock
+-- @include parking
+-- @include ending
+-- @include homes
+-- @include sighting
 
-local homes = {
-  ACTIVE = active,
-  SCHEDULED = scheduled,
-  COMPLETED = completed,
-  FAILED = failed,
-  CANCELLED = cancelled,
-  DLQ = dlq,
-}
-local pattern = string.gsub(prefix, '[%[%]%?%*\\]', '\\%0') .. 'task:*'
+local pattern = string.gsub(prefix, '[%[%]%?%*\\]', '\\%0') .. '*'
 local found = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', count)
-local records, misfits, waiting = 0, {}, {}
+local strays, unlisted = {}, {}
+local reply = { found[1], now, strays, unlisted }
 for _, key in ipairs(found[2]) do
-  local id = string.sub(key, #prefix + 6)
-  local told = not string.find(id, ':', 1, true) and redis.pcall('HMGET', key, 'state', 'spec', 'payload')
-  local state = told and not told.err and (told[1] or (told[2] or told[3]) and 'nothing')
-  if state then
-    records = records + 1
-    local fits = state == 'PENDING' or homes[state] ~= nil
-    if state == 'DLQ' then
-      fits = redis.call('EXISTS', prefix .. 'dlq:task:' .. id) == 1
+  local name = string.sub(key, #prefix + 1)
+  local id, kind, buried = string.match(name, '^task:([^:]+)$'), string.match(name, '^dlq:(%a+):([^:]+)$')
+  if id then
+    local facts = sight(id, {})
+    if facts[2] ~= '' and facts[2] ~= 'foreign' then
+      reply[#reply + 1] = facts
     end
-    for name, home in pairs(homes) do
-      local there = redis.call('ZSCORE', home, id) and true or false
-      fits = fits and there == (name == state)
-    end
-    if not fits then
-      misfits[#misfits + 1] = id
-    elseif state == 'PENDING' then
-      waiting[#waiting + 1] = id
+  elseif kind == 'task' and redis.call('EXISTS', prefix .. 'task:' .. buried) == 0 then
+    strays[#strays + 1] = buried
+  elseif kind == 'group' and not redis.call('ZSCORE', prefix .. 'dlq:groups', buried) then
+    local members = redis.pcall('ZCARD', key)
+    if type(members) == 'number' then
+      unlisted[#unlisted + 1], unlisted[#unlisted + 2] = buried, members
     end
   end
 end
-return { found[1], records, misfits, waiting }
+return reply

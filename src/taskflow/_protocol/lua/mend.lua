@@ -2,7 +2,8 @@
 --
 -- Moves    PENDING without a list entry -> PENDING (retry lane); ACTIVE
 --          without a lease, SCHEDULED without a time -> PENDING (retry lane);
---          a record without a state that we know -> DLQ
+--          a record without a state that we know, or waiting without a
+--          payload or a spec -> DLQ
 -- KEYS[1]  active     zset, task id -> lease end (ms)
 -- KEYS[2]  scheduled  zset, task id -> due time (ms)
 -- KEYS[3]  completed  zset, task id -> end time (ms)
@@ -33,15 +34,9 @@ local id, count = ARGV[3], tonumber(ARGV[4])
 -- @include quarantine
 -- @include lanes
 -- @include parking
+-- @include entries
+-- @include homes
 
-local homes = {
-  ACTIVE = active,
-  SCHEDULED = scheduled,
-  COMPLETED = completed,
-  FAILED = failed,
-  CANCELLED = cancelled,
-  DLQ = dlq,
-}
 local record = prefix .. 'task:' .. id
 local kind = redis.call('TYPE', record).ok
 if kind ~= 'hash' and kind ~= 'none' then
@@ -53,47 +48,39 @@ if kind == 'hash' and not (state or found[8] or found[9]) then
   return { 'FOREIGN', kind }
 end
 local is_known = state == 'PENDING' or state and homes[state] ~= nil
+local is_free = state == 'PENDING' or state == 'SCHEDULED' or state == 'ACTIVE' and not string.match(found[5] or '', '^%d+:.+:.')
+local is_half = is_free and not (found[8] and found[9])
+if is_half then
+  is_known = false
+end
 local parked_for = parked_in(found[3])
 
-local names, seen = { false }, {}
-local function may_be_parked_for(name)
-  if name and not seen[name] then
-    seen[name], names[#names + 1] = true, name
-  end
-end
-may_be_parked_for(parked_for)
-may_be_parked_for(found[4] and string.match(found[4], ' (.+)$'))
+local names = {}
 for i = 1, count do
-  may_be_parked_for(ARGV[4 + i])
+  names[i] = ARGV[4 + i]
 end
-
 local reply, strays, is_there = { 'FINE', state or '' }, {}, false
-for name, home in pairs(homes) do
-  if redis.call('ZSCORE', home, id) then
+for _, name in ipairs(HOMED) do
+  if redis.call('ZSCORE', homes[name], id) then
+    local is_own = is_known and name == state
     reply[#reply + 1] = name
-    is_there = is_there or name == state
-    strays[#strays + 1] = name ~= state and { home = home, name = name } or nil
+    is_there = is_there or is_own
+    strays[#strays + 1] = not is_own and { home = homes[name], name = name } or nil
   end
 end
 redis.call('LLEN', retry)
-for _, name in ipairs(names) do
-  for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
-    local list = name and parked_list(name, lane) or lane_list(lane)
-    local entries = #redis.call('LPOS', list, id, 'COUNT', 0)
-    local is_struck = redis.call('SISMEMBER', tombstones(lane, name or nil), id) == 1
-    local is_own = state == 'PENDING' and lane == found[2] and (name or nil) == parked_for
-    local live = entries - (is_struck and 1 or 0)
-    for _ = 1, live do
-      reply[#reply + 1] = 'PENDING:' .. (name and name .. ':' or '') .. lane
-    end
-    is_there = is_there or is_own and live > 0
-    local extra = live - (is_own and 1 or 0)
-    if extra > 0 then
-      strays[#strays + 1] = { list = list, extra = extra }
-    elseif live < 0 then
-      reply[#reply + 1] = 'tombstone:' .. (name and name .. ':' or '') .. lane
-      strays[#strays + 1] = { tombstones = tombstones(lane, name or nil) }
-    end
+for _, entry in ipairs(entries(id, found[3], found[4], names)) do
+  local is_own = is_known and state == 'PENDING' and entry.lane == found[2] and entry.parked_for == parked_for
+  for _ = 1, entry.live do
+    reply[#reply + 1] = 'PENDING:' .. entry.shown
+  end
+  is_there = is_there or is_own and entry.live > 0
+  local extra = entry.live - (is_own and 1 or 0)
+  if extra > 0 then
+    strays[#strays + 1] = { list = entry.list, extra = extra }
+  elseif entry.live < 0 then
+    reply[#reply + 1] = 'tombstone:' .. entry.shown
+    strays[#strays + 1] = { tombstones = entry.tombstones }
   end
 end
 local letter, fingerprint = prefix .. 'dlq:task:' .. id, nil
@@ -126,9 +113,15 @@ end
 if kind == 'none' then
   reply[1] = 'REMOVED'
 elseif not is_known then
-  quarantine(id, 'the record has no state that is known')
+  quarantine(id, is_half and 'the record has no payload or no spec' or 'the record has no state that is known')
   reply[1] = 'QUARANTINED'
 elseif is_there then
+  reply[1] = 'PLACED'
+elseif state == 'DLQ' and fingerprint then
+  local died_ms = tonumber(found[6]) or now
+  redis.call('ZADD', homes.DLQ, died_ms, id)
+  redis.call('ZADD', prefix .. 'dlq:group:' .. fingerprint, died_ms, id)
+  redis.call('ZADD', prefix .. 'dlq:groups', 'GT', died_ms, fingerprint)
   reply[1] = 'PLACED'
 elseif state == 'DLQ' then
   bury(id, { cause = 'corrupt', fingerprint = 'corrupt',

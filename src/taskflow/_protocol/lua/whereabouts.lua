@@ -1,4 +1,4 @@
--- whereabouts.lua: say in which homes a task stands.
+-- whereabouts.lua: say all that the server holds of a task.
 --
 -- Moves    none
 -- KEYS[1]  active     zset, task id -> lease end (ms)
@@ -10,54 +10,45 @@
 -- ARGV[1]  now        ms since epoch; 0 = the server's own clock
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  id         of the task
+-- ARGV[4]  upstreams  how many others may have parked it or let it run; their names
+--                     follow, then fingerprints of groups in which it may stand
 -- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:parked:*,
---          tasks:tombstones:*, read only
--- Returns  {state, lane, then the homes: a state, or PENDING:<lane>}; a record
---          without a state has the state 'nothing', and a tombstone without an
---          entry is a home 'tombstone:<lane>'
+--          tasks:tombstones:*, dlq:*, tasks:key:*, upstream:<name>:*, read only
+-- Returns  {now, what _shared/sighting.lua gives with the lists among the homes,
+--          keys of the tickets that it holds}
 -- Cost     O(length of the three lists, and of those in which it may be parked)
 -- Why      What was seen in two looks may have moved between them; this is
 --          one look, so it is proof.
 local active, scheduled, completed = KEYS[1], KEYS[2], KEYS[3]
 local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
-local id = ARGV[3]
+local id, count = ARGV[3], tonumber(ARGV[4])
+local names, fingerprints = { unpack(ARGV, 5, 4 + count) }, { unpack(ARGV, 5 + count) }
 -- @include clock
 -- @include lanes
 -- @include parking
+-- @include entries
+-- @include ending
+-- @include homes
+-- @include sighting
 
-local record = redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'lane', 'parked', 'upstream', 'spec', 'payload')
-local reply = { record.err and 'foreign' or record[1] or (record[5] or record[6]) and 'nothing' or '', record[2] or '' }
-for _, home in ipairs({
-  { active, 'ACTIVE' },
-  { scheduled, 'SCHEDULED' },
-  { completed, 'COMPLETED' },
-  { failed, 'FAILED' },
-  { cancelled, 'CANCELLED' },
-  { dlq, 'DLQ' },
-}) do
-  if redis.call('ZSCORE', home[1], id) then
-    reply[#reply + 1] = home[2]
+local facts, record = sight(id, fingerprints)
+local stands, tickets = facts[16], {}
+for _, entry in ipairs(entries(id, record.parked, record.upstream, names)) do
+  for _ = 1, entry.live do
+    stands[#stands + 1] = 'PENDING:' .. entry.shown
+  end
+  if entry.live < 0 then
+    stands[#stands + 1] = 'tombstone:' .. entry.shown
   end
 end
-local function look(list, lane, name, shown)
-  local live = #redis.call('LPOS', list, id, 'COUNT', 3) - redis.call('SISMEMBER', tombstones(lane, name), id)
-  for _ = 1, live do
-    reply[#reply + 1] = shown
+names[#names + 1] = record.upstream and string.match(record.upstream, ' (.+)$')
+local asked = {}
+for _, name in ipairs(names) do
+  for _, kind in ipairs(asked[name] and {} or { ':permits', ':probes' }) do
+    if redis.call('ZSCORE', prefix .. 'upstream:' .. name .. kind, id) then
+      tickets[#tickets + 1] = 'upstream:' .. name .. kind
+    end
   end
-  if live < 0 then
-    reply[#reply + 1] = 'tombstone:' .. lane
-  end
+  asked[name] = true
 end
-
-local parked_for = parked_in(record[3])
-local own = record[4] and string.match(record[4], ' (.+)$')
-for _, lane in ipairs({ 'primary', 'retry', 'suspects' }) do
-  look(lane_list(lane), lane, nil, parked_for and 'stray:' .. lane or 'PENDING:' .. lane)
-  if parked_for then
-    look(parked_list(parked_for, lane), lane, parked_for, 'PENDING:' .. lane)
-  end
-  if own and own ~= parked_for then
-    look(parked_list(own, lane), lane, own, 'stray:' .. own .. ':' .. lane)
-  end
-end
-return reply
+return { now, facts, tickets }

@@ -1,0 +1,150 @@
+-- amend.lua: put right what a task's record says, where it stands already.
+--
+-- Moves    ACTIVE without a token -> PENDING (retry lane)
+-- KEYS[1]  active     zset, task id -> lease end (ms)
+-- KEYS[2]  scheduled  zset, task id -> due time (ms)
+-- KEYS[3]  completed  zset, task id -> end time (ms)
+-- KEYS[4]  failed     zset, task id -> end time (ms)
+-- KEYS[5]  cancelled  zset, task id -> end time (ms)
+-- KEYS[6]  dlq        zset, task id -> time of death (ms)
+-- KEYS[7]  retry      list of task ids
+-- KEYS[8]  marker     zset that wakes a waiting worker
+-- ARGV[1]  now        ms since epoch; 0 = the server's own clock
+-- ARGV[2]  prefix     of every key
+-- ARGV[3]  id         of the task; '' = the groups alone
+-- ARGV[4]  lease      ms; the longest that is given
+-- ARGV[5]  upstreams  how many may have given it a ticket; their names follow,
+--                     then fingerprints of groups in which it may stand
+-- Touches  task:<id>, dlq:*, tasks:key:*, upstream:<name>:*, tasks:parked
+-- Returns  list of words, what was put right: counters, fields, history, token,
+--          lease, key, letter, group, ticket; empty when nothing was wrong
+-- Cost     O(history)
+-- Why      What stands in its one home may still say what cannot be: mend.lua
+--          has seen to its place, this to its contents.
+local active, scheduled, completed = KEYS[1], KEYS[2], KEYS[3]
+local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
+local retry, marker = KEYS[7], KEYS[8]
+local id, lease, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local names, fingerprints = { unpack(ARGV, 6, 5 + count) }, { unpack(ARGV, 6 + count) }
+-- @include clock
+-- @include roomy
+-- @include lanes
+-- @include parking
+-- @include ending
+-- @include homes
+-- @include sighting
+
+local given = { unpack(fingerprints) }
+local facts, found = sight(id, fingerprints)
+local record, state, letter = prefix .. 'task:' .. id, facts[2], facts[14]
+local is_record = state ~= '' and state ~= 'foreign'
+local is_dead = state == 'DLQ' and letter[1] ~= nil
+local is_final = state == 'COMPLETED' or state == 'FAILED' or state == 'CANCELLED'
+local stored = is_record and redis.call('HMGET', record, 'key', 'history', 'error') or {}
+local words = {}
+local function right(word)
+  words[#words + 1] = word
+end
+redis.call('LLEN', retry)
+make_room()
+
+-- Groups in which it must not stand, those in which nobody does, those not listed.
+for _, fingerprint in ipairs(given) do
+  local group = prefix .. 'dlq:group:' .. fingerprint
+  local left = 0
+  if not is_dead or letter[2] ~= fingerprint then
+    left = redis.call('ZREM', group, id)
+  end
+  local last = redis.call('ZREVRANGE', group, 0, 0, 'WITHSCORES')[2]
+  if not last then
+    left = left + redis.call('ZREM', prefix .. 'dlq:groups', fingerprint)
+  elseif not redis.call('ZSCORE', prefix .. 'dlq:groups', fingerprint) then
+    left = left + redis.call('ZADD', prefix .. 'dlq:groups', last, fingerprint)
+  end
+  if left > 0 then
+    right('group')
+  end
+end
+if found.upstream then
+  names[#names + 1] = string.match(found.upstream, ' (.+)$')
+end
+for _, name in ipairs(state ~= 'ACTIVE' and names or {}) do
+  local key = prefix .. 'upstream:' .. name
+  if redis.call('ZSCORE', key .. ':permits', id) or redis.call('ZSCORE', key .. ':probes', id) then
+    free(name, { id })
+    right('ticket')
+  end
+end
+if not is_record then
+  return words
+end
+
+for i, name in ipairs({ 'attempts', 'crashes', 'misses' }) do
+  if facts[5 + i] ~= '' and not string.match(facts[5 + i], '^%d+$') then
+    redis.call('HDEL', record, name)
+    facts[5 + i] = ''
+    right('counters')
+  end
+end
+local scored = homes[state] and redis.call('ZSCORE', homes[state], id)
+local ended_ms = tonumber(facts[11]) or scored and tonumber(scored) or now
+local born = redis.call('HSETNX', record, 'created_ms', (is_final or is_dead) and ended_ms or now)
+local laned = state ~= 'PENDING' and redis.call('HSETNX', record, 'lane', 'retry') or 0
+local told = (is_final or is_dead) and facts[11] == '' and 1 or 0
+if told == 1 then
+  redis.call('HSET', record, 'finished_ms', ended_ms)
+end
+if born + laned + told > 0 then
+  right('fields')
+end
+if facts[10] > 20 then
+  local kept = {}
+  for line in string.gmatch(stored[2], '[^\n]+') do
+    kept[#kept + 1] = line
+  end
+  redis.call('HSET', record, 'history', table.concat(kept, '\n', math.max(1, #kept - 19)))
+  right('history')
+end
+if facts[13] == 'stays' and is_final then
+  redis.call('PEXPIRE', prefix .. 'tasks:key:' .. string.match(stored[1], '^%d+ (.*)$'), string.match(stored[1], '^%d+'))
+  right('key')
+elseif facts[13] == 'ends' and not is_final then
+  redis.call('PERSIST', prefix .. 'tasks:key:' .. string.match(stored[1], '^%d+ (.*)$'))
+  right('key')
+end
+if is_dead then
+  local fingerprint = letter[2] ~= '' and letter[2] or 'corrupt'
+  local is_odd = #letter[5] > 0 or not redis.call('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
+    or letter[1] ~= 'corrupt' and (tonumber(letter[3]) or 0) ~= (tonumber(facts[6]) or 0)
+    or letter[1] ~= 'corrupt' and (tonumber(letter[4]) or 0) ~= (tonumber(facts[7]) or 0)
+  if is_odd then
+    local key = prefix .. 'dlq:task:' .. id
+    redis.call('HSETNX', key, 'cause', 'corrupt')
+    redis.call('HSETNX', key, 'error', stored[3] or cjson.encode({ type = 'CorruptRecord', message = 'the dead letter was torn' }))
+    redis.call('HSETNX', key, 'died_ms', ended_ms)
+    redis.call('HSET', key, 'fingerprint', fingerprint, 'attempts', facts[6] ~= '' and facts[6] or 0,
+      'crashes', facts[7] ~= '' and facts[7] or 0)
+    redis.call('ZADD', prefix .. 'dlq:group:' .. fingerprint, ended_ms, id)
+    redis.call('ZADD', prefix .. 'dlq:groups', 'GT', ended_ms, fingerprint)
+    right('letter')
+  end
+end
+if state == 'ACTIVE' then
+  if redis.call('HDEL', record, 'parked') == 1 then
+    right('fields')
+  end
+  if not string.match(facts[5], '^%d+:[%w_.-]+:%S+$') then
+    redis.call('ZREM', active, id)
+    if #names > 0 then
+      free(names[#names], { id }) -- its own upstream is the last
+    end
+    redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry', 'since_ms', now, 'token', (string.match(facts[5], '^%d+') or 0) .. '::')
+    redis.call('RPUSH', retry, id)
+    redis.call('ZADD', marker, 0, 'work')
+    right('token')
+  elseif facts[12] ~= '' and tonumber(facts[12]) > now + lease then
+    redis.call('ZADD', active, now + lease, id)
+    right('lease')
+  end
+end
+return words

@@ -1,0 +1,229 @@
+"""amend: what stands in its home is made to say what can be."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from invariants import broken
+from keyspace import LEASE, NOW, Expiring, Stage, record
+from taskflow._protocol.checkup import amend
+
+TOKEN = "2:w:1-1"  # noqa: S105
+LETTER = {
+    "cause": "permanent",
+    "error": "{}",
+    "died_ms": str(NOW - 5),
+    "fingerprint": "f1",
+    "attempts": "2",
+    "crashes": "0",
+}
+DEAD = {
+    "task:t1": record("DLQ", "retry", attempts=2, finished_ms=NOW - 5),
+    "dlq:tasks": {"t1": NOW - 5},
+    "dlq:task:t1": LETTER,
+    "dlq:group:f1": {"t1": NOW - 5},
+    "dlq:groups": {"f1": NOW - 5},
+}
+
+
+def put_right(stage: Stage, *fingerprints: str) -> list[str]:
+    """Look at t1, and put right what is wrong."""
+    return stage.send(
+        amend(stage.keys, "t1", ["api"], fingerprints, lease_ms=LEASE, now_ms=NOW)
+    )
+
+
+CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
+    "counters": (
+        {
+            "task:t1": record(attempts="x", crashes="-1", misses=3),
+            "tasks:pending:primary": ["t1"],
+        },
+        ["counters", "counters"],
+        {"task:t1": record(misses=3), "tasks:pending:primary": ["t1"]},
+    ),
+    "born and ended": (
+        {
+            "task:t1": {"state": "FAILED", "payload": "{}", "spec": record()["spec"]},
+            "tasks:failed": {"t1": NOW - 9},
+        },
+        ["fields"],
+        {
+            "task:t1": record("FAILED", "retry")
+            | {"created_ms": str(NOW - 9), "finished_ms": str(NOW - 9)},
+            "tasks:failed": {"t1": NOW - 9},
+        },
+    ),
+    "runs and is parked": (
+        {
+            "task:t1": record("ACTIVE", token=TOKEN, parked=f"{NOW} api"),
+            "tasks:active": {"t1": NOW},
+        },
+        ["fields"],
+        {"task:t1": record("ACTIVE", token=TOKEN), "tasks:active": {"t1": NOW}},
+    ),
+    "history": (
+        {
+            "task:t1": record(history="\n".join(f"{each} {{}}" for each in range(25))),
+            "tasks:pending:primary": ["t1"],
+        },
+        ["history"],
+        {
+            "task:t1": record(
+                history="\n".join(f"{each} {{}}" for each in range(5, 25))
+            ),
+            "tasks:pending:primary": ["t1"],
+        },
+    ),
+    "token": (
+        {
+            "task:t1": record("ACTIVE", token="2::", upstream="1 api"),  # noqa: S106
+            "tasks:active": {"t1": NOW},
+            "upstream:api:permits": {"t1": NOW, "t2": NOW},
+        },
+        ["token"],
+        {
+            "task:t1": record(
+                *("PENDING", "retry"),
+                token="2::",  # noqa: S106
+                upstream="1 api",
+                since_ms=NOW,
+            ),
+            "tasks:pending:retry": ["t1"],
+            "tasks:marker": {"work": 0},
+            "upstream:api:permits": {"t2": NOW},
+        },
+    ),
+    "lease": (
+        {
+            "task:t1": record("ACTIVE", token=TOKEN),
+            "tasks:active": {"t1": NOW + LEASE + 1},
+        },
+        ["lease"],
+        {"task:t1": record("ACTIVE", token=TOKEN), "tasks:active": {"t1": NOW + LEASE}},
+    ),
+    "key that stays": (
+        {
+            "task:t1": record("COMPLETED", finished_ms=NOW, key="5000 n:k"),
+            "tasks:completed": {"t1": NOW},
+            "tasks:key:n:k": "t1 d",
+        },
+        ["key"],
+        {
+            "task:t1": record("COMPLETED", finished_ms=NOW, key="5000 n:k"),
+            "tasks:completed": {"t1": NOW},
+            "tasks:key:n:k": Expiring("t1 d"),
+        },
+    ),
+    "letter without words": (
+        DEAD | {"dlq:task:t1": {"fingerprint": "f1"}},
+        ["letter"],
+        DEAD
+        | {
+            "dlq:task:t1": LETTER
+            | {
+                "cause": "corrupt",
+                "error": '{"type":"CorruptRecord","message":"the dead letter was torn"}',
+            }
+        },
+    ),
+    "letter with other counts": (
+        DEAD | {"dlq:task:t1": LETTER | {"attempts": "9"}},
+        ["letter"],
+        DEAD,
+    ),
+    "letter without its group": (
+        {
+            key: value
+            for key, value in DEAD.items()
+            if key not in {"dlq:group:f1", "dlq:groups"}
+        },
+        ["letter"],
+        DEAD,
+    ),
+    "another group": (
+        DEAD
+        | {
+            "dlq:group:f2": {"t1": NOW, "t2": NOW - 1},
+            "dlq:groups": {"f1": NOW - 5, "f2": NOW},
+        },
+        ["group"],
+        DEAD
+        | {
+            "dlq:group:f2": {"t2": NOW - 1},
+            "dlq:groups": {"f1": NOW - 5, "f2": NOW},
+        },
+    ),
+    "an empty group": (
+        {"dlq:groups": {"f2": NOW}},
+        ["group"],
+        {},
+    ),
+    "a group that is not listed": (
+        {"dlq:group:f2": {"t2": NOW - 1}},
+        ["group"],
+        {"dlq:group:f2": {"t2": NOW - 1}, "dlq:groups": {"f2": NOW - 1}},
+    ),
+    "ticket": (
+        {
+            "task:t1": record(),
+            "tasks:pending:primary": ["t1"],
+            "upstream:api:probes": {"t1": NOW},
+            "tasks:parked": {"api": NOW + 5},
+        },
+        ["ticket"],
+        {
+            "task:t1": record(),
+            "tasks:pending:primary": ["t1"],
+            "tasks:parked": {"api": NOW},
+            "tasks:marker": {"work": 0},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_cannot_be_is_put_right(stage: Stage, case: str) -> None:
+    """And a second look finds nothing to do."""
+    sick, words, well = deepcopy(CASES[case])
+    stage.fill(sick)
+    said = put_right(stage, "f2")
+    after = stage.dump()
+
+    if "letter without words" == case:
+        # How cjson orders the fields is its own affair.
+        error = after["dlq:task:t1"].pop("error")
+        assert {"CorruptRecord", "the dead letter was torn"} <= set(error.split('"'))
+        well["dlq:task:t1"].pop("error")
+    assert words == said
+    assert well == after
+    assert [] == put_right(stage, "f2")
+    assert [] == [
+        each
+        for each in broken(stage.dump(), now_ms=NOW, lease_ms=LEASE)
+        if each.where != "t2"
+    ]
+
+
+def test_a_key_that_ends_too_early_stays(stage: Stage) -> None:
+    """A repeat while the task waits must find it."""
+    stage.fill({"task:t1": record(key="5000 n:k"), "tasks:pending:primary": ["t1"]})
+    stage.client.set("tasks:key:n:k", "t1 d", px=10**9)
+
+    assert ["key"] == put_right(stage)
+    assert "t1 d" == stage.dump()["tasks:key:n:k"]
+
+
+def test_what_is_well_is_not_touched(stage: Stage) -> None:
+    """Nothing is written, nor for a key that is no record."""
+    stage.fill(DEAD)
+    before = stage.dump()
+    assert [] == put_right(stage, "f1", "f2")
+    assert before == stage.dump()
+    stage.client.delete("task:t1")
+    stage.client.set("task:t1", "foreign")
+    before = stage.dump()
+
+    assert [] == put_right(stage)
+    assert before == stage.dump()
