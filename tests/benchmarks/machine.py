@@ -25,11 +25,13 @@ class Server:
 
     Attributes:
         url: Where it listens.
+        socket: Where it listens as well.
         client: Of redis-py, for what is asked beside the peers.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, socket: Path) -> None:
         self.url = url
+        self.socket = socket
         self.client = Redis.from_url(url)
 
     @property
@@ -74,10 +76,11 @@ def server(folder: Path) -> Iterator[Server]:
         [
             *(program(), "--port", str(port), "--bind", "127.0.0.1"),
             *("--save", "", "--appendonly", "no", "--dir", str(folder)),
+            *("--unixsocket", str(folder / "s")),
         ],
         stdout=subprocess.DEVNULL,
     )
-    made = Server(f"redis://127.0.0.1:{port}/0")
+    made = Server(f"redis://127.0.0.1:{port}/0", folder / "s")
     try:
         for _ in range(200):
             with contextlib.suppress(RedisConnectionError):
@@ -100,7 +103,7 @@ class WorkerProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def _tree(self) -> list[list[str]]:
+    def _stats(self) -> dict[int, list[str]]:
         stats: dict[int, list[str]] = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
@@ -111,17 +114,22 @@ class WorkerProcess:
         for pid in sorted(stats):
             if int(stats[pid][1]) in family:
                 family.add(pid)
-        return [stats[pid] for pid in family if pid in stats]
+        return {pid: stats[pid] for pid in family if pid in stats}
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the process and of all that it has started."""
+        return sorted(self._stats())
 
     @property
     def cpu(self) -> float:
         """Seconds of CPU that they have used; steps of 10 ms."""
-        return sum(int(stat[11]) + int(stat[12]) for stat in self._tree()) / _TICKS
+        return sum(int(stat[11]) + int(stat[12]) for stat in self._stats().values()) / _TICKS
 
     @property
     def memory(self) -> int:
         """Bytes resident, shared pages counted once per process."""
-        return sum(int(stat[21]) for stat in self._tree()) * _PAGE
+        return sum(int(stat[21]) for stat in self._stats().values()) * _PAGE
 
 
 @contextlib.contextmanager
