@@ -6,6 +6,7 @@ from typing import get_type_hints
 import attrs
 import pytest
 
+from hostile import as_regex
 from taskflow._protocol.keys import KINDS, Keys
 
 SAMPLES = {
@@ -42,11 +43,6 @@ def keys_of_ours() -> list[str]:
         if callable(value) and not name.startswith("_") and name not in NO_KEYS
     ]
     return fixed + made
-
-
-def as_regex(pattern: str) -> str:
-    """Write a Lua pattern as Python has it; for the few signs that are in use."""
-    return pattern.replace("%w", "A-Za-z0-9").replace("%a", "[a-z]").replace("%-", "-")
 
 
 @pytest.mark.parametrize("key", keys_of_ours())

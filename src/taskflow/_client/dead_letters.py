@@ -8,13 +8,15 @@ from uuid import uuid4
 from attrs import frozen
 
 from taskflow._client.connection import Connection
+from taskflow._client.ids import checked
 from taskflow._client.plan import Pause, Plan, one
-from taskflow._client.tasks import MOST_EXAMINED, check_limit, checked
+from taskflow._client.tasks import MOST_EXAMINED, check_limit
 from taskflow._codec import check_size, from_json, to_json
 from taskflow._declare.registry import Registry
 from taskflow._protocol import dead_letters, inspect
 from taskflow._protocol.dead_letters import DeadLetterGroup
 from taskflow._protocol.inspect import Page
+from taskflow._protocol.keys import FINGERPRINT_PATTERN
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError
@@ -33,6 +35,12 @@ class Selection:
     ids: tuple[str, ...] | None = None
     fingerprint: str | None = None
     name: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        mark = self.fingerprint
+        if mark is not None and not FINGERPRINT_PATTERN.fullmatch(mark):
+            message = f"fingerprint {mark!r} is none that a dead letter can have"
+            raise ValueError(message)
 
     def accepts(self, letter: TaskSummary) -> bool:
         """Whether *letter* is chosen."""
@@ -213,6 +221,10 @@ class DeadLetters:
 
         Returns:
             A page; examines about 1,000 entries at most.
+
+        Raises:
+            ValueError: *limit* is out of bounds, *cursor* is foreign, or no dead
+                letter can have this fingerprint.
         """
         check_limit(limit)
         chosen = Selection(None, fingerprint, name)
@@ -323,7 +335,8 @@ class DeadLetters:
             How many were brought back.
 
         Raises:
-            ValueError: Nothing was named, or too much.
+            ValueError: Nothing was named, or too much, or no dead letter can have
+                this fingerprint.
         """
         chosen = select(ids, fingerprint, name, everything=everything)
         return self._connection.run(self._requeue(chosen, rate))
@@ -361,7 +374,8 @@ class DeadLetters:
             How many were dropped.
 
         Raises:
-            ValueError: Nothing was named, or too much.
+            ValueError: Nothing was named, or too much, or no dead letter can have
+                this fingerprint.
         """
         chosen = select(ids, fingerprint, name, everything=everything)
         return self._connection.run(self._purge(chosen))

@@ -2,6 +2,9 @@
 
 import sys
 
+from taskflow._protocol.keys import ID_PATTERN
+from taskflow.errors import TaskNotFoundError
+
 if sys.version_info >= (3, 14):
     from uuid import uuid7
 else:
@@ -11,3 +14,14 @@ else:
 def new_task_id() -> str:
     """Make an id; by the caller, so that a repeat is recognised."""
     return str(uuid7())
+
+
+def checked(task_id: str) -> str:
+    """Return *task_id*; an id no task can have is not worth a round trip.
+
+    Raises:
+        TaskNotFoundError: No task can have this id.
+    """
+    if not ID_PATTERN.fullmatch(task_id):
+        raise TaskNotFoundError(task_id)
+    return task_id

@@ -68,6 +68,9 @@ class Journal:
             event: What, one word.
             actor: Who did it.
             **facts: What else is known, as JSON has it.
+
+        Raises:
+            PayloadError: They cannot be written so; nothing was.
         """
         self._connection.run(self._record(event, actor, facts))
 

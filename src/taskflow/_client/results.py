@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from taskflow._client.connection import Connection
+from taskflow._client.ids import checked
 from taskflow._protocol import inspect
 from taskflow._protocol.inspect import Ending
 from taskflow._protocol.states import TaskState
@@ -62,7 +63,7 @@ def result(
         TaskNotFoundError: There is no such task.
     """
     deadline = time.monotonic() + (timeout or 0)
-    watch = inspect.watch(connection.keys, task_id, now_ms=connection.clock())
+    watch = inspect.watch(connection.keys, checked(task_id), now_ms=connection.clock())
     ending = connection.runner.send(watch)
     if ending.state.is_final:
         return _unwrap(task_id, ending, decode)
@@ -83,7 +84,7 @@ async def aresult(
 ) -> R:
     """Wait until *task_id* has ended and return its result; see `result`."""
     deadline = time.monotonic() + (timeout or 0)
-    watch = inspect.watch(connection.keys, task_id, now_ms=connection.clock())
+    watch = inspect.watch(connection.keys, checked(task_id), now_ms=connection.clock())
     runner = connection.async_runner
     ending = await runner.send(watch)
     if ending.state.is_final:

@@ -5,9 +5,11 @@ import builtins
 from taskflow._client.connection import Connection
 from taskflow._client.ids import new_task_id
 from taskflow._client.plan import Plan, one
+from taskflow._declare.schedule import NAME_PATTERN
 from taskflow._protocol import schedules, submit
 from taskflow._protocol.schedules import HoldVerb, ScheduleStatus, Timetable
 from taskflow._protocol.submit import Submission, SubmitOptions
+from taskflow.errors import ScheduleNotFoundError
 
 
 class Schedules:
@@ -26,13 +28,15 @@ class Schedules:
     def _hold(self, name: str, verb: HoldVerb) -> Plan[None]:
         connection = self._connection
         return one(
-            schedules.hold(connection.keys, name, verb, now_ms=connection.clock())
+            schedules.hold(
+                connection.keys, _checked(name), verb, now_ms=connection.clock()
+            )
         )
 
     def _run(self, name: str) -> Plan[str]:
         connection = self._connection
         payload, spec, upstream = yield schedules.template(
-            connection.keys, name, now_ms=connection.clock()
+            connection.keys, _checked(name), now_ms=connection.clock()
         )
         packed = SubmitOptions(upstream=upstream).pack()
         made = Submission(new_task_id(), payload, spec, packed)
@@ -118,3 +122,9 @@ class Schedules:
     async def aremove(self, name: str) -> None:
         """Forget a schedule whose code is gone; see `remove`."""
         await self._connection.arun(self._hold(name, "remove"))
+
+
+def _checked(name: str) -> str:
+    if not NAME_PATTERN.fullmatch(name):
+        raise ScheduleNotFoundError(name)
+    return name

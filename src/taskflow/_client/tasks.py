@@ -9,12 +9,12 @@ from uuid import uuid4
 from attrs import frozen
 
 from taskflow._client.connection import Connection
+from taskflow._client.ids import checked
 from taskflow._client.orphans import OrphanReport, requeue_orphans
 from taskflow._client.plan import Plan, one
 from taskflow._client.waiting import WaitingList, waiting_lists
 from taskflow._protocol import control, dead_letters, inspect, news
 from taskflow._protocol.inspect import Page
-from taskflow._protocol.keys import ID_PATTERN
 from taskflow._protocol.news import TaskNews
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
@@ -344,17 +344,6 @@ class Tasks:
     async def arequeue_orphaned(self) -> OrphanReport:
         """Reap and bring back orphans; see `requeue_orphaned`."""
         return await self._connection.arun(requeue_orphans(self._connection))
-
-
-def checked(task_id: str) -> str:
-    """Return *task_id*; an id no task can have is not worth a round trip.
-
-    Raises:
-        TaskNotFoundError: No task can have this id.
-    """
-    if not ID_PATTERN.fullmatch(task_id):
-        raise TaskNotFoundError(task_id)
-    return task_id
 
 
 def check_limit(limit: int) -> None:

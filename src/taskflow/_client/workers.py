@@ -5,6 +5,7 @@ import builtins
 from taskflow._client.connection import Connection
 from taskflow._client.plan import Plan, one
 from taskflow._protocol import control, overview
+from taskflow._protocol.keys import WORKER_PATTERN
 from taskflow._protocol.overview import WorkerStatus
 
 
@@ -20,7 +21,12 @@ class Workers:
 
     def _drain(self, worker_id: str) -> Plan[bool]:
         connection = self._connection
-        return one(control.drain(connection.keys, worker_id, now_ms=connection.clock()))
+        if not WORKER_PATTERN.fullmatch(worker_id):
+            return False
+        found: bool = yield control.drain(
+            connection.keys, worker_id, now_ms=connection.clock()
+        )
+        return found
 
     def list(self) -> builtins.list[WorkerStatus]:
         """List the workers that beat within the last hour, latest beat first.

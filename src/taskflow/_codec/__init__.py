@@ -11,7 +11,13 @@ The only door to msgspec.
 from taskflow._codec.annotation import layers, unwrap
 from taskflow._codec.signature import ArgumentsCodec, ResultCodec
 from taskflow._codec.spec import Spec, decode_spec, encode_spec
-from taskflow._codec.text import check_size, from_json, to_exact_json, to_json
+from taskflow._codec.text import (
+    check_size,
+    encode,
+    from_json,
+    to_exact_json,
+    to_json,
+)
 
 __all__ = [
     "ArgumentsCodec",
@@ -19,6 +25,7 @@ __all__ = [
     "Spec",
     "check_size",
     "decode_spec",
+    "encode",
     "encode_spec",
     "from_json",
     "layers",

@@ -28,7 +28,7 @@ MOST_MISSED = 1000
 SHORTEST = 0.1
 """Seconds between two ticks, at least."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LONGEST = 366 * 86_400.0
 
 # cronsim knows the five fields (and a sixth for seconds), not crontab's names.
@@ -197,7 +197,7 @@ def schedule_of(
         raise RegistryError(message)
     declared = cast("Task[..., Any, Any]", task)
     chosen = declared.name if name is None else name
-    if not _NAME.fullmatch(chosen):
+    if not NAME_PATTERN.fullmatch(chosen):
         message = (
             f"schedule name {chosen!r} may hold 1 to 128 letters, digits, '_', '.', '-'"
         )

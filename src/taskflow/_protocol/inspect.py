@@ -227,7 +227,10 @@ class Page:
 _PAGE_FIELDS = 12
 # Of a sorted set: score and id of the last entry seen; of a list: entries to skip.
 _CURSORS = (
-    re.compile(r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})? \S{1,200}", re.ASCII),
+    re.compile(
+        r"-?\d{1,20}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})? [^\s\ud800-\udfff]{1,200}",
+        re.ASCII,
+    ),
     re.compile(r"\d{1,12}", re.ASCII),
 )
 

@@ -14,6 +14,7 @@ from taskflow.errors import ConfigurationError
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 WORKER_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+FINGERPRINT_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PREFIX_PATTERN = re.compile(r"(?:[A-Za-z0-9_.:-]|\{[A-Za-z0-9_.:-]+\}){0,128}")
 
 SIDE_LISTS = ("primary", "retry", "suspects")

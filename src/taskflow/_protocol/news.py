@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from taskflow._codec import from_json, to_json
+from taskflow._codec import encode, from_json
 from taskflow._protocol import scripts
 from taskflow._protocol.inspect import moment
 from taskflow._protocol.keys import Keys
@@ -16,7 +16,8 @@ from taskflow.errors import TaskNotFoundError
 
 MOST_CHUNKS = 500
 MOST_EVENTS = 200
-_STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
+_STREAM_ID = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
+_MOST_OF_ID = 2**64 - 1
 
 
 @frozen
@@ -71,7 +72,8 @@ class JournalEntry:
 
 
 def _position(text: str) -> str:
-    if text and not _STREAM_ID.fullmatch(text):
+    found = _STREAM_ID.fullmatch(text)
+    if text and (found is None or max(map(int, found.groups())) > _MOST_OF_ID):
         message = f"cursor {text!r} does not belong to this list"
         raise ValueError(message)
     return text
@@ -170,12 +172,15 @@ def jot(
     Returns:
         An operation whose reply is True.
 
+    Raises:
+        PayloadError: *facts* cannot be written as JSON.
+
     Source:
         ``_protocol/lua/jot.lua``; O(1).
     """
     return Operation(
         scripts.load("jot"),
         (keys.events,),
-        (now_ms, keys.prefix, event, actor, to_json(facts)),
+        (now_ms, keys.prefix, event, actor, encode(facts)),
         bool,
     )

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from taskflow._protocol.operation import Operation, Script
+from taskflow.errors import PayloadError
 
 Argument: TypeAlias = str | int | float | bytes
 
@@ -59,14 +60,25 @@ _pack_in_c = _in_c()
 
 
 def pack(arguments: tuple[Argument, ...]) -> bytes:
-    """Write one command, by C where it is there; see `pack_plainly`."""
-    if _pack_in_c is not None:
-        try:
-            return _pack_in_c(arguments)
-        except TypeError:
-            # It knows str and int, but not what is derived of them.
-            pass
-    return pack_plainly(arguments)
+    """Write one command, by C where it is there; see `pack_plainly`.
+
+    Returns:
+        The command as RESP has it.
+
+    Raises:
+        PayloadError: Some text cannot be sent.
+    """
+    try:
+        if _pack_in_c is not None:
+            try:
+                return _pack_in_c(arguments)
+            except TypeError:
+                # It knows str and int, but not what is derived of them.
+                pass
+        return pack_plainly(arguments)
+    except UnicodeEncodeError as error:
+        message = "text with a lone surrogate, which UTF-8 has not"
+        raise PayloadError(message) from error
 
 
 def evalsha(operation: Operation[Any]) -> bytes:

@@ -10,6 +10,7 @@ import click
 
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.flow import TaskFlow
+from taskflow._protocol.keys import FINGERPRINT_PATTERN
 from taskflow.cli import shapes, text
 from taskflow.cli.apps import App
 from taskflow.cli.exit_codes import NOT_FOUND, REFUSED, USAGE, EndError
@@ -32,10 +33,22 @@ def dlq_group() -> None:
     """See dead letters, mend them, bring them back or drop them."""
 
 
+def _checked(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    del context, parameter
+    if value is not None and not FINGERPRINT_PATTERN.fullmatch(value):
+        message = f"{value!r} is none that a dead letter can have"
+        raise click.BadParameter(message)
+    return value
+
+
 def _kind_options(function: Command) -> Command:
     for option in (
         click.option("--name", help="Dead letters of this task."),
-        click.option("--fingerprint", help="Dead letters of this group."),
+        click.option(
+            "--fingerprint", callback=_checked, help="Dead letters of this group."
+        ),
     ):
         function = option(function)
     return function
