@@ -147,6 +147,13 @@ def tests(session: nox.Session, extras: str) -> None:
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
+        session.run(
+            *("pytest", "-q", *_suites("protocol")),
+            env={
+                "TASKFLOW_TEST_SERVERS": "embedded",
+                "TASKFLOW_TEST_PREFIX": "{my.app}:",
+            },
+        )
 
 
 def _bare_suites() -> list[str]:

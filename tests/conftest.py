@@ -2,7 +2,8 @@
 
 ``TASKFLOW_TEST_SERVERS`` (such as ``memory,redis``) chooses among them;
 ``TASKFLOW_TEST_REDIS_URL`` names a Redis to use, whose database must be empty;
-``TASKFLOW_TEST_ACL`` (``api``) sends operations as that user of the shipped ACL file.
+``TASKFLOW_TEST_ACL`` (``api``) sends operations as that user of the shipped ACL file;
+``TASKFLOW_TEST_PREFIX`` (``app:``) puts the stage of the protocol's tests under it.
 """
 
 import os
@@ -32,10 +33,12 @@ sys.path.append(str(Path(__file__).parent))
 
 import acl
 from keyspace import Stage
+from prefixed import under
 
 STARTS_WITHIN = 10.0  # seconds
 
 ACL_USER = os.environ.get("TASKFLOW_TEST_ACL", "")
+PREFIX = os.environ.get("TASKFLOW_TEST_PREFIX", "")
 GIVEN_URL = os.environ.get("TASKFLOW_TEST_REDIS_URL")
 INSTALLED = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -161,12 +164,14 @@ def server(server_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def keys() -> Keys:
-    """Give the keys under the default prefix."""
-    return Keys()
+    """Give the keys under the prefix in use."""
+    return Keys(PREFIX)
 
 
 def _stage(server: Any, keys: Keys) -> Iterator[Stage]:
     client, runner = server.sync_client(), server.runner()
+    if PREFIX:
+        client = under(PREFIX, client)
     yield Stage(client, runner, keys)
     runner.close()
     client.close()

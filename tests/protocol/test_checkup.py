@@ -325,7 +325,8 @@ def test_records_of_another_prefix_are_not_looked_at(stage: Stage):
     stage.fill({"a:task:1": record("ACTIVE"), "task:2": record("ACTIVE")})
 
     def seen(prefix: str) -> list[str]:
-        step = stage.send(checkup.census(Keys(prefix), "0", count=1000))
+        keys = Keys(stage.keys.prefix + prefix)
+        step = stage.send(checkup.census(keys, "0", count=1000))
         return [each.id for each in step.sightings]
 
     assert [["1"], ["2"]] == [seen(prefix) for prefix in ("a:", "")]

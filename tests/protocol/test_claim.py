@@ -166,7 +166,7 @@ def test_who_waits_for_a_task_hears_that_it_expired(stage):
     stage.enqueue("t1", expires_ms=5)
     stage.client.hset("task:t1", "watched", 1)
     subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
-    subscriber.subscribe("taskflow:done:t1")
+    subscriber.subscribe(stage.keys.done_channel("t1"))
     subscriber.get_message(timeout=1)
     stage.claim(now_ms=NOW + 5)
     heard = (subscriber.get_message(timeout=1) for _ in range(5))

@@ -191,7 +191,7 @@ def test_who_waits_for_a_task_hears_that_it_was_cancelled(stage):
     stage.client.hset("task:t1", "watched", 1)
     stage.send(cancel(stage.keys, "t1", now_ms=NOW))
     subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
-    subscriber.subscribe("taskflow:done:t1")
+    subscriber.subscribe(stage.keys.done_channel("t1"))
     subscriber.get_message(timeout=1)
     take_back(stage)
     heard = (subscriber.get_message(timeout=1) for _ in range(5))

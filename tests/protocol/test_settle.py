@@ -327,7 +327,7 @@ def test_a_crash_wakes_who_waits_for_a_poisoned_result(stage, held):
     """With a limit of 1 the first crash is the last, and is published."""
     stage.client.hset("task:t1", "watched", 1)
     subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
-    subscriber.subscribe("taskflow:done:t1")
+    subscriber.subscribe(stage.keys.done_channel("t1"))
     outcome = verbs.crash(held, HOW, max_crashes=1, entry=ENTRY)
 
     assert ["OK"] == give(stage, outcome)

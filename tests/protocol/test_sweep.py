@@ -5,7 +5,7 @@ import pytest
 from keyspace import NOW, SPEC, Stage, record
 from taskflow._client.connection import Connection
 from taskflow._client.reset import Inventory, pass_over
-from taskflow._protocol.keys import KINDS, Keys
+from taskflow._protocol.keys import KINDS
 from taskflow._protocol.reset import sweep
 
 OURS = {
@@ -46,7 +46,8 @@ OTHERS = {
 
 def swept(stage: Stage, prefix: str = "", *, delete: bool) -> Inventory:
     """Pass over every key of *prefix*, a few at a time."""
-    plan = pass_over(Connection(None, prefix, None, lambda: NOW), delete=delete)
+    whole = stage.keys.prefix + prefix
+    plan = pass_over(Connection(None, whole, None, lambda: NOW), delete=delete)
     answer = None
     try:
         while True:
@@ -127,6 +128,6 @@ def test_many_keys_are_deleted_in_steps(stage: Stage):
 
 def test_every_kind_is_counted_under_a_name(stage: Stage):
     """Also where there is none of it."""
-    found = stage.send(sweep(Keys(), "0", delete=False))
+    found = stage.send(sweep(stage.keys, "0", delete=False))
 
     assert dict.fromkeys([kind.name for kind in KINDS], 0) == found.counts

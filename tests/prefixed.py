@@ -1,0 +1,66 @@
+"""A client that sees what stands under one prefix, as if there were none.
+
+With it a suite that spells its keys runs under a prefix, and fails where a script
+writes beside it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+_EVERY = frozenset({"DEL", "EXISTS", "UNLINK"})
+_FIRST = frozenset(
+    {
+        *("GET", "SET", "TYPE", "EXPIRE", "PEXPIRE", "PTTL", "TTL", "XADD", "XRANGE"),
+        *("HDEL", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSET"),
+        *("LLEN", "LPUSH", "LRANGE", "LREM", "RPUSH", "SADD", "SCARD", "SISMEMBER"),
+        *("SMEMBERS", "SREM", "ZADD", "ZCARD", "ZRANGE", "ZREM", "ZSCORE", "XLEN"),
+    }
+)
+
+
+def under(prefix: str, client: Any) -> Any:
+    """Make *client* put the prefix before its keys, and refuse to see others.
+
+    Args:
+        prefix: Of every key.
+        client: Of redis-py; it is changed.
+
+    Returns:
+        The client.
+    """
+    client.execute_command = _prefixed(prefix, client.execute_command)
+    client.keys = lambda: _stripped(prefix, type(client).keys(client))
+    made = client.pipeline
+
+    def pipeline(**options: Any) -> Any:
+        pipe = made(**options)
+        pipe.execute_command = _prefixed(prefix, pipe.execute_command)
+        return pipe
+
+    client.pipeline = pipeline
+    return client
+
+
+def _prefixed(prefix: str, send: Callable[..., Any]) -> Callable[..., Any]:
+    def execute_command(*args: Any, **options: Any) -> Any:
+        name, *rest = args
+        if name in _EVERY:
+            rest = [prefix + _text(key) for key in rest]
+        elif name in _FIRST:
+            rest[0] = prefix + _text(rest[0])
+        return send(name, *rest, **options)
+
+    return execute_command
+
+
+def _text(key: Any) -> str:
+    return key.decode() if isinstance(key, bytes) else key
+
+
+def _stripped(prefix: str, keys: list[bytes]) -> list[bytes]:
+    start = prefix.encode()
+    beside = [key for key in keys if not key.startswith(start)]
+
+    assert [] == beside
+
+    return [key.removeprefix(start) for key in keys]
