@@ -87,15 +87,16 @@ def _hold(flow: TaskFlow) -> list[Any]:
 
 def _forget_workers(flow: TaskFlow) -> None:
     """Delete what would expire while a test looks."""
-    client = flow.connection.server.sync_client()
-    gone = client.keys(f"{flow.connection.keys.prefix}worker:*")
-    client.delete(*(each for each in gone if WORKER not in each.decode()))
-    client.close()
+    with flow.connection.server.sync_client() as client:
+        gone = client.keys("*worker:*")
+        client.delete(*(each for each in gone if WORKER not in each.decode()))
 
 
 async def populate(flow: TaskFlow) -> dict[str, str]:
-    """Fill an empty server; give the id of a task of each kind."""
+    """Empty a server and fill it; give the id of a task of each kind."""
     keys, send = flow.connection.keys, flow.connection.runner.send
+    with flow.connection.server.sync_client() as client:
+        client.flushdb()
     ids = {
         "completed": flow.enqueue(add.options(key="order 7").call(1)).id,
         "told": flow.enqueue(tells.call()).id,
