@@ -392,3 +392,13 @@ def bench(session: nox.Session) -> None:
     """Measure ours beside the peers; writes JSON, is never a gate."""
     _install(session, "bench", "test", extras="all")
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Do the same faults to ours and to the peers: ``-- --only celery,taskflow``.
+
+    Each peer is installed into an environment of its own below ``.nox/peers``.
+    """
+    _install(session, "test", extras="all")
+    session.run("python", "tests/benchmarks/faults.py", *session.posargs)

@@ -81,7 +81,9 @@ class Bench:
     def _environment(self, url: str, worker: str, *, short: bool) -> dict[str, str]:
         path = os.pathsep.join([str(self._bin), os.environ["PATH"]])
         return {
-            **{name: value for name, value in os.environ.items() if name != "REDIS_URL"},
+            **{
+                name: value for name, value in os.environ.items() if name != "REDIS_URL"
+            },
             "PATH": path,
             "PYTHONPATH": str(HERE),
             "FAULT_URL": url,
@@ -162,7 +164,9 @@ class Bench:
         self._probes += 1
         number = self._probes
         self.enqueue(number, 1, 0.0, short=short)
-        return wait(lambda: number in {row.number for row in self.rows("end")}, patience)
+        return wait(
+            lambda: number in {row.number for row in self.rows("end")}, patience
+        )
 
     def quiet(self, patience: float) -> None:
         """Wait until nothing has been written for a while."""
@@ -339,7 +343,9 @@ def bench_of(name: str) -> Iterator[Bench]:
             bench.close()
             if os.environ.get("FAULT_LOGS"):
                 for log in Path(folder).glob("*.log"):
-                    shutil.copy(log, Path(os.environ["FAULT_LOGS"]) / f"{name}-{log.name}")
+                    shutil.copy(
+                        log, Path(os.environ["FAULT_LOGS"]) / f"{name}-{log.name}"
+                    )
 
 
 def version(name: str, peer: Peer) -> str:

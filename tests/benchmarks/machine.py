@@ -124,7 +124,10 @@ class WorkerProcess:
     @property
     def cpu(self) -> float:
         """Seconds of CPU that they have used; steps of 10 ms."""
-        return sum(int(stat[11]) + int(stat[12]) for stat in self._stats().values()) / _TICKS
+        return (
+            sum(int(stat[11]) + int(stat[12]) for stat in self._stats().values())
+            / _TICKS
+        )
 
     @property
     def memory(self) -> int:

@@ -173,7 +173,7 @@ def test_what_is_wrong_is_seen_and_judged(stage: Stage, case: str):
     where = stage.send(
         checkup.whereabouts(stage.keys, "1", (), ("f1",), now_ms=NOW)
     ).seen
-    whole = {each.id: each for each in sightings(stage.keys, before, before)}
+    whole = {each.id: each for each in sightings(Keys(), before, before)}
 
     assert ("0", 10, []) == (step.cursor, len(step.sightings), step.strays)
     assert seen == where == whole["1"]

@@ -51,7 +51,17 @@ PEERS: Final = {
     ),
     "rq": Peer(
         ("rq==3.0.*",),
-        ("rq", "worker-pool", "-n", "4", "-q", "-c", "peers.rq", "-w", "peers.rq.Sweeper"),
+        (
+            "rq",
+            "worker-pool",
+            "-n",
+            "4",
+            "-q",
+            "-c",
+            "peers.rq",
+            "-w",
+            "peers.rq.Sweeper",
+        ),
         4,
         "`Retry(max=3)`, and maintenance every 600 s",
         "maintenance every 2 s",

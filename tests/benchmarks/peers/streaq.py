@@ -4,8 +4,9 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
-from peers import body, command
 from streaq import StreaqError, Worker
+
+from peers import body, command
 
 worker = Worker(
     redis_url=os.environ["FAULT_URL"],

@@ -5,10 +5,9 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
+from peers import body, command
 from taskflow import Registry, TaskFlow
 from taskflow.errors import TaskflowError
-
-from peers import body, command
 
 if os.environ.get("FAULT_SHORT"):
     os.environ["TASKFLOW_LEASE"] = "5"
