@@ -15,10 +15,11 @@ from typing import Any
 
 from redis import Redis
 
+import chaos_app
 from invariants import broken
 from keyspace import dump
 from proxy import Proxy, Side
-from taskflow import Registry, TaskState
+from taskflow import TaskState
 from taskflow._protocol import scripts
 from taskflow.errors import (
     IllegalMoveError,
@@ -86,7 +87,12 @@ class Player:
 
 
 class Arena(Theatre):
-    """A theatre in which things go wrong, by a seed.
+    """A theatre with the tasks of ``chaos_app.py``, in which things go wrong, by a seed.
+
+    Args:
+        folder: For the app and the logs.
+        seed: Of every choice.
+        **options: Of the theatre.
 
     Attributes:
         rng: Makes every choice.
@@ -95,8 +101,9 @@ class Arena(Theatre):
         cancelled: Ids of tasks for which a cancel was asked.
     """
 
-    def __init__(self, folder: Path, app: str, registry: Registry, seed: int) -> None:
-        super().__init__(folder, app, registry)
+    def __init__(self, folder: Path, seed: int = 1, **options: Any) -> None:
+        app = Path(chaos_app.__file__).read_text(encoding="utf-8")
+        super().__init__(folder, app, chaos_app.registry, **options)
         self.rng = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.acknowledged: list[str] = []
@@ -271,10 +278,9 @@ class Arena(Theatre):
         figures["begun twice in one hand-out"] = sum(
             times - 1 for times in starts.values()
         )
-        now = time.time() * 1000
-        wrong = broken(
-            dump(self.client), now_ms=round(now), lease_ms=round(LEASE * 1e3)
-        )
+        seconds, micros = self.client.time()
+        now_ms = seconds * 1000 + micros // 1000
+        wrong = broken(dump(self.client), now_ms=now_ms, lease_ms=round(LEASE * 1e3))
         assert [] == wrong
         assert 0 == figures["lost"], figures
         assert 0 == figures["begun twice in one hand-out"], starts.most_common(3)

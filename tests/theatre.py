@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,16 @@ class Theatre:
     """A server of its own, workers as processes, and what their bodies wrote.
 
     The server may also be one that is there, at *url*.
+
+    Args:
+        folder: For the app and the logs.
+        app: Source of the module that the workers serve.
+        registry: Declares the same tasks.
+        url: Of a server that is there.
+        prefix: Of every key.
+        server: Words that start the server's program: its path, perhaps behind a
+            program that starts it in a certain way.
+        options: Of the server; they come after ours, and the last one counts.
     """
 
     def __init__(
@@ -43,8 +53,12 @@ class Theatre:
         *,
         url: str | None = None,
         prefix: str = "",
+        server: Sequence[str] = (SERVER,),
+        options: Sequence[str] = (),
     ) -> None:
         self._folder = folder
+        self._program = server
+        self._options = options
         self.data = Path(tempfile.mkdtemp(prefix="tf-"))
         self._workers: list[subprocess.Popen[bytes]] = []
         self._server: subprocess.Popen[bytes] | None = None
@@ -59,8 +73,9 @@ class Theatre:
 
     def start_server(self) -> None:
         """Start the server, with what it kept; wait until it answers."""
-        command = [SERVER, "--port", "0", "--unixsocket", str(self.data / "s")]
+        command = [*self._program, "--port", "0", "--unixsocket", str(self.data / "s")]
         command += ["--dir", str(self.data), "--appendonly", "yes", "--save", ""]
+        command += self._options
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         client: Any = Redis.from_url(self.url)
 
@@ -73,17 +88,25 @@ class Theatre:
         wait_until(answers)
         client.close()
 
+    @property
+    def server(self) -> "subprocess.Popen[bytes]":
+        """The process of the server."""
+        assert self._server is not None
+        return self._server
+
     def kill_server(self) -> None:
         """End the server as a power cut of its process would."""
-        assert self._server is not None
-        self._server.kill()
-        self._server.wait()
+        self.server.kill()
+        self.server.wait()
 
-    def worker(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Start a worker process."""
+    def worker(
+        self, *arguments: str, under: Sequence[str] = (), **environment: str
+    ) -> "subprocess.Popen[bytes]":
+        """Start a worker process, perhaps *under* a program that starts it."""
         with self._errors(len(self._workers)).open("wb") as errors:
             worker = subprocess.Popen(
                 [
+                    *under,
                     sys.executable,
                     "-m",
                     "taskflow",

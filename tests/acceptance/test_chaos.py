@@ -67,8 +67,7 @@ def engine(request: pytest.FixtureRequest) -> tuple[str, ...]:
 @pytest.fixture
 def arena(tmp_path: Path) -> Iterator[Arena]:
     """Give a server, and nobody who works yet."""
-    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    made = Arena(tmp_path, app, chaos_app.registry, SEED)
+    made = Arena(tmp_path, SEED)
     print("seed", SEED)  # noqa: T201 - repeats the run
     yield made
     made.close()

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import random
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from taskflow._events import (
 )
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import Outcome
+from taskflow._worker import upkeep
 from taskflow._worker.outage import Outage
 from taskflow._worker.reap_gate import LONGEST_TRIP_MS, ReapGate
 from taskflow._worker.settler import Settler
@@ -96,6 +99,49 @@ def test_a_reap_says_until_when_it_may_run(monkeypatch: pytest.MonkeyPatch) -> N
     now += 3.0
 
     assert 1_700_000_003_000 + LONGEST_TRIP_MS == gate.latest_ms()
+
+
+def test_the_gate_is_closed_for_a_lease_after_a_step_of_the_servers_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The living do not know of it, and renew when their next beat is due."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gate = ReapGate(beat=1.0)
+    seen: list[bool] = []
+    for number in range(8):
+        now += 1.0
+        gate.answered()
+        gate.heard(1_700_000_000_000, jumped=number == 3)
+        seen.append(gate.is_open())
+
+    assert [False, False, True, False, False, False, True, True] == seen
+
+
+async def test_a_reap_that_is_planned_while_the_servers_clock_is_set_is_void() -> None:
+    """The heartbeat's thread may hear of it between any two steps of the loop."""
+
+    class Set(ReapGate):
+        def is_open(self) -> bool:
+            self.heard(1_700_000_000_000 + 3_600_000, jumped=True)
+            return True
+
+    gate, sent = Set(beat=5.0), list[Any]()
+    gate.heard(1_700_000_000_000)
+
+    async def send(operation: Any) -> list[Any]:
+        sent.append(operation)
+        return []
+
+    chores = upkeep.Chores(
+        *(SimpleNamespace(send=send), Keys(), Events(), 3, 0.0, lambda: 0, gate),
+        random.Random(1),
+    )
+    await upkeep.reap(chores)
+
+    (operation,) = sent
+    *_, latest_ms = operation.args
+    assert 0 < latest_ms < 1_700_000_000_000 + 60_000
 
 
 def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends() -> None:

@@ -25,9 +25,6 @@ from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
 
 _logger = logging.getLogger("taskflow.worker")
 
-JUMP_MS = 5_000
-"""A server clock that runs away from ours by more than this has been set."""
-
 
 class Listener(Protocol):
     """Whom the heartbeat tells; every method is called in its thread."""
@@ -197,7 +194,10 @@ class Heartbeat(threading.Thread):
     def _hear(self, beat: BeatReply) -> None:
         offset = beat.now_ms - time.monotonic() * 1000
         known = self._offset_ms
-        jumped = known is not None and abs(offset - known) > JUMP_MS
+        # A step of less than a beat ends no lease that is renewed: each has two beats
+        # left when its renewal is due.
+        beat_ms = self._settings.period * 1000
+        jumped = known is not None and abs(offset - known) > beat_ms
         self._listener.server_time(beat.now_ms, jumped=jumped)
         self._offset_ms = offset
         if beat.drain:

@@ -2,7 +2,8 @@
 
 A lease can end although its worker lives: the server was away, or stood still,
 or its clock was set, or we ourselves were stopped. In all of these the living
-renew first: nothing is taken back for two beats afterwards.
+renew first: nothing is taken back for two beats afterwards. Of a clock that was set they
+do not know, and renew when their next beat is due: they have a beat more.
 
 And nothing is sent, while the server may be away, that would take tasks back the
 moment it returns. A lease lasts three beats and is renewed every beat, so none ends
@@ -17,6 +18,7 @@ import time
 _LONG_GAP = 3.0
 _ANSWERED_WITHIN = 1.25
 _TRIP = 0.5
+_AFTER_A_STEP = 3.0
 
 LONGEST_TRIP_MS = 2_000
 """A reap that arrives later than this after it was sent does nothing."""
@@ -36,9 +38,10 @@ class ReapGate:
         self._answered_at: float | None = None
         self._offset_ms: float | None = None
 
-    def hold(self) -> None:
-        """Close for two beats from now."""
-        self._open_at = time.monotonic() + 2 * self._beat
+    def hold(self, beats: float = 2.0) -> None:
+        """Close for so many beats from now, unless it is closed for longer."""
+        until = time.monotonic() + beats * self._beat
+        self._open_at = max(self._open_at, until)
 
     def answered(self) -> None:
         """Take note of a beat that was answered; one that was late closes it."""
@@ -46,8 +49,11 @@ class ReapGate:
             self.hold()
         self._answered_at = time.monotonic()
 
-    def heard(self, now_ms: int) -> None:
-        """Take note of the server's time, told just now."""
+    def heard(self, now_ms: int, *, jumped: bool = False) -> None:
+        """Take note of the server's time, told just now; one that was set closes it."""
+        # In this order: nothing may be taken back by the new time while it is open.
+        if jumped:
+            self.hold(_AFTER_A_STEP)
         self._offset_ms = now_ms - time.monotonic() * 1000
 
     def is_open(self) -> bool:

