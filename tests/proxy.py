@@ -6,15 +6,18 @@ thread, and holds for what passes from then on.
 
 import asyncio
 import random
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from attrs import define
+from attrs import define, field
 
 Way = Literal["request", "reply"]
 Side = Literal["before", "after"]
+CALL = re.compile(rb"EVALSHA\r\n\$40\r\n([0-9a-f]{40})\r\n")
 
 
 @define
@@ -32,6 +35,19 @@ class _Trap:
     deed: Callable[[], None]
 
 
+@define
+class _Line:
+    """One connection through the proxy.
+
+    Attributes:
+        called: Addresses of the scripts that were called last.
+        sprung: What to do when the reply comes.
+    """
+
+    called: list[str] = field(factory=list)
+    sprung: list[Callable[[], None]] = field(factory=list)
+
+
 class Proxy:
     """Passes on what comes to a port of its own.
 
@@ -44,6 +60,8 @@ class Proxy:
         delay: Seconds that everything takes longer, each way.
         loss: Share of the replies that are lost; their connection is cut.
         lost: How many were.
+        calls: Addresses of the scripts that were called, and how often.
+        unheard: The same of those that ran and whose reply was lost.
     """
 
     def __init__(self, target: Path, *, seed: int = 0) -> None:
@@ -51,6 +69,8 @@ class Proxy:
         self.delay = 0.0
         self.loss = 0.0
         self.lost = 0
+        self.calls: Counter[str] = Counter()
+        self.unheard: Counter[str] = Counter()
         self._target = str(target)
         self._random = random.Random(seed)
         self._refuses = False
@@ -133,9 +153,9 @@ class Proxy:
             ours, theirs = await asyncio.open_unix_connection(self._target)
             pair.append(theirs)
             self._writers.update(pair)
-            sprung: list[Callable[[], None]] = []
-            there = asyncio.ensure_future(self._requests(reader, theirs, sprung))
-            back = asyncio.ensure_future(self._replies(ours, writer, sprung))
+            line = _Line()
+            there = asyncio.ensure_future(self._requests(reader, theirs, line))
+            back = asyncio.ensure_future(self._replies(ours, writer, line))
             await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
             for each in (there, back):
                 each.cancel()
@@ -151,7 +171,7 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        sprung: list[Callable[[], None]],
+        line: _Line,
     ) -> None:
         while data := await reader.read(1 << 16):
             await self._travel("request")
@@ -161,7 +181,9 @@ class Proxy:
                 if trap.side == "before":
                     trap.deed()
                     return
-                sprung.append(trap.deed)
+                line.sprung.append(trap.deed)
+            line.called = [each.decode() for each in CALL.findall(data)]
+            self.calls.update(line.called)
             writer.write(data)
             await writer.drain()
 
@@ -169,15 +191,17 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        sprung: list[Callable[[], None]],
+        line: _Line,
     ) -> None:
         while data := await reader.read(1 << 16):
             await self._travel("reply")
-            if sprung:
-                sprung.pop()()
+            if line.sprung:
+                line.sprung.pop()()
                 return
             if self.loss and self._random.random() < self.loss:
                 self.lost += 1
+                if b"-NOSCRIPT" not in data:
+                    self.unheard.update(line.called)
                 return
             writer.write(data)
             await writer.drain()

@@ -52,6 +52,8 @@ local ratio, warning, critical, max_age = tonumber(ARGV[8]), tonumber(ARGV[9]), 
 -- @include hand_over
 
 if repeated() then
+  has_parked_tasks = redis.call('EXISTS', prefix .. 'tasks:parked') == 1
+  reply[2] = next_look()
   return reply
 end
 make_room()

@@ -10,7 +10,8 @@
 -- Touches  nothing else
 -- Returns  1
 -- Cost     O(1)
--- Why      Must pass on a full server: that is when people act.
+-- Why      Must pass on a full server: that is when people act. Sent again, a line
+--          stands there twice, as those of other deeds do; never not at all.
 local events = KEYS[1]
 local event, actor, facts = ARGV[3], ARGV[4], ARGV[5]
 -- @include clock
