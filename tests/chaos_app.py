@@ -1,7 +1,12 @@
 """Tasks that write when they begin and when they end."""
 
 import asyncio
+import ctypes
 import os
+import resource
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -61,3 +66,58 @@ def pill(seconds: float, ctx: Context) -> int:
     note("start", ctx)
     time.sleep(seconds)
     os._exit(9)
+
+
+def _exit() -> None:
+    os._exit(9)
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _exhaust() -> None:
+    """Ask for more memory than there may be, as a library in C++ does.
+
+    In Python that is a `MemoryError`, which any body may raise; an exception that
+    comes out of ``operator new`` and that nobody catches ends the process.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, resource.RLIM_INFINITY))
+    ctypes.CDLL("libstdc++.so.6")._Znwm(ctypes.c_size_t(1 << 31))
+
+
+def _overflow() -> None:
+    """Recurse in C until the stack ends."""
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    sys.setrecursionlimit(10**9)
+    threading.stack_size(1 << 16)
+    thread = threading.Thread(target=repr, args=(nested,))
+    thread.start()
+    thread.join()
+
+
+POISONS = {
+    "exit": _exit,
+    "segfault": _segfault,
+    "kill": _kill,
+    "memory": _exhaust,
+    "overflow": _overflow,
+    "abort": os.abort,
+}
+
+
+@registry.task(name="poison")
+def poison(way: str, ctx: Context) -> int:
+    """Take the process along, every time, in one of the ways that there are."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    note("start", ctx)
+    time.sleep(0.1)
+    POISONS[way]()
+    note("end", ctx)
+    return ctx.deliveries

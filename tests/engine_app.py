@@ -68,6 +68,11 @@ class Odd(Exception):  # noqa: N818
         raise RuntimeError
 
 
+def _deep() -> Exception:
+    """Call itself until the interpreter forbids it."""
+    return _deep()
+
+
 ERRORS: dict[str, Any] = {
     "value": lambda: ValueError("no 7 for 'x'"),
     "unpicklable": lambda: Unpicklable("twice", threading.Lock()),
@@ -77,6 +82,7 @@ ERRORS: dict[str, Any] = {
     "generator": GeneratorExit,
     "cancelled": asyncio.CancelledError,
     "group": lambda: ExceptionGroup("several", [ValueError("one")]),
+    "deep": _deep,
     "retry": lambda: Retry(delay=0.05),
     "snooze": lambda: Snooze(0.05, "later"),
     "dead": lambda: DeadLetter("asked for"),

@@ -179,6 +179,7 @@ ENDINGS = {
     "generator": ("DLQ", "GeneratorExit", ["dead"]),
     "cancelled": ("DLQ", "CancelledError", ["dead"]),
     "group": ("DLQ", "ExceptionGroup", ["dead"]),
+    "deep": ("DLQ", "RecursionError", ["dead"]),
     "dead": ("DLQ", "DeadLetter", ["dead"]),
     "cancel": ("CANCELLED", "Cancelled", ["cancel"]),
 }
