@@ -1,7 +1,7 @@
 """Children and workers are killed at random while they work: nothing is lost.
 
 ``TASKFLOW_KILLS=200 pytest tests/acceptance/test_celery_chaos.py`` kills 200 children
-and 20 workers under 2,000 tasks; without it a tenth of that. ``TASKFLOW_SEED`` repeats
+and 20 workers under 2,000 tasks, and another 200 children one by one; without it a tenth of that. ``TASKFLOW_SEED`` repeats
 a run's choices.
 """
 
@@ -22,6 +22,7 @@ if not hasattr(select, "epoll"):
     pytest.skip("the Celery engine needs Linux", allow_module_level=True)
 
 import chaos_app
+from arena import Arena
 from taskflow import TaskState
 from theatre import Theatre, wait_until
 
@@ -53,6 +54,58 @@ def theatre(tmp_path: Path) -> Iterator[Theatre]:
     made = Theatre(tmp_path, app, chaos_app.registry)
     yield made
     made.close()
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Iterator[Arena]:
+    """Give a server, and nobody who works yet."""
+    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
+    made = Arena(tmp_path, app, chaos_app.registry, SEED)
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(300 + 3 * KILLS)
+def test_the_task_of_a_killed_child_starts_again_within_a_second(arena: Arena) -> None:
+    """No lease has to end first: the worker hears of it, and settles a crash.
+
+    The pool is whole before each kill, so that there is a child to start it on.
+    """
+    print("seed", SEED)  # noqa: T201 - repeats the run
+    player = arena.play("--executor", "celery", "--concurrency", "4")
+    wait_until(lambda: arena.alive() == 1)
+    kills: list[tuple[int, float]] = []
+
+    def has_begun(pid: int) -> bool:
+        if arena.backlog() < 50:
+            bodies = arena.rng.choices((chaos_app.works, chaos_app.aworks), k=50)
+            arena.enqueue([each.call(arena.rng.uniform(0.05, 0.2)) for each in bodies])
+        return arena.has_begun(pid)
+
+    def living() -> list[int]:
+        # Who was just killed may stand among them a moment longer.
+        return [*{*player.children()} - {pid for pid, _ in kills}]
+
+    for _ in range(KILLS):
+        wait_until(lambda: len(living()) == 4)
+        pid = arena.rng.choice(living())
+        wait_until(lambda pid=pid: has_begun(pid))
+        time.sleep(arena.rng.uniform(0.0, 0.2))
+        os.kill(pid, signal.SIGKILL)
+        kills.append((pid, time.time()))
+
+    arena.settle_down(120.0)
+
+    figures = arena.judge()
+    waits = sorted(arena.restarts(kills))
+    print(  # noqa: T201 - for the docs
+        *(len(arena.acknowledged), figures, "kills", len(kills), "again", len(waits)),
+        f"p50 {waits[len(waits) // 2]:.2f} s, longest {waits[-1]:.2f} s",
+        f"late {sum(each > 1.0 for each in waits)}",
+    )
+    assert waits
+    assert waits[len(waits) * 95 // 100] <= 1.0
+    assert waits[-1] <= 3.0  # a busy machine starts a few of them later
 
 
 @pytest.mark.timeout(900)

@@ -114,15 +114,10 @@ def test_tasks_of_killed_workers_start_again_in_time(arena: Arena) -> None:
     time.sleep(LEASE)  # from then on the third may reap
     kills: list[tuple[int, float]] = []
 
-    def has_begun(pid: int) -> bool:
-        if arena.backlog() < 100:
-            arena.enqueue(some(arena, 50))
-        return arena.has_begun(pid)
-
     for number in range(KILLS):
         victim = victims[number % 2]
         pid = victim.pid
-        wait_until(lambda pid=pid: has_begun(pid))
+        wait_until(lambda pid=pid: has_begun(arena, pid))
         time.sleep(arena.rng.uniform(0.0, 0.3))
         victim.kill()
         kills.append((pid, time.time()))
@@ -130,6 +125,40 @@ def test_tasks_of_killed_workers_start_again_in_time(arena: Arena) -> None:
 
     arena.settle_down(120.0)
 
+    judge_restarts(arena, kills)
+
+
+def test_tasks_of_killed_children_of_a_supervisor_start_again_in_time(
+    arena: Arena,
+) -> None:
+    """Within the lease and one second too: each child is a worker with leases."""
+    supervisor = arena.play(*ENGINES["asyncio"], "--processes", "2")
+    arena.play("--executor", "asyncio", "--concurrency", "40")
+    wait_until(lambda: arena.alive() == 3)
+    time.sleep(LEASE)  # from then on the third may reap
+    kills: list[tuple[int, float]] = []
+
+    # Each of them once: what ends soon after its start is started ever later.
+    for pid in supervisor.children():
+        wait_until(lambda pid=pid: has_begun(arena, pid))
+        time.sleep(arena.rng.uniform(0.0, 0.3))
+        os.kill(pid, signal.SIGKILL)
+        kills.append((pid, time.time()))
+
+    arena.settle_down(120.0)
+
+    judge_restarts(arena, kills)
+
+
+def has_begun(arena: Arena, pid: int) -> bool:
+    """Tell whether a process has begun a task, and see that there is one for it."""
+    if arena.backlog() < 100:
+        arena.enqueue(some(arena, 50))
+    return arena.has_begun(pid)
+
+
+def judge_restarts(arena: Arena, kills: list[tuple[int, float]]) -> None:
+    """Hold the waits of the tasks of killed workers against what was promised."""
     figures = arena.judge()
     waits = sorted(arena.restarts(kills))
     print(  # noqa: T201 - a report
