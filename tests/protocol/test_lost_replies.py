@@ -20,7 +20,7 @@ from taskflow._codec import Spec, encode_spec
 from taskflow._declare.schedule import Schedule, every
 from taskflow._protocol import schedules, upstreams
 from taskflow._protocol import settle as verbs
-from taskflow._protocol.checkup import Mended, mend
+from taskflow._protocol.checkup import Mended, amend, mend
 from taskflow._protocol.claim import claim
 from taskflow._protocol.control import cancel, delete, drain, pause
 from taskflow._protocol.dead_letters import discard, edit, requeue
@@ -317,6 +317,20 @@ CASES = {
     ),
     "leave": Case(of_api(entered(), left("success"))),
     "leave: with a failure": Case(of_api(entered(), left("failure"))),
+    "amend": Case(
+        filled(
+            {"task:t1": record(crashes="x"), "tasks:pending:primary": ["t1"]},
+            amend(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
+        ),
+        again=[],
+    ),
+    "amend: a task without a token": Case(
+        filled(
+            {"task:t1": record("ACTIVE", crashes=1), "tasks:active": {"t1": NOW}},
+            amend(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
+        ),
+        again=[],
+    ),
     "mend": Case(
         filled({"task:t1": record("ACTIVE")}, mend(KEYS, "t1", now_ms=NOW)),
         again=Mended("FINE", "PENDING", ("PENDING:retry",)),
