@@ -44,7 +44,7 @@ ENVIRONMENTS = HERE.parent.parent / ".nox" / "peers"
 OTHERS_ARE_UP = 1000  # the number of the first task that tells that a worker is up
 CALLS = 400
 PRODUCER_LOSS = 0.03
-WORKER_LOSS = 0.02
+WORKER_LOSS = 0.05
 QUIET = 8.0
 STARTS_WITHIN = 4.0
 

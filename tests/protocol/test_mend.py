@@ -256,3 +256,53 @@ def test_tombstones_are_listed_in_steps(stage: Stage) -> None:
             strikes(stage.keys, stage.keys.tombstones("none"), "0", now_ms=NOW)
         ).ids
     )
+
+
+HALVES: dict[str, tuple[dict[str, Any], str]] = {
+    "waiting": ({"tasks:pending:primary": ["t1"]}, "QUARANTINED"),
+    "scheduled": ({"tasks:scheduled": {"t1": NOW}}, "QUARANTINED"),
+    "active": ({"tasks:active": {"t1": NOW}}, "QUARANTINED"),
+    "running": ({"tasks:active": {"t1": NOW}}, "FINE"),
+    "completed": ({"tasks:completed": {"t1": NOW}}, "FINE"),
+    "failed": ({"tasks:failed": {"t1": NOW}}, "FINE"),
+}
+_STATES = {"waiting": "PENDING", "running": "ACTIVE"}
+
+
+@pytest.mark.parametrize("lost", ["payload", "spec"])
+@pytest.mark.parametrize("case", HALVES)
+def test_half_a_record_cannot_run(stage: Stage, case: str, lost: str) -> None:
+    """It is a dead letter where it waits; what runs or has ended is left alone."""
+    home, word = HALVES[case]
+    fields = record(
+        _STATES.get(case, case.upper()),
+        token=TOKEN if case == "running" else "",
+        finished_ms=NOW,
+    )
+    del fields[lost]
+    stage.fill({"task:t1": fields} | home)
+    before = stage.dump()
+    found = look(stage)
+    after = stage.dump()
+
+    assert word == found.word
+    if word == "FINE":
+        assert before == after
+        return
+    assert "DLQ" == after["task:t1"]["state"]
+    assert "no payload or no spec" in after["dlq:task:t1"]["error"]
+    assert LETTER.items() <= after.items()
+    assert not home.keys() & after.keys()
+    assert "FINE" == look(stage).word
+
+
+def test_a_dead_letter_that_lost_its_place_keeps_its_text(stage: Stage) -> None:
+    """Its cause and its group are what they were."""
+    (held,) = stage.claimed("t1")
+    outcome = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    stage.send(settle(stage.keys, [outcome], now_ms=NOW - 5))
+    before = stage.dump()
+    for key in ("dlq:tasks", f"dlq:group:{WHY.fingerprint}", "dlq:groups"):
+        stage.client.delete(key)
+        assert "PLACED" == look(stage).word
+        assert before == stage.dump()

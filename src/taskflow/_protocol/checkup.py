@@ -88,7 +88,7 @@ def _homes(keys: Keys) -> tuple[str, ...]:
 
 
 def census(
-    keys: Keys, cursor: str, *, count: int = 200, now_ms: int = 0
+    keys: Keys, cursor: str, *, count: int = 100, now_ms: int = 0
 ) -> Operation[Census]:
     """Describe looking over about *count* keys for records.
 
@@ -163,7 +163,7 @@ def muster(
     upstream: str = "",
     fingerprint: str = "",
     first: int,
-    count: int = 500,
+    count: int = 250,
     now_ms: int = 0,
 ) -> Operation[Muster]:
     """Describe looking over a stretch of a home.
