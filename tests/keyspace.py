@@ -86,14 +86,17 @@ def dump(client: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for (key, kind, pttl), value in zip(there, asking.execute(), strict=True):
         plain = _PLAIN[kind](value)
-        found[key.decode()] = plain if pttl == -1 else Expiring(plain)
+        found[_text(key)] = plain if pttl == -1 else Expiring(plain)
     return found
 
 
+def _text(raw: bytes) -> str:
+    # What is no UTF-8 stays what it is, and is told from any other.
+    return raw.decode(errors="backslashreplace")
+
+
 def _texts(mapping: dict[bytes, bytes]) -> dict[str, str]:
-    return {
-        name.decode(): value.decode(errors="replace") for name, value in mapping.items()
-    }
+    return {_text(name): _text(value) for name, value in mapping.items()}
 
 
 _READERS: dict[str, Callable[[Any, bytes], Any]] = {
@@ -106,11 +109,11 @@ _READERS: dict[str, Callable[[Any, bytes], Any]] = {
 }
 
 _PLAIN: dict[str, Callable[[Any], Any]] = {
-    "string": bytes.decode,
-    "list": lambda found: [each.decode() for each in found],
-    "set": lambda found: {each.decode() for each in found},
+    "string": _text,
+    "list": lambda found: [_text(each) for each in found],
+    "set": lambda found: {_text(each) for each in found},
     "hash": _texts,
-    "zset": lambda found: {name.decode(): score for name, score in found},
+    "zset": lambda found: {_text(name): score for name, score in found},
     "stream": lambda found: [_texts(each) for _, each in found],
 }
 

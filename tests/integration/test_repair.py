@@ -1,5 +1,6 @@
 """Repair mends whatever a hand broke, and harms nothing that is well."""
 
+import asyncio
 import os
 import random
 import threading
@@ -8,18 +9,25 @@ from typing import Any
 
 import pytest
 
+import population
 import taskflow
+from hostile import strangers
 from invariants import Broken, broken
 from keyspace import LEASE, NOW, WHY, Stage, dump
+from population import populate
 from taskflow import Finding, TaskFlow, TaskState
 from taskflow._client.plan import run
 from taskflow._client.proof import prove
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.settle import settle
+from taskflow.errors import TaskNotFoundError
 from taskflow.testing import arun_until_idle
+from vandal import vandalise
 
-ROUNDS = int(os.environ.get("TASKFLOW_DEPTH", "1")) * 40
+DEPTH = int(os.environ.get("TASKFLOW_DEPTH", "1"))
+ROUNDS = DEPTH * 40
+DEEDS = 10
 WAITING = ("tasks:pending:primary", "tasks:pending:retry", "tasks:suspects")
 SORTED = (
     "tasks:active",
@@ -251,3 +259,82 @@ async def test_no_corrupt_record_stops_a_worker(real_stage: Stage, seed: int) ->
         for each in broken(dump(client), now_ms=NOW, lease_ms=10**12)
         if each.rule == "I1" and "without a record" not in each.what
     ]
+
+
+def everything(flow: TaskFlow, ids: list[str]) -> None:
+    """Look at all that can be looked at."""
+    flow.queues.status()
+    flow.tasks.list(limit=200)
+    flow.dlq.list(limit=200)
+    flow.dlq.groups()
+    flow.upstreams.status()
+    flow.schedules.list()
+    flow.workers.list()
+    flow.journal.list(limit=200)
+    list(flow.dlq.export())
+    for task_id in ids:
+        try:
+            flow.tasks.get(task_id)
+            flow.tasks.news(task_id)
+        except TaskNotFoundError:
+            continue
+
+
+def not_mended(found: dict[str, Any]) -> list[str]:
+    """Give what a repair should have mended: records that stand nowhere, or twice.
+
+    A key of a foreign type, or without state and payload, is no record and is left
+    as it is, with its entries; so is what is written inside of a record.
+    """
+    records = {
+        key: value
+        for key, value in found.items()
+        if not key.startswith("task:") or (isinstance(value, dict) and "state" in value)
+    }
+    letters = {
+        key: value
+        for key, value in records.items()
+        if not key.startswith("dlq:task:") or isinstance(value, dict)
+    }
+    known = {key.removeprefix("task:") for key in letters if key.startswith("task:")}
+    return [
+        f"{each.where} {each.what}"
+        for each in broken(letters, now_ms=NOW, lease_ms=10**12)
+        if each.rule == "I1" and each.where in known
+        if "runs and is parked" not in each.what
+    ]
+
+
+@pytest.mark.timeout(60 + 60 * DEPTH)
+def test_whatever_is_vandalised_the_others_run(real_stage: Stage) -> None:
+    """Workers go on, all can still be looked at, and each record gets its one home."""
+    client = real_stage.client
+    socket = client.connection_pool.connection_kwargs["path"]
+
+    async def attempt(rng: random.Random) -> None:
+        with TaskFlow(f"unix://{socket}", registry=population.registry) as flow:
+            ids = await populate(flow)
+            flow.queues.resume("retry")
+            handles = [flow.enqueue(population.add.call(each)) for each in range(3)]
+            spared = frozenset(f"task:{each.id}".encode() for each in handles)
+            done = [vandalise(client, rng, spared=spared) for _ in range(DEEDS)]
+            handles += [flow.enqueue(population.add.call(each)) for each in range(3)]
+            async with asyncio.timeout(60):
+                await arun_until_idle(flow)
+            everything(flow, [*ids.values(), *(each.id for each in handles)])
+            flow.tasks.requeue_orphaned()
+            flow.doctor(repair=True)
+            async with asyncio.timeout(60):
+                await arun_until_idle(flow)
+            states = {flow.tasks.get(each.id).state for each in handles}
+            findings = {each.check: each for each in flow.doctor(repair=True)}
+            left = dump(client)
+            await flow.connection.aclose()
+
+        assert {TaskState.COMPLETED} == states, done
+        assert [] == not_mended(left), (findings["homes"], done)
+        assert [] == strangers(left), done
+        assert "unknown" not in {each.severity for each in findings.values()}, done
+
+    for seed in range(30 * DEPTH):
+        asyncio.run(attempt(random.Random(seed)))

@@ -7,9 +7,10 @@ from typing import Any
 from attrs import frozen
 
 from taskflow._protocol import scripts
-from taskflow._protocol.inspect import error_of, moment, name_of
+from taskflow._protocol.inspect import name_of
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import error_of, moment, text
 from taskflow._protocol.states import TaskState
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
 
@@ -183,13 +184,13 @@ def groups(
 def _group(row: list[Any]) -> DeadLetterGroup:
     error_type, error_message = error_of(row[5])
     return DeadLetterGroup(
-        fingerprint=row[0].decode(),
+        fingerprint=text(row[0]),
         count=int(row[1]),
         first_died_at=moment(row[2]),
         last_died_at=moment(row[3]),
-        cause=row[4].decode(),
+        cause=text(row[4]),
         error_type=error_type,
         error_message=error_message,
         task_name=name_of(row[7]),
-        newest_id=row[6].decode(),
+        newest_id=text(row[6]),
     )

@@ -1,15 +1,24 @@
 """Read tasks without moving them: one whole, how it ended, a page of many."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from attrs import frozen
 
-from taskflow._codec import Spec, decode_spec, from_json
+from taskflow._codec import Spec, decode_spec
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import (
+    error_of,
+    fact,
+    facts_in,
+    moment,
+    state_of,
+    text,
+    whole,
+)
 from taskflow._protocol.record import (
     AttemptEntry,
     DeadLetterRecord,
@@ -20,19 +29,6 @@ from taskflow._protocol.states import TaskState
 from taskflow.errors import PayloadError, TaskNotFoundError
 
 MOST_PER_PAGE = 200
-
-
-def moment(value: bytes | str | float) -> datetime:
-    """Return *value* (ms since the epoch) as an aware UTC time."""
-    return datetime.fromtimestamp(float(value) / 1000, UTC)
-
-
-def error_of(text: bytes) -> tuple[str, str]:
-    """Return type and message of a stored error, empty when there is none."""
-    if not text:
-        return "", ""
-    facts = from_json(text)
-    return str(facts.get("type", "")), str(facts.get("message", ""))
 
 
 def name_of(spec: bytes) -> str:
@@ -82,7 +78,7 @@ def watch(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[Ending]:
             raise TaskNotFoundError(task_id)
         state, result, error, attempts = reply
         return Ending(
-            TaskState(state.decode()), result, *error_of(error), attempts=int(attempts)
+            TaskState(text(state)), result, *error_of(error), attempts=whole(attempts)
         )
 
     return Operation(
@@ -117,8 +113,7 @@ def get(keys: Keys, task_id: str, *, now_ms: int = 0) -> Operation[TaskRecord]:
 
 def _mapping(flat: list[bytes]) -> dict[str, bytes]:
     return {
-        name.decode(errors="replace"): value
-        for name, value in zip(flat[::2], flat[1::2], strict=True)
+        text(name): value for name, value in zip(flat[::2], flat[1::2], strict=True)
     }
 
 
@@ -129,7 +124,7 @@ def _moment_or_none(value: bytes | None) -> datetime | None:
 def _parked_for(record: dict[str, bytes], state: TaskState) -> str:
     if state is not TaskState.PENDING:
         return ""
-    return record.get("parked", b"").decode().partition(" ")[2]
+    return text(record.get("parked", b"")).partition(" ")[2]
 
 
 def _record(
@@ -141,9 +136,9 @@ def _record(
     due: bytes,
 ) -> TaskRecord:
     spec = _spec(record.get("spec", b""))
-    state = TaskState(record.get("state", b"DLQ").decode())
-    lane = record.get("lane", b"retry").decode()
-    delivery, _, owner = record.get("token", b"").decode().partition(":")
+    state = state_of(record.get("state"))
+    lane = text(record.get("lane", b"retry"))
+    delivery, _, owner = text(record.get("token", b"")).partition(":")
     error_type, error_message = error_of(record.get("error", b""))
     result = record.get("result")
     if result is None and state is TaskState.COMPLETED:
@@ -156,9 +151,9 @@ def _record(
         suspect=lane == "suspects",
         payload=record.get("payload", b""),
         spec=spec,
-        attempts=int(record.get("attempts", 0)),
-        crashes=int(record.get("crashes", 0)),
-        deliveries=int(delivery or 0),
+        attempts=whole(record.get("attempts", 0)),
+        crashes=whole(record.get("crashes", 0)),
+        deliveries=whole(delivery or 0),
         created_at=moment(record.get("created_ms", b"0")),
         started_at=_moment_or_none(record.get("started_ms")),
         finished_at=_moment_or_none(record.get("finished_ms")),
@@ -167,43 +162,44 @@ def _record(
         expires_at=_moment_or_none(record.get("expires_ms")),
         worker=owner.rpartition(":")[0] if state is TaskState.ACTIVE else "",
         cancel_requested=state is TaskState.ACTIVE and "cancel" in record,
-        upstream=record.get("upstream", b"").decode().partition(" ")[2],
+        upstream=text(record.get("upstream", b"")).partition(" ")[2],
         parked_for=_parked_for(record, state),
         result=result,
         error_type=error_type,
         error_message=error_message,
-        progress=from_json(record["progress"]) if "progress" in record else None,
-        usage=from_json(record["usage"]) if "usage" in record else {},
+        progress=facts_in(record.get("progress", b"")),
+        usage=facts_in(record.get("usage", b"")) or {},
         annotations={
-            name.removeprefix("note:"): from_json(value)
+            name.removeprefix("note:"): fact(value)
             for name, value in record.items()
             if name.startswith("note:")
         },
-        key=record.get("key", b"").decode().partition(" ")[2],
+        key=text(record.get("key", b"")).partition(" ")[2],
         history=_history(record.get("history", b"")),
         dead_letter=_letter(letter) if letter else None,
     )
 
 
-def _history(text: bytes) -> tuple[AttemptEntry, ...]:
+def _history(lines: bytes) -> tuple[AttemptEntry, ...]:
     entries: list[AttemptEntry] = []
-    for line in text.splitlines():
+    for line in lines.splitlines():
         at, _, facts = line.partition(b" ")
-        known = from_json(facts)
-        entries.append(AttemptEntry(moment(at), known.pop("outcome"), known))
+        known = facts_in(facts)
+        if known is not None and "outcome" in known:
+            entries.append(AttemptEntry(moment(at), known.pop("outcome"), known))
     return tuple(entries)
 
 
 def _letter(letter: dict[str, bytes]) -> DeadLetterRecord:
     error_type, error_message = error_of(letter.get("error", b""))
     return DeadLetterRecord(
-        cause=letter.get("cause", b"").decode(),
-        fingerprint=letter.get("fingerprint", b"").decode(),
+        cause=text(letter.get("cause", b"")),
+        fingerprint=text(letter.get("fingerprint", b"")),
         error_type=error_type,
         error_message=error_message,
-        traceback=letter.get("traceback", b"").decode(),
+        traceback=text(letter.get("traceback", b"")),
         died_at=_moment_or_none(letter.get("died_ms")),
-        worker=letter.get("worker", b"").decode(),
+        worker=text(letter.get("worker", b"")),
     )
 
 
@@ -282,11 +278,11 @@ def page(
         items: list[TaskSummary] = []
         positions: list[str] = []
         for number, row in enumerate(rows, skipped + 1):
-            if row[2].decode() in wanted:
+            if text(row[2]) in wanted:
                 items.append(_summary(row))
-                here = f"{row[1].decode()} {items[-1].id}"
+                here = f"{text(row[1])} {items[-1].id}"
                 positions.append(str(number) if kind == "list" else here)
-        return Page(tuple(items), tuple(positions), reply[0].decode(), len(rows))
+        return Page(tuple(items), tuple(positions), text(reply[0]), len(rows))
 
     return Operation(
         scripts.load("page"), (home,), (now_ms, keys.prefix, kind, after, limit), decode
@@ -298,21 +294,21 @@ _ANY = frozenset(state.value for state in TaskState)
 
 
 def _summary(row: list[Any]) -> TaskSummary:
-    state, lane = TaskState(row[2].decode()), row[3].decode()
+    state, lane = TaskState(text(row[2])), text(row[3])
     error_type, error_message = error_of(row[9])
     return TaskSummary(
-        id=row[0].decode(),
+        id=text(row[0]),
         name=name_of(row[4]),
         state=state,
         lane="retry" if lane == "suspects" else lane,
         suspect=lane == "suspects",
-        attempts=int(row[5]),
-        crashes=int(row[6]),
+        attempts=whole(row[5]),
+        crashes=whole(row[6]),
         created_at=moment(row[7] or 0),
         finished_at=_moment_or_none(row[8]),
         due_at=_moment_or_none(row[1]) if state is TaskState.SCHEDULED else None,
         error_type=error_type,
         error_message=error_message,
-        fingerprint=row[10].decode(),
-        cause=row[11].decode(),
+        fingerprint=text(row[10]),
+        cause=text(row[11]),
     )

@@ -6,11 +6,11 @@ from typing import Any
 
 from attrs import field, frozen
 
-from taskflow._codec import encode, from_json
+from taskflow._codec import encode
 from taskflow._protocol import scripts
-from taskflow._protocol.inspect import moment
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import facts_in, moment, state_of, text, whole
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError
 
@@ -71,12 +71,12 @@ class JournalEntry:
     facts: dict[str, Any] = field(factory=dict[str, Any])
 
 
-def _position(text: str) -> str:
-    found = _STREAM_ID.fullmatch(text)
-    if text and (found is None or max(map(int, found.groups())) > _MOST_OF_ID):
-        message = f"cursor {text!r} does not belong to this list"
+def _position(cursor: str) -> str:
+    found = _STREAM_ID.fullmatch(cursor)
+    if cursor and (found is None or max(map(int, found.groups())) > _MOST_OF_ID):
+        message = f"cursor {cursor!r} does not belong to this list"
         raise ValueError(message)
-    return text
+    return cursor
 
 
 def news(
@@ -102,11 +102,11 @@ def news(
             raise TaskNotFoundError(task_id)
         state, attempts, progress, *rest = reply
         return TaskNews(
-            TaskState(state.decode()),
-            int(attempts),
-            from_json(progress) if progress else None,
+            state_of(state),
+            whole(attempts),
+            facts_in(progress),
             tuple(
-                Chunk(at.decode(), int(token.partition(b":")[0]), chunk.decode())
+                Chunk(text(at), whole(token.partition(b":")[0]), text(chunk))
                 for at, chunk, token in zip(
                     rest[::3], rest[1::3], rest[2::3], strict=True
                 )
@@ -155,12 +155,16 @@ def journal(
 
 def _entry(entry_id: str, flat: list[bytes]) -> JournalEntry:
     known: dict[str, Any] = {
-        name.decode(): value.decode(errors="replace")
+        text(name): text(value)
         for name, value in zip(flat[::2], flat[1::2], strict=True)
     }
-    at, event = moment(known.pop("at_ms")), known.pop("event")
+    # The time is in the id of an entry, too, which the server made.
+    at = moment(known.pop("at_ms", entry_id.partition("-")[0]))
+    event = known.pop("event", "")
     actor = known.pop("actor", "")
-    facts = from_json(known.pop("facts").encode()) if "facts" in known else known
+    facts = known
+    if "facts" in known:
+        facts = facts_in(known["facts"].encode()) or {}
     return JournalEntry(entry_id, at, event, actor, facts)
 
 

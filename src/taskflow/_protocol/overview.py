@@ -5,12 +5,11 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
 
-from taskflow._codec import from_json
 from taskflow._protocol import scripts
 from taskflow._protocol.claim import LaneShare
-from taskflow._protocol.inspect import moment
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import facts_in, moment, text
 from taskflow._protocol.states import TaskState
 
 
@@ -212,11 +211,11 @@ def workers(
         ]
         return [
             WorkerStatus(
-                id=row[0].decode(),
+                id=text(row[0]),
                 alive=bool(int(row[4])),
                 last_beat_at=moment(row[1]),
                 draining=bool(int(row[3])),
-                info=from_json(row[2]) if row[2] else {},
+                info=facts_in(row[2]) or {},
             )
             for row in rows
         ]

@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from taskflow._codec import from_json, to_json
+from taskflow._codec import to_json
 from taskflow._declare.schedule import Schedule
 from taskflow._protocol import scripts
-from taskflow._protocol.inspect import moment
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import facts_in, moment, text
 from taskflow.errors import ScheduleNotFoundError
 
 MOST_SCHEDULES = 1000
@@ -135,16 +135,16 @@ _FIELDS = 7
 
 def _status(row: list[bytes]) -> ScheduleStatus:
     name, following, digest, about, last, last_id, paused = row
-    known: dict[str, Any] = from_json(about) if about else {}
+    known = facts_in(about) or {}
     return ScheduleStatus(
-        name=name.decode(),
+        name=text(name),
         task=str(known.get("task", "")),
         when=str(known.get("when", "")),
         missed=str(known.get("missed", "")),
-        digest=digest.decode(),
+        digest=text(digest),
         next_at=moment(following),
         last_at=moment(last) if last else None,
-        last_task_id=last_id.decode(),
+        last_task_id=text(last_id),
         paused_at=moment(paused) if paused else None,
     )
 

@@ -7,6 +7,7 @@ from attrs import frozen
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import text
 
 MOST_PER_CALL = 100
 
@@ -88,7 +89,7 @@ def reap(
     """
 
     def decode(reply: list[bytes]) -> list[Reaped]:
-        texts = [item.decode() for item in reply]
+        texts = [text(item) for item in reply]
         return [Reaped(*texts[at : at + 3]) for at in range(0, len(texts), 3)]
 
     return Operation(
@@ -159,8 +160,8 @@ def survey(
     def decode(reply: list[Any]) -> Survey:
         return Survey(
             reply[0].decode(),
-            [item.decode() for item in reply[1]],
-            [item.decode() for item in reply[2]],
+            [text(item) for item in reply[1]],
+            [text(item) for item in reply[2]],
         )
 
     return Operation(
@@ -184,7 +185,7 @@ def roll(
     """
 
     def decode(reply: list[bytes]) -> list[str]:
-        return [item.decode() for item in reply]
+        return [text(item) for item in reply]
 
     return Operation(
         scripts.load("roll"), (waiting,), (now_ms, keys.prefix, first, count), decode

@@ -9,9 +9,9 @@ from attrs import field, frozen
 from taskflow._codec import from_json, to_json
 from taskflow._declare.upstream import Upstream
 from taskflow._protocol import scripts
-from taskflow._protocol.inspect import moment
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import moment, text, whole
 from taskflow.errors import UpstreamNotFoundError
 
 MOST_UPSTREAMS = 200
@@ -136,14 +136,14 @@ def _status(row: list[Any], now_ms: int) -> UpstreamStatus:
     retry, tap = int(row[4]), int(row[7])
     is_tapped = tap > now_ms
     return UpstreamStatus(
-        name=row[0].decode(),
-        state=row[2].decode(),
-        shut_by=row[5].decode() if is_shut else "",
-        reason=row[6].decode() if is_shut else "",
-        since=moment(row[3]) if int(row[3]) else None,
+        name=text(row[0]),
+        state=text(row[2]),
+        shut_by=text(row[5]) if is_shut else "",
+        reason=text(row[6]) if is_shut else "",
+        since=moment(row[3]) if whole(row[3]) else None,
         retry_at=moment(retry) if retry and row[2] == b"open" else None,
         tapped_until=moment(tap) if is_tapped else None,
-        tap_reason=row[8].decode() if is_tapped else "",
+        tap_reason=text(row[8]) if is_tapped else "",
         failures=int(row[9]),
         calls=int(row[10]),
         tokens=float(row[11]) if has_limit else None,

@@ -108,8 +108,10 @@ class Timekeeper:
             elif status.digest == schedule.digest:
                 left = (status.next_at - table.now).total_seconds()
                 if left <= 0:
-                    await self._make(schedule, status.next_at, table.now)
-                    left = 0.0
+                    made = await self._make(schedule, status.next_at, table.now)
+                    # Somebody else was first; or the tick is no time that a clock
+                    # can have, and would be asked for without a rest.
+                    left = 0.0 if made else self._rng.uniform(0.05, 0.2)
                 wait = min(wait, left)
         return wait
 
@@ -120,7 +122,7 @@ class Timekeeper:
         late = (now - status.next_at).total_seconds()
         return status.digest != schedule.digest and late > ABANDONED
 
-    async def _make(self, schedule: Schedule, due: datetime, now: datetime) -> None:
+    async def _make(self, schedule: Schedule, due: datetime, now: datetime) -> bool:
         ticks, following = schedule.due(due, now)
         if not ticks:
             skip = schedules.tick(
@@ -130,8 +132,7 @@ class Timekeeper:
                 following=following,
                 now_ms=self._clock(),
             )
-            await self._runner.send(skip)
-            return
+            return await self._runner.send(skip) != "PASSED"
         for each, after in zip(ticks, [*ticks[1:], following], strict=True):
             call = schedule.call()
             spec = Spec(name=schedule.task.name, tick_ms=_ms(each))
@@ -149,8 +150,9 @@ class Timekeeper:
                 )
             )
             if word == "PASSED":
-                return
+                return False
             due = after
+        return True
 
 
 def _ms(moment: datetime) -> int:

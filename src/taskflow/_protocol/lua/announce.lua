@@ -21,8 +21,10 @@ local schedules, schedule = KEYS[1], KEYS[2]
 local name, digest, about, payload = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local spec, following, upstream = ARGV[7], ARGV[8], ARGV[9]
 
-local score = redis.call('ZSCORE', schedules, name)
-if score and redis.call('HGET', schedule, 'digest') == digest then
+local score, known = redis.call('ZSCORE', schedules, name), redis.pcall('HGET', schedule, 'digest')
+if type(known) == 'table' then
+  redis.call('DEL', schedule) -- of a foreign type
+elseif score and known == digest then
   return 0
 end
 redis.call('HSET', schedule, 'digest', digest, 'about', about, 'payload', payload, 'spec', spec)

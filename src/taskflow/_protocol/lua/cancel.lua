@@ -39,7 +39,7 @@ if state == 'ACTIVE' then
   end
   return { 'ASKED', state }
 elseif state == 'PENDING' then
-  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
+  redis.call('SADD', tombstones(lane_of(found[2], 'primary'), parked_in(found[5])), id)
 else
   redis.call('ZREM', scheduled, id)
 end

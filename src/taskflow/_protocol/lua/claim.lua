@@ -42,9 +42,9 @@ local ratio, warning, critical, max_age = tonumber(ARGV[8]), tonumber(ARGV[9]), 
 -- @include bury
 -- @include quarantine
 -- @include parking
+-- @include lanes
 -- @include promote
 -- @include share
--- @include lanes
 -- @include ending
 -- @include upstream
 -- @include admission
@@ -60,7 +60,10 @@ make_room()
 promote_due(100)
 local bucket = 'served' .. math.floor(now / 5000) % 12
 local kept = redis.call('HMGET', lanes, 'credit', bucket, 'paused:primary', 'paused:retry', 'held')
-local credit, flip = tonumber(kept[1] or 0), { primary = false, retry = false }
+local credit, flip = tonumber(kept[1]) or 0, { primary = false, retry = false }
+if not (credit > -2 and credit < 2) then
+  credit = 0 -- not a number that was counted here
+end
 local open = { primary = not kept[3], retry = not kept[4], suspects = may_suspect and not kept[4] }
 local waiting = { primary = open.primary and redis.call('LLEN', primary) or 0, retry = open.retry and redis.call('LLEN', retry) or 0 }
 local target = retry_share(waiting.retry, ratio, warning, critical, max_age)

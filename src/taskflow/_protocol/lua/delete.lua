@@ -36,7 +36,7 @@ elseif state == 'ACTIVE' and force ~= '1' then
 end
 redis.call('DEL', task, task .. ':events')
 if state == 'PENDING' then
-  redis.call('SADD', tombstones(found[2] or 'primary', parked_in(found[5])), id)
+  redis.call('SADD', tombstones(lane_of(found[2], 'primary'), parked_in(found[5])), id)
 end
 local needed = state == 'ACTIVE' and found[4] and string.match(found[4], ' (.+)$')
 if needed then

@@ -15,10 +15,10 @@
 local task, letter, active, scheduled = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id = ARGV[3]
 
-local record = redis.pcall('HGETALL', task)
+local record, text = redis.pcall('HGETALL', task), redis.pcall('HGETALL', letter)
 return {
   record.err and {} or record,
-  redis.call('HGETALL', letter),
+  text.err and {} or text,
   redis.call('ZSCORE', active, id) or '',
   redis.call('ZSCORE', scheduled, id) or '',
 }

@@ -18,10 +18,10 @@ local skip, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
 local reply = {}
 for _, fingerprint in ipairs(redis.call('ZREVRANGE', groups, skip, skip + limit - 1)) do
   local group = prefix .. 'dlq:group:' .. fingerprint
-  local oldest = redis.call('ZRANGE', group, 0, 0, 'WITHSCORES')
-  local newest = redis.call('ZREVRANGE', group, 0, 0, 'WITHSCORES')
+  local oldest = redis.pcall('ZRANGE', group, 0, 0, 'WITHSCORES')
+  local newest = redis.pcall('ZREVRANGE', group, 0, 0, 'WITHSCORES')
   if newest[1] then
-    local letter = redis.call('HMGET', prefix .. 'dlq:task:' .. newest[1], 'cause', 'error')
+    local letter = redis.pcall('HMGET', prefix .. 'dlq:task:' .. newest[1], 'cause', 'error')
     local spec = redis.pcall('HGET', prefix .. 'task:' .. newest[1], 'spec')
     local n = #reply
     reply[n + 1], reply[n + 2] = fingerprint, redis.call('ZCARD', group)

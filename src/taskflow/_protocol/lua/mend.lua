@@ -89,8 +89,8 @@ if letter_kind == 'hash' then
   fingerprint = redis.call('HGET', letter, 'fingerprint')
 end
 if state == 'DLQ' then
-  is_there = is_there and fingerprint and redis.call('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
-    and redis.call('ZSCORE', prefix .. 'dlq:groups', fingerprint)
+  local place = fingerprint and redis.pcall('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
+  is_there = is_there and place and type(place) ~= 'table' and redis.call('ZSCORE', prefix .. 'dlq:groups', fingerprint)
 elseif letter_kind ~= 'none' and not redis.call('ZSCORE', homes.DLQ, id) then
   reply[#reply + 1] = 'DLQ'
   strays[#strays + 1] = { name = 'DLQ' }
@@ -125,7 +125,7 @@ elseif state == 'DLQ' and fingerprint then
   reply[1] = 'PLACED'
 elseif state == 'DLQ' then
   bury(id, { cause = 'corrupt', fingerprint = 'corrupt',
-    error = found[7] or cjson.encode({ type = 'CorruptRecord', message = 'the dead letter was gone' }) })
+    error = found[7] or problem('CorruptRecord', 'the dead letter was gone') })
   reply[1] = 'PLACED'
 elseif state == 'COMPLETED' or state == 'FAILED' or state == 'CANCELLED' then
   local ended_ms = tonumber(found[6]) or now

@@ -16,14 +16,14 @@
 local task, stream = KEYS[1], KEYS[2]
 local after, limit = ARGV[3], tonumber(ARGV[4])
 
-local found = redis.call('HMGET', task, 'state', 'attempts', 'progress')
+local found = redis.pcall('HMGET', task, 'state', 'attempts', 'progress')
 if not found[1] then
   return {}
 end
 local reply = { found[1], found[2] or 0, found[3] or '' }
 local from = after == '' and '-' or '(' .. after
-for _, entry in ipairs(redis.call('XRANGE', stream, from, '+', 'COUNT', limit)) do
+for _, entry in ipairs(redis.pcall('XRANGE', stream, from, '+', 'COUNT', limit)) do
   local n, fields = #reply, entry[2]
-  reply[n + 1], reply[n + 2], reply[n + 3] = entry[1], fields[2], fields[4]
+  reply[n + 1], reply[n + 2], reply[n + 3] = entry[1], fields[2], fields[4] or ''
 end
 return reply

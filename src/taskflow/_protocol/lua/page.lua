@@ -56,7 +56,7 @@ for i, id in ipairs(ids) do
   if found.err then
     found = {}
   end
-  local letter = found[1] == 'DLQ' and redis.call('HMGET', prefix .. 'dlq:task:' .. id, 'fingerprint', 'cause') or {}
+  local letter = found[1] == 'DLQ' and redis.pcall('HMGET', prefix .. 'dlq:task:' .. id, 'fingerprint', 'cause') or {}
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3] = id, scores[i] or '', found[1] or ''
   reply[n + 4], reply[n + 5], reply[n + 6] = found[2] or '', found[3] or '', found[4] or 0

@@ -17,6 +17,7 @@ local limit = tonumber(ARGV[3])
 -- @include bury
 -- @include quarantine
 -- @include parking
+-- @include lanes
 -- @include promote
 
 make_room()

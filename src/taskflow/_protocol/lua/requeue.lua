@@ -38,9 +38,9 @@ local function take_out(id, state)
 end
 
 local function bring_back(id, found)
-  local record, lane, key = prefix .. 'task:' .. id, found[2] or 'retry', found[4]
+  local record, lane, key = prefix .. 'task:' .. id, lane_of(found[2], 'retry'), found[4]
   if found[1] == 'SCHEDULED' then
-    redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'requeued', nonce)
+    redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'requeued', nonce, 'lane', lane)
     redis.call('ZREM', scheduled, id)
     redis.call('RPUSH', lane_list(lane), id)
     return

@@ -61,7 +61,7 @@ for i = 1, count do
     words[i] = 'OK'
     if found[1] == 'ACTIVE' and not seen[id] then
       seen[id] = true
-      found[5] = found[5] or 'primary'
+      found[5] = lane_of(found[5], 'primary')
       local verb, detail = ARGV[at + 2], ARGV[at + 3]
       if verb ~= 'complete' and detail ~= '' then
         detail = cjson.decode(detail)

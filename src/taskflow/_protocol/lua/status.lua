@@ -42,8 +42,8 @@ local function age(list)
   if not head then
     return -1
   end
-  local since = redis.call('HMGET', prefix .. 'task:' .. head, 'since_ms', 'created_ms')
-  return math.max(0, now - tonumber(since[1] or since[2] or now))
+  local since = redis.pcall('HMGET', prefix .. 'task:' .. head, 'since_ms', 'created_ms')
+  return math.max(0, now - (tonumber(since[1] or since[2]) or now))
 end
 
 local served_primary, served_retry = 0, 0

@@ -35,6 +35,11 @@ local function waiting(name, lane)
   return redis.call('LLEN', parked_list(name, lane)) - redis.call('SCARD', tombstones(lane, name))
 end
 
+local function tickets(key)
+  local count = redis.pcall('ZCARD', key)
+  return type(count) == 'number' and count or 0
+end
+
 local asked = { wanted }
 if wanted == '' then
   asked = redis.call('SSCAN', names, 0, 'COUNT', 200)[2]
@@ -49,7 +54,7 @@ for _, name in ipairs(asked) do
   local tokens = u.limit > 0 and u.burst - math.max(0, u.tat - now) * u.limit / u.per or 0
   for _, value in ipairs({ name, cjson.encode(u.rules), u.state, kept[1] or 0, u.retry, u.by, kept[2] or '', u.tap, kept[3] or '',
     failed, calls, string.format('%.3f', tokens),
-    redis.call('ZCARD', u.key .. ':permits'), redis.call('ZCARD', u.key .. ':probes'),
+    tickets(u.key .. ':permits'), tickets(u.key .. ':probes'),
     waiting(name, 'primary'), waiting(name, 'retry'), waiting(name, 'suspects'), u.epoch, u.opens }) do
     reply[#reply + 1] = value
   end

@@ -20,7 +20,7 @@ from taskflow._declare.registry import Registry
 from taskflow._declare.task import Task
 from taskflow._events import Event
 from taskflow._protocol import settle
-from taskflow._protocol.inspect import moment
+from taskflow._protocol.readable import moment
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker import verdict
 from taskflow._worker.executor import Limits

@@ -13,7 +13,11 @@ local LN2 = math.log(2)
 -- runs, so that nobody has to renew it, and a dead worker's goes with the task. A
 -- guard's is renewed by its process; a task that runs again has nothing to do with it.
 local function tickets(key)
-  for _, ticket in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)) do
+  local lapsed = redis.pcall('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)
+  if lapsed.err then
+    redis.call('DEL', key) -- of a foreign type, it would stop every claim
+  end
+  for _, ticket in ipairs(lapsed) do
     if string.sub(ticket, 1, 6) ~= 'guard:' and redis.pcall('HGET', prefix .. 'task:' .. ticket, 'state') == 'ACTIVE' then
       redis.call('ZADD', key, now + lease, ticket)
     else

@@ -9,13 +9,13 @@ local function crashed(id, crashes, most, of)
   local record = prefix .. 'task:' .. id
   if of.cancel then
     redis.call('HSET', record, 'state', 'CANCELLED', 'finished_ms', now, 'error',
-      cjson.encode({ type = 'Cancelled', message = of.cancelled }))
+      problem('Cancelled', of.cancelled))
     redis.call('ZADD', prefix .. 'tasks:cancelled', now, id)
     ended(id, 'CANCELLED', of.key, of.watched)
     return 'cancelled'
   end
   if crashes >= most then
-    local why = cjson.encode({ type = 'Poison', message = of.poison })
+    local why = problem('Poison', of.poison)
     redis.call('HSET', record, 'state', 'DLQ', 'finished_ms', now, 'error', why)
     bury(id, { cause = 'poison', fingerprint = 'poison', error = why, crashes = crashes, worker = of.worker,
       attempts = redis.call('HGET', record, 'attempts') or 0 })

@@ -12,7 +12,7 @@ local function ended(id, state, key, watched)
   if key then
     local ttl, name = string.match(key, '^(%d+) (.*)$')
     if name and holds(name, id) then
-      redis.call('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)
+      redis.pcall('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)
     end
   end
   if watched then

@@ -22,6 +22,21 @@ local function answer(id, lane, delivery, found, admitted)
   reply[n + 11] = admitted
 end
 
+-- What a record says that it needs, 'weight name'; read once for all that say so.
+-- What is no such thing is no need.
+local needs = {}
+local function need_of(text)
+  local need = needs[text]
+  if not need then
+    local weight, name = string.match(text, '^([%d.e+-]+) ([%w_.:-]+)$')
+    weight = tonumber(weight)
+    local is_one = weight and weight >= 0 and weight < NEVER
+    need = is_one and { upstream = upstream(name), weight = weight } or {}
+    needs[text] = need
+  end
+  return need
+end
+
 -- Whether this call was made before: then its tasks are answered again.
 local function repeated()
   local last = redis.call('HGET', worker_hash, slot) or ''
@@ -32,8 +47,7 @@ local function repeated()
     local found = read(id)
     local delivery = not found.err and found[1] == 'ACTIVE' and string.match(found[2] or '', '^(%d+)' .. string.gsub(own, '%p', '%%%0') .. '$')
     if delivery then
-      local name = found[15] and string.match(found[15], '^%S+ (%S+)$')
-      local u = name and upstream(name)
+      local u = found[15] and need_of(found[15]).upstream
       local probe = u and redis.call('ZSCORE', u.key .. ':probes', id)
       answer(id, found[14], delivery, found, u and string.format('%s %d %d', found[15], u.epoch, probe and 1 or 0) or '')
     end
@@ -55,19 +69,6 @@ local function admitted(id, lane, u, weight, source)
   end
   u.parked, u.depth[lane] = true, waiting_before + 1
   return false
-end
-
--- What a record says that it needs, 'weight name'; read once for all that say so.
-local needs = {}
-local function need_of(text)
-  local need = needs[text]
-  if not need then
-    local weight, name = string.match(text, '^(%S+) (%S+)$')
-    weight = tonumber(weight)
-    need = weight and { upstream = upstream(name), weight = weight } or {}
-    needs[text] = need
-  end
-  return need
 end
 
 -- The upstreams that have a say: the hold on the task's name, and its own.

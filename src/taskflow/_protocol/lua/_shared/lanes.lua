@@ -1,5 +1,14 @@
 -- lanes: where a waiting task of a lane stands.
--- Needs   prefix.  Gives  lane_list(lane), tombstones(lane, upstream).
+-- Needs   prefix.  Gives  lane_of(text, default), lane_list(lane),
+--         tombstones(lane, upstream).
+-- What a record says is a lane only if there is such a lane: no key is made of
+-- what a foreign hand wrote.
+local LANES = { primary = true, retry = true, suspects = true }
+
+local function lane_of(text, default)
+  return LANES[text] and text or default
+end
+
 local function lane_list(lane)
   if lane == 'suspects' then
     return prefix .. 'tasks:suspects'

@@ -18,7 +18,7 @@ local function park(id, name, lane, command)
 end
 
 local function parked_in(field)
-  return field and string.match(field, '^%d+ (.+)$') or nil
+  return field and string.match(field, '^%d+ ([%w_.:%-]+)$') or nil
 end
 
 local function has_tickets(name)
@@ -29,8 +29,9 @@ end
 -- These tasks run no more: what waited for their permits may go on.
 local function free(name, ids)
   local key = prefix .. 'upstream:' .. name
-  local freed = redis.call('ZREM', key .. ':permits', unpack(ids)) + redis.call('ZREM', key .. ':probes', unpack(ids))
-  if freed > 0 and has_parked(name) then
+  local permits = redis.pcall('ZREM', key .. ':permits', unpack(ids))
+  local probes = redis.pcall('ZREM', key .. ':probes', unpack(ids))
+  if (permits ~= 0 or probes ~= 0) and has_parked(name) then
     redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, name)
     redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
   end

@@ -1,5 +1,5 @@
 -- promote: bring what is due from the schedule to its lane, oldest first.
--- Needs   prefix, now, quarantine, parking.  Gives  promote_due(limit) -> count.
+-- Needs   prefix, now, quarantine, parking, lanes.  Gives  promote_due(limit) -> count.
 local function promote_due(limit)
   local scheduled = prefix .. 'tasks:scheduled'
   local due = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, limit)
@@ -15,9 +15,9 @@ local function promote_due(limit)
     elseif not found[1] and redis.call('EXISTS', record) == 1 then
       quarantine(id, 'the record has no state')
     elseif found[1] == 'SCHEDULED' then
-      local lane = found[2] or 'retry'
+      local lane = lane_of(found[2], 'retry')
       local name = found[3] and string.match(found[3], ' (.+)$')
-      redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now)
+      redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'lane', lane)
       if name and has_parked(name) then
         park(id, name, lane, 'RPUSH')
       elseif lane == 'suspects' then

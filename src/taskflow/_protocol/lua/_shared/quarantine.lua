@@ -5,5 +5,5 @@
 local function quarantine(id, why)
   redis.pcall('HSET', prefix .. 'task:' .. id, 'state', 'DLQ', 'finished_ms', now)
   bury(id, { cause = 'corrupt', fingerprint = 'corrupt',
-    error = cjson.encode({ type = 'CorruptRecord', message = why }) })
+    error = problem('CorruptRecord', why) })
 end

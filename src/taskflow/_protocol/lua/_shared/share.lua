@@ -11,9 +11,10 @@ local function retry_share(depth, ratio, warning, critical, max_age)
   local fall = math.min(1, (depth - warning) / math.max(1, critical - warning))
   local share = ratio - (ratio - low) * fall
   local oldest = redis.call('LINDEX', prefix .. 'tasks:pending:retry', 0)
-  local since = oldest and redis.call('HGET', prefix .. 'task:' .. oldest, 'since_ms')
+  local since = oldest and redis.pcall('HGET', prefix .. 'task:' .. oldest, 'since_ms')
+  since = type(since) == 'string' and tonumber(since)
   if since and max_age > 0 then
-    share = share + 0.20 * math.min(1, math.max(0, now - tonumber(since)) / max_age)
+    share = share + 0.20 * math.min(1, math.max(0, now - since) / max_age)
   end
   return math.min(ratio, share)
 end

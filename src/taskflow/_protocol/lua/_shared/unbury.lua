@@ -2,12 +2,12 @@
 -- Needs   prefix.  Gives  unbury(id).
 local function unbury(id)
   local letter = prefix .. 'dlq:task:' .. id
-  local fingerprint = redis.call('HGET', letter, 'fingerprint')
+  local fingerprint = redis.pcall('HGET', letter, 'fingerprint')
   redis.call('DEL', letter)
   redis.call('ZREM', prefix .. 'dlq:tasks', id)
-  if fingerprint then
+  if type(fingerprint) == 'string' then
     local group = prefix .. 'dlq:group:' .. fingerprint
-    redis.call('ZREM', group, id)
+    redis.pcall('ZREM', group, id)
     if redis.call('EXISTS', group) == 0 then
       redis.call('ZREM', prefix .. 'dlq:groups', fingerprint)
     end

@@ -1,5 +1,5 @@
 -- upstream: an external service as the whole fleet knows it, and its turns.
--- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table,
+-- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table, own(u),
 --         turn(u, state, by, reason, retry), window_fields().
 -- The hash upstream:<name> holds the rules, which its declaration gives, and the
 -- state, which scripts alone change. An upstream that is unknown, or whose hash a
@@ -15,6 +15,11 @@ local function window_fields()
   return unpack(names)
 end
 
+local function number(text)
+  local value = tonumber(text)
+  return value and value > -NEVER and value <= NEVER and value or 0
+end
+
 local function upstream(name)
   local u = upstreams[name]
   if u then
@@ -22,7 +27,8 @@ local function upstream(name)
   end
   local key = prefix .. 'upstream:' .. name
   local found = redis.pcall('HMGET', key, 'rules', 'state', 'retry_ms', 'epoch', 'tap_ms', 'ramp_ms', 'ramped', 'tat', 'opens', 'passed', 'by', 'seen_ms')
-  if found.err then
+  local is_foreign = found.err and true or false
+  if is_foreign then
     found = {}
   end
   local is_read, rules = pcall(cjson.decode, found[1] or '')
@@ -32,20 +38,28 @@ local function upstream(name)
     end
   end
   u = {
-    name = name, key = key, rules = rules, known = found[1] and true or false, depth = {}, planned = 0, free = 0,
+    name = name, key = key, is_foreign = is_foreign, rules = rules, known = found[1] and true or false, depth = {}, planned = 0, free = 0,
     failure_rate = rules[1], min_calls = rules[2], window = rules[3], reset = rules[4], longest = rules[5],
     probes = rules[6], consecutive = rules[7], limit = rules[8], per = rules[9], burst = rules[10],
     concurrency = rules[11],
-    state = found[2] or 'closed', retry = tonumber(found[3]) or 0, epoch = tonumber(found[4]) or 0,
-    tap = tonumber(found[5]) or 0, ramp = tonumber(found[6]) or 0, ramped = tonumber(found[7]) or 0,
-    tat = tonumber(found[8]) or 0, opens = tonumber(found[9]) or 0, passed = tonumber(found[10]) or 0,
+    state = found[2] == 'open' and 'open' or found[2] == 'half-open' and 'half-open' or 'closed', retry = number(found[3]), epoch = number(found[4]),
+    tap = number(found[5]), ramp = number(found[6]), ramped = number(found[7]),
+    tat = number(found[8]), opens = number(found[9]), passed = number(found[10]),
     by = found[11] or '',
   }
-  if now < (tonumber(found[12]) or 0) - 1000 then
+  if now < number(found[12]) - 1000 then
     u.tat = now -- the server's clock was set back
   end
   upstreams[name] = u
   return u
+end
+
+-- Make room where a key of a foreign type stands.
+local function own(u)
+  if u.is_foreign then
+    redis.call('DEL', u.key)
+    u.is_foreign = false
+  end
 end
 
 -- Change the breaker's state, and tell everybody. retry: when an open one is
@@ -57,6 +71,7 @@ local function turn(u, state, by, reason, retry)
   elseif state == 'closed' then
     u.opens, u.ramp, u.ramped = 0, now, 0
   end
+  own(u)
   redis.call('HSET', u.key, 'state', state, 'epoch', u.epoch, 'retry_ms', u.retry, 'since_ms', now, 'passed', 0,
     'by', by, 'reason', reason, 'opens', u.opens, 'row', 0, 'ramp_ms', u.ramp, 'ramped', u.ramped)
   redis.call('HDEL', u.key, window_fields())

@@ -23,7 +23,11 @@ local function tally(u, good, bad)
   if bad == 0 then
     return
   end
-  local row = redis.call('HINCRBY', u.key, 'row', bad)
+  local row = redis.pcall('HINCRBY', u.key, 'row', bad)
+  if type(row) == 'table' then
+    row = bad
+    redis.call('HSET', u.key, 'row', row)
+  end
   local all_failed, all = 0, 0
   for _, text in ipairs(redis.call('HMGET', u.key, window_fields())) do
     stamp, failed, calls = string.match(text or '', '^(%d+) (%d+) (%d+)$')

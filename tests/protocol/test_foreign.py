@@ -1,0 +1,187 @@
+"""What a foreign hand wrote into one key stops no script that serves all others."""
+
+import pytest
+
+from hostile import strangers
+from keyspace import LEASE, NOW, WHY, record
+from taskflow import CircuitBreaker, TaskState, Upstream
+from taskflow._protocol import checkup, inspect, news, overview, schedules, upstreams
+from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.dead_letters import discard, groups, requeue
+from taskflow._protocol.settle import complete, dead_letter, release, retry, settle
+from taskflow._protocol.upkeep import promote, reap
+from taskflow._protocol.upstreams import BreakerDefaults
+
+
+@pytest.mark.parametrize("credit", ["", "bad", "nan", "inf", "-1e300"])
+def test_a_credit_that_is_none_is_counted_anew(stage, credit):
+    """Otherwise no worker of the fleet would be given anything, or one lane alone."""
+    stage.enqueue("p1", "p2")
+    stage.fill({"task:r1": record(lane="retry"), "tasks:pending:retry": ["r1"]})
+    stage.client.hset("tasks:lanes", "credit", credit)
+    claimed = {each.id for each in stage.claim(3).claims}
+
+    assert {"p1", "p2", "r1"} == claimed
+    assert 0 <= float(stage.client.hget("tasks:lanes", "credit")) < 1
+
+
+@pytest.mark.parametrize(
+    "need", ["nan api", "0x10 api", "inf api", "bad", "1 a b", "*"]
+)
+def test_a_need_that_is_none_is_not_told_to_the_worker(stage, need):
+    """It could not read the answer, and would lose all that were handed out with it."""
+    stage.enqueue("t1", "t2")
+    stage.client.hset("task:t1", "upstream", need)
+    claims = stage.claim(2).claims
+
+    assert [("t1", ""), ("t2", "")] == [(each.id, each.upstream) for each in claims]
+    assert [] == strangers(stage.dump())
+
+
+@pytest.mark.parametrize("lane", ["bad", "", "retry:x", "*"])
+def test_no_key_is_made_of_a_lane_that_there_is_not(stage, lane):
+    """The task goes on in a lane that is served."""
+    stage.enqueue("due", "again", delay_ms=1)
+    stage.enqueue("held", "struck", "gone")
+    (held,) = stage.claim(1).claims
+    for task_id in ("due", "again", "held", "struck", "gone"):
+        stage.client.hset(f"task:{task_id}", "lane", lane)
+    stage.send(requeue(stage.keys, ["again"], nonce="n", now_ms=NOW))
+    stage.send(promote(stage.keys, now_ms=NOW + 1))
+    stage.send(settle(stage.keys, [release(held)], now_ms=NOW))
+    stage.send(cancel(stage.keys, "struck", now_ms=NOW))
+    stage.send(delete(stage.keys, "gone", force=False, now_ms=NOW))
+
+    assert [] == strangers(stage.dump())
+    claimed = {each.id for each in stage.claim(10, now_ms=NOW + 1).claims}
+    assert {"due", "again", "held"} == claimed
+
+
+@pytest.mark.parametrize("key", ["dlq:group:ffffffffffff", "dlq:task:t1"])
+def test_a_dead_letter_takes_the_place_of_a_foreign_key(stage, key):
+    """Or a batch of outcomes, settled in part, would be refused for ever."""
+    first, second = stage.claimed("t1", "t2")
+    stage.client.set(key, "theirs")
+    dead = dead_letter(first, WHY, cause="permanent", counts=True, entry={})
+    words = stage.send(settle(stage.keys, [dead, complete(second, b"1")], now_ms=NOW))
+
+    assert ["OK", "OK"] == words
+    assert {"t1": NOW} == stage.dump()["dlq:group:ffffffffffff"]
+    assert "permanent" == stage.dump()["dlq:task:t1"]["cause"]
+
+
+@pytest.mark.parametrize("key", ["dlq:group:ffffffffffff", "dlq:task:t1"])
+def test_dead_letters_with_a_foreign_key_are_listed_and_brought_back(stage, key):
+    """They are dead letters by their home."""
+    first, second = stage.claimed("t1", "t2")
+    outcomes = [
+        dead_letter(each, WHY, cause="permanent", counts=True, entry={})
+        for each in (first, second)
+    ]
+    stage.send(settle(stage.keys, outcomes, now_ms=NOW))
+    stage.client.delete(key)
+    stage.client.set(key, "theirs")
+    page = stage.send(inspect.page(stage.keys, stage.keys.dlq, kind="newest"))
+    stage.send(groups(stage.keys, skip=0, limit=10))
+    letters = {stage.send(inspect.get(stage.keys, each)).state for each in ("t1", "t2")}
+    mended = stage.send(checkup.mend(stage.keys, "t1"))
+    words = stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
+
+    assert {"t1", "t2"} == {each.id for each in page.items}
+    assert {TaskState.DLQ} == letters
+    assert "PLACED" == mended.word
+    assert (["OK"], 1) == (words, stage.send(discard(stage.keys, ["t2"], now_ms=NOW)))
+
+
+@pytest.mark.parametrize("key", ["upstream:api", "upstream:api:permits"])
+def test_an_upstream_of_a_foreign_type_holds_nobody_up(stage, key):
+    """Its declaration makes it anew, and what needs it is claimed and settled."""
+    rules = upstreams.pack_rules(
+        Upstream("api", breaker=CircuitBreaker(consecutive=1), concurrency=2),
+        BreakerDefaults(),
+    )
+    stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.client.delete(key)
+    stage.client.set(key, "theirs")
+    (status,) = stage.send(upstreams.status(stage.keys, now_ms=NOW))
+    claims = stage.claim(1).claims
+    again = retry(claims[0], WHY, delay=1, counts=True, entry={})
+    words = stage.send(settle(stage.keys, [again], now_ms=NOW))
+    stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
+    stage.send(upstreams.steer(stage.keys, "api", "open", reason="stop", now_ms=NOW))
+
+    assert ("closed", ["t1"], ["OK"]) == (
+        status.state,
+        [each.id for each in claims],
+        words,
+    )
+    assert [] == stage.claim(1).claims
+    assert [] == strangers(stage.dump())
+
+
+def test_a_leased_record_of_a_foreign_type_is_reaped_with_the_others(stage):
+    """One of them is quarantined, the other is begun again."""
+    stage.claimed("t1", "t2")
+    stage.client.delete("task:t1")
+    stage.client.set("task:t1", "theirs")
+    stage.client.zadd("tasks:active", {b"\xff": NOW})
+    reaped = stage.send(reap(stage.keys, max_crashes=3, now_ms=NOW + LEASE))
+
+    assert {("t1", "ghost"), ("t2", "retry"), ("\ufffd", "ghost")} == {
+        (each.id, each.where) for each in reaped
+    }
+
+
+BROKEN = {
+    "attempts": "many",
+    "crashes": "1.5",
+    "created_ms": "1e300",
+    "started_ms": "nan",
+    "finished_ms": "soon",
+    "expires_ms": "inf",
+    "error": "[1",
+    "history": "PENDING\n1 {}\n2 [",
+    "progress": "[]",
+    "usage": "null",
+    "note:page": "{",
+    "token": b"\xff:w:n",
+    "key": b"5 \xff",
+}
+
+
+def test_a_broken_record_is_read_as_far_as_it_can_be(stage):
+    """And hides none of the others in its list."""
+    stage.enqueue("t1", "t2")
+    stage.client.hset("task:t1", mapping=BROKEN)
+    page = stage.send(inspect.page(stage.keys, stage.keys.primary, kind="list"))
+    read = stage.send(inspect.get(stage.keys, "t1"))
+    told = stage.send(news.news(stage.keys, "t1"))
+
+    assert ["t1", "t2"] == [each.id for each in page.items]
+    assert (0, 0, "f", b"{}") == (read.attempts, read.crashes, read.name, read.payload)
+    assert ((), {}, None) == (read.history, read.usage, read.progress)
+    assert ("", "[1") == (read.error_type, read.error_message)
+    assert (TaskState.PENDING, 0, None) == (told.state, told.attempts, told.progress)
+
+
+def test_lists_of_the_fleet_leave_nothing_out_for_what_is_broken(stage):
+    """Workers, schedules and the journal, each with an entry of a foreign hand."""
+    stage.fill(
+        {
+            "tasks:workers": {"w1": 1e300, "w2": NOW},
+            "worker:w1": "theirs",
+            "worker:w2": {"info": "[]"},
+            "tasks:schedules": {"s1": -1e300, "s2": NOW},
+            "schedule:s1": "theirs",
+            "schedule:s2": {"about": "{", "last_ms": "soon"},
+        }
+    )
+    stage.client.xadd("tasks:events", {b"\xff": b"\xff"})
+    workers = stage.send(overview.workers(stage.keys, now_ms=NOW))
+    table = stage.send(schedules.timetable(stage.keys, now_ms=NOW))
+    (entry,) = stage.send(news.journal(stage.keys))
+
+    assert [("w1", {}), ("w2", {})] == [(each.id, each.info) for each in workers]
+    assert ["s1", "s2"] == [each.name for each in table.schedules]
+    assert ("", {"\ufffd": "\ufffd"}) == (entry.event, entry.facts)
