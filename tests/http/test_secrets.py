@@ -1,11 +1,16 @@
-"""The provider's key is seen by the provider, and by nobody else."""
+"""A key is seen by whom it is meant for, and by nobody else."""
 
 import asyncio
 import logging
 
+import httpx
 import pytest
 
 import taskflow
+from keyspace import dump
+from taskflow_summarize import create_app
+from taskflow_summarize._api_settings import ApiSettings
+from taskflow_summarize.routers import Level, make_key
 from taskflow_summarize.testing import FakeOpenRouter, Reply
 
 CANARY = "sk-or-v1-canary-9311"
@@ -44,8 +49,46 @@ async def test_the_key_is_in_no_record_log_or_page(
                     "/health/workers/diagnostics",
                 )
             ]
+        with flow.connection.server.sync_client() as server:
+            shown.append(repr(dump(server)))
         await flow.connection.aclose()
 
     assert f"Bearer {CANARY}" == fake.requests[0].headers["authorization"]
     assert task_id in shown[0]
     assert CANARY not in "".join(shown) + caplog.text + made.text
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+async def test_a_key_of_the_api_is_in_no_record_log_or_answer(flow, caplog, header):
+    """Neither one that is let in, nor one that is not: its name is, in the journal."""
+    key, entry = make_key("ada", Level.ADMIN)
+    settings = ApiSettings(keys=(entry,))
+    app = create_app(flow, settings=settings)
+    told = [repr(settings)]
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        with caplog.at_level(logging.DEBUG):
+            for shown in (key, f"{key}x", key[:-1]):
+                headers = {
+                    header: shown if header == "x-api-key" else f"Bearer {shown}"
+                }
+                for method, path, body in (
+                    ("POST", "/api/v1/tasks/", {"name": "add", "args": {"x": 1}}),
+                    ("POST", "/api/v1/tasks/", {"name": "add", "args": {"x": "one"}}),
+                    ("POST", "/api/v1/queues/retry/pause", None),
+                    ("GET", "/api/v1/journal/", None),
+                    ("GET", "/api/v1/tasks/nope", None),
+                    ("GET", "/openapi.json", None),
+                ):
+                    answer = await client.request(
+                        method, path, headers=headers, json=body
+                    )
+                    told += [answer.text, str(answer.headers)]
+    with flow.connection.server.sync_client() as server:
+        told.append(repr(dump(server)))
+    await flow.connection.aclose()
+    digest = entry.rpartition(":")[2]
+
+    assert any('"ada"' in each for each in told)
+    assert [] == [each for each in (*told, caplog.text) if key[:-1] in each]
+    assert [] == [each for each in (*told[1:], caplog.text) if digest in each]
