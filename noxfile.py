@@ -346,7 +346,7 @@ def acl(session: nox.Session) -> None:
 def audit(session: nox.Session) -> None:
     """Ask the package index for known faults of what a user installs."""
     _install(session, extras="all")
-    session.install("pip-audit")
+    session.install("pip-audit==2.10.1")
     session.run("pip-audit", "--local", "--skip-editable", *session.posargs)
 
 
