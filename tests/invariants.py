@@ -5,11 +5,13 @@ what they judge is made of everything at once. The model, the explorer and the c
 tests use it.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keyspace import Expiring
+from taskflow._protocol.checkup import whole
 from taskflow._protocol.invariants import (
     NO_RECORD,
     Broken,
@@ -22,6 +24,7 @@ from taskflow._protocol.keys import SIDE_LISTS, Keys
 from taskflow._protocol.states import TaskState
 
 _NEEDED = ("payload", "spec", "lane", "created_ms")
+_PARKED = re.compile(r"[0-9]+ ([A-Za-z0-9_.:-]+)")
 _SAID = ("cause", "error", "died_ms")
 
 
@@ -65,7 +68,7 @@ def sightings(
         seen = seen or Sighting(task_id, "foreign")
         ends = plain.get(keys.active, {}).get(task_id)
         yield seen._replace(
-            lease_ends_ms=None if ends is None else int(ends),
+            lease_ends_ms=None if ends is None else whole(ends),
             key=_key(keys, found, task_id, record)
             if seen.state not in NO_RECORD
             else "",
@@ -91,13 +94,18 @@ def _sighting(task_id: str, record: Mapping[str, str]) -> Sighting:
         task_id,
         record.get("state", "nothing"),
         record.get("lane", ""),
-        record.get("parked", "").partition(" ")[2],
+        _parked(record),
         record.get("token", ""),
         (attempts, crashes, misses),
         missing=tuple(name for name in _NEEDED if name not in record),
         lines=len(record.get("history", "").splitlines()),
         is_finished=record.get("finished_ms", "").isdecimal(),
     )
+
+
+def _parked(record: Mapping[str, str]) -> str:
+    match = _PARKED.fullmatch(record.get("parked", ""))
+    return match[1] if match else ""
 
 
 def _letter(letter: Any) -> Letter | None:

@@ -1,6 +1,5 @@
 """amend: what stands in its home is made to say what can be."""
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -186,16 +185,11 @@ CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_cannot_be_is_put_right(stage: Stage, case: str) -> None:
     """And a second look finds nothing to do."""
-    sick, words, well = deepcopy(CASES[case])
+    sick, words, well = CASES[case]
     stage.fill(sick)
     said = put_right(stage, "f2")
     after = stage.dump()
 
-    if "letter without words" == case:
-        # How cjson orders the fields is its own affair.
-        error = after["dlq:task:t1"].pop("error")
-        assert {"CorruptRecord", "the dead letter was torn"} <= set(error.split('"'))
-        well["dlq:task:t1"].pop("error")
     assert words == said
     assert well == after
     assert [] == put_right(stage, "f2")

@@ -8,6 +8,7 @@ from invariants import broken
 from keyspace import LEASE, NOW, WHY, Stage, record
 from taskflow._protocol.checkup import Mended, mend, strikes
 from taskflow._protocol.settle import dead_letter, settle
+from taskflow.errors import ScriptError
 
 TOKEN = "2:w:1-1"  # noqa: S105
 LETTER = {
@@ -306,3 +307,33 @@ def test_a_dead_letter_that_lost_its_place_keeps_its_text(stage: Stage) -> None:
         stage.client.delete(key)
         assert "PLACED" == look(stage).word
         assert before == stage.dump()
+
+
+def test_a_letter_of_who_is_alive_is_taken_away(stage: Stage) -> None:
+    """It is named as the place in which the task must not be."""
+    alive = {"task:t1": record(), "tasks:pending:primary": ["t1"]}
+    stage.fill(alive | {"dlq:task:t1": {"cause": "permanent"}})
+    found = look(stage)
+
+    assert Mended("PLACED", "PENDING", ("PENDING:primary", "DLQ")) == found
+    assert alive == stage.dump()
+
+
+def test_a_record_without_a_state_is_no_gap(stage: Stage) -> None:
+    """It stands nowhere, and that is not fine."""
+    stage.fill({"task:t1": {"payload": "{}", "spec": "[]"}})
+
+    assert "QUARANTINED" == look(stage).word
+
+
+def test_a_lane_of_a_foreign_type_is_met_before_anything_is_written(
+    stage: Stage,
+) -> None:
+    """Nothing is half mended."""
+    stage.fill({"task:t1": record("ACTIVE"), "tasks:completed": {"t1": NOW}})
+    stage.client.set("tasks:pending:retry", "foreign")
+    before = stage.dump()
+    with pytest.raises(ScriptError):
+        look(stage)
+
+    assert before == stage.dump()

@@ -11,6 +11,8 @@ from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.states import TaskState
 
+_LARGEST = 2**53  # that a float and a sorted set can count to
+
 SECTIONS = ("server", "memory", "persistence", "replication", "keyspace")
 
 
@@ -125,12 +127,17 @@ def _sighting(row: list[Any]) -> Sighting:
         missing=tuple(_texts(row[8])),
         lines=int(row[9]),
         is_finished=row[10] != b"",
-        lease_ends_ms=int(float(row[11])) if row[11] else None,
+        lease_ends_ms=whole(float(row[11])) if row[11] else None,
         key=row[12].decode(),
         letter=_letter(row[13]),
         groups=tuple(_texts(row[14])),
         homes=tuple(_texts(row[15])),
     )
+
+
+def whole(score: float) -> int:
+    """Give a score as a whole number, one without end as the largest there is."""
+    return int(min(max(score, -_LARGEST), _LARGEST))
 
 
 def _letter(row: list[Any]) -> Letter | None:

@@ -28,6 +28,7 @@ local id, lease, count = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local names, fingerprints = { unpack(ARGV, 6, 5 + count) }, { unpack(ARGV, 6 + count) }
 -- @include clock
 -- @include roomy
+-- @include bury
 -- @include lanes
 -- @include parking
 -- @include ending
@@ -45,15 +46,21 @@ local words = {}
 local function right(word)
   words[#words + 1] = word
 end
+local function stands_in(key)
+  return type(redis.pcall('ZSCORE', key, id)) == 'string'
+end
 redis.call('LLEN', retry)
 make_room()
 
 -- Groups in which it must not stand, those in which nobody does, those not listed.
 for _, fingerprint in ipairs(given) do
   local group = prefix .. 'dlq:group:' .. fingerprint
-  local left = 0
+  local kind, left = redis.call('TYPE', group).ok, 0
+  if kind ~= 'zset' and kind ~= 'none' then
+    left = redis.call('DEL', group) -- of a foreign type
+  end
   if not is_dead or letter[2] ~= fingerprint then
-    left = redis.call('ZREM', group, id)
+    left = left + redis.call('ZREM', group, id)
   end
   local last = redis.call('ZREVRANGE', group, 0, 0, 'WITHSCORES')[2]
   if not last then
@@ -70,7 +77,7 @@ if found.upstream then
 end
 for _, name in ipairs(state ~= 'ACTIVE' and names or {}) do
   local key = prefix .. 'upstream:' .. name
-  if redis.call('ZSCORE', key .. ':permits', id) or redis.call('ZSCORE', key .. ':probes', id) then
+  if stands_in(key .. ':permits') or stands_in(key .. ':probes') then
     free(name, { id })
     right('ticket')
   end
@@ -87,7 +94,7 @@ for i, name in ipairs({ 'attempts', 'crashes', 'misses' }) do
   end
 end
 local scored = homes[state] and redis.call('ZSCORE', homes[state], id)
-local ended_ms = tonumber(facts[11]) or scored and tonumber(scored) or now
+local ended_ms = tonumber(facts[11]) or string.match(scored or '', '^%d+$') or now
 local born = redis.call('HSETNX', record, 'created_ms', (is_final or is_dead) and ended_ms or now)
 local laned = state ~= 'PENDING' and redis.call('HSETNX', record, 'lane', 'retry') or 0
 local told = (is_final or is_dead) and facts[11] == '' and 1 or 0
@@ -113,19 +120,18 @@ elseif facts[13] == 'ends' and not is_final then
   right('key')
 end
 if is_dead then
-  local fingerprint = letter[2] ~= '' and letter[2] or 'corrupt'
-  local is_odd = #letter[5] > 0 or not redis.call('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
+  local fingerprint = string.match(letter[2], '^[%w_%-]+$') or 'corrupt'
+  local is_odd = #letter[5] > 0 or not stands_in(prefix .. 'dlq:group:' .. fingerprint)
     or letter[1] ~= 'corrupt' and (tonumber(letter[3]) or 0) ~= (tonumber(facts[6]) or 0)
     or letter[1] ~= 'corrupt' and (tonumber(letter[4]) or 0) ~= (tonumber(facts[7]) or 0)
   if is_odd then
     local key = prefix .. 'dlq:task:' .. id
     redis.call('HSETNX', key, 'cause', 'corrupt')
-    redis.call('HSETNX', key, 'error', stored[3] or cjson.encode({ type = 'CorruptRecord', message = 'the dead letter was torn' }))
+    redis.call('HSETNX', key, 'error', stored[3] or problem('CorruptRecord', 'the dead letter was torn'))
     redis.call('HSETNX', key, 'died_ms', ended_ms)
     redis.call('HSET', key, 'fingerprint', fingerprint, 'attempts', facts[6] ~= '' and facts[6] or 0,
       'crashes', facts[7] ~= '' and facts[7] or 0)
-    redis.call('ZADD', prefix .. 'dlq:group:' .. fingerprint, ended_ms, id)
-    redis.call('ZADD', prefix .. 'dlq:groups', 'GT', ended_ms, fingerprint)
+    join_group(id, fingerprint, ended_ms)
     right('letter')
   end
 end

@@ -48,7 +48,7 @@ if kind == 'hash' and not (state or found[8] or found[9]) then
   return { 'FOREIGN', kind }
 end
 local is_known = state == 'PENDING' or state and homes[state] ~= nil
-local is_free = state == 'PENDING' or state == 'SCHEDULED' or state == 'ACTIVE' and not string.match(found[5] or '', '^%d+:.+:.')
+local is_free = state == 'PENDING' or state == 'SCHEDULED' or state == 'ACTIVE' and not string.match(found[5] or '', '^%d+:[%w_.-]+:%S+$')
 local is_half = is_free and not (found[8] and found[9])
 if is_half then
   is_known = false
@@ -86,7 +86,7 @@ end
 local letter, fingerprint = prefix .. 'dlq:task:' .. id, nil
 local letter_kind = redis.call('TYPE', letter).ok
 if letter_kind == 'hash' then
-  fingerprint = redis.call('HGET', letter, 'fingerprint')
+  fingerprint = string.match(redis.call('HGET', letter, 'fingerprint') or '', '^[%w_%-]+$')
 end
 if state == 'DLQ' then
   local place = fingerprint and redis.pcall('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
@@ -120,8 +120,7 @@ elseif is_there then
 elseif state == 'DLQ' and fingerprint then
   local died_ms = tonumber(found[6]) or now
   redis.call('ZADD', homes.DLQ, died_ms, id)
-  redis.call('ZADD', prefix .. 'dlq:group:' .. fingerprint, died_ms, id)
-  redis.call('ZADD', prefix .. 'dlq:groups', 'GT', died_ms, fingerprint)
+  join_group(id, fingerprint, died_ms)
   reply[1] = 'PLACED'
 elseif state == 'DLQ' then
   bury(id, { cause = 'corrupt', fingerprint = 'corrupt',

@@ -45,7 +45,7 @@ names[#names + 1] = record.upstream and string.match(record.upstream, ' (.+)$')
 local asked = {}
 for _, name in ipairs(names) do
   for _, kind in ipairs(asked[name] and {} or { ':permits', ':probes' }) do
-    if redis.call('ZSCORE', prefix .. 'upstream:' .. name .. kind, id) then
+    if type(redis.pcall('ZSCORE', prefix .. 'upstream:' .. name .. kind, id)) == 'string' then
       tickets[#tickets + 1] = 'upstream:' .. name .. kind
     end
   end

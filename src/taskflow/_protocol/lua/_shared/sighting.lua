@@ -39,7 +39,8 @@ end
 local function groups_of(id, fingerprints)
   local groups, seen = {}, {}
   for _, fingerprint in ipairs(fingerprints) do
-    if not seen[fingerprint] and redis.call('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id) then
+    local at = not seen[fingerprint] and redis.pcall('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
+    if type(at) == 'string' then
       groups[#groups + 1] = fingerprint
     end
     seen[fingerprint] = true
