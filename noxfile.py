@@ -268,20 +268,22 @@ def explore(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Kill, freeze, cut and starve workers and servers: ``-- --minutes 60``.
 
-    A thousand kills, ten cycles of a full server and a deeper model with every run; the
-    report stands in the output.
+    A thousand kills, a hundred of the server, ten cycles of a full server and a deeper
+    model with every run; the report stands in the output.
     """
     parser = argparse.ArgumentParser(prog="nox -s chaos --")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--kills", type=int, default=1000)
     chosen, rest = parser.parse_known_args(session.posargs)
     _install(session, "test", extras="all")
-    suites = ("tests/acceptance/test_chaos.py", "tests/acceptance/test_celery_chaos.py")
+    names = ("test_chaos.py", "test_celery_chaos.py", "test_poison.py")
+    suites = [f"tests/acceptance/{each}" for each in names]
     session.run(
         *("pytest", "-s", *(rest or (*suites, "tests/property"))),
         env={
             "TASKFLOW_MINUTES": str(chosen.minutes / 2),  # for each of two engines
             "TASKFLOW_KILLS": str(chosen.kills),
+            "TASKFLOW_SERVER_KILLS": "100",
             "TASKFLOW_CYCLES": "10",
             "TASKFLOW_DEPTH": "3",
         },

@@ -99,6 +99,14 @@ class Theatre:
         self.server.kill()
         self.server.wait()
 
+    def freeze_server(self) -> None:
+        """Let the server stand still, with its connections left open."""
+        self.server.send_signal(signal.SIGSTOP)
+
+    def thaw_server(self) -> None:
+        """Let the server go on."""
+        self.server.send_signal(signal.SIGCONT)
+
     def worker(
         self, *arguments: str, under: Sequence[str] = (), **environment: str
     ) -> "subprocess.Popen[bytes]":

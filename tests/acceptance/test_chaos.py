@@ -1,14 +1,17 @@
 """Real workers of both engines, behind proxies, and everything that can go wrong.
 
 ``nox -s chaos -- --minutes 60`` is the long run. ``TASKFLOW_SEED`` repeats a run's
-choices, ``TASKFLOW_KILLS`` says how many workers are killed.
+choices, ``TASKFLOW_KILLS`` says how many workers are killed, and
+``TASKFLOW_SERVER_KILLS`` how often the server is.
 """
 
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from theatre import LEASE, wait_until
 
 MINUTES = float(os.environ.get("TASKFLOW_MINUTES", "0"))
 KILLS = int(os.environ.get("TASKFLOW_KILLS", "6"))
+SERVER_KILLS = int(os.environ.get("TASKFLOW_SERVER_KILLS", "3"))
 CYCLES = int(os.environ.get("TASKFLOW_CYCLES", "1"))
 SEED = int(os.environ.get("TASKFLOW_SEED", "0")) or random.randrange(1, 10**6)
 ENGINES = {
@@ -51,9 +55,10 @@ DEEDS = {
     "cancel": 4,
     "pause": 1,
 }
+SHORT_LEASE = 2.0
 BODIES = (chaos_app.works, chaos_app.aworks)
 
-pytestmark = pytest.mark.timeout(300 + 90 * MINUTES + 3 * KILLS)
+pytestmark = pytest.mark.timeout(300 + 90 * MINUTES + 3 * KILLS + 6 * SERVER_KILLS)
 
 
 @pytest.fixture(params=ENGINES)
@@ -175,24 +180,56 @@ def judge_restarts(arena: Arena, kills: list[tuple[int, float]]) -> None:
         assert 3 == letter.crashes >= sum(row[0] == letter.id for row in begun)
 
 
-@pytest.mark.parametrize("leases", [1.0, 4.0])
-def test_an_outage_repeats_nothing_of_what_runs(arena: Arena, leases: float) -> None:
+def hold(arena: Arena) -> Callable[[], None]:
+    """Let nothing pass between the workers and the server."""
+    for player in arena.players:
+        player.proxy.hold()
+
+    def heal() -> None:
+        for player in arena.players:
+            player.proxy.heal()
+
+    return heal
+
+
+def freeze(arena: Arena) -> Callable[[], None]:
+    """Let the server stand still."""
+    arena.freeze_server()
+    return arena.thaw_server
+
+
+def kill(arena: Arena) -> Callable[[], None]:
+    """End the server as a crash of its machine would."""
+    arena.kill_server()
+    return arena.start_server
+
+
+@pytest.mark.parametrize(
+    ("deed", "leases"),
+    [(hold, 1), (hold, 2), (hold, 4), (freeze, 4), (kill, 4)],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_an_outage_repeats_nothing_of_what_runs(
+    arena: Arena, deed: Callable[[Arena], Callable[[], None]], leases: int
+) -> None:
     """A hundred tasks run on through it, and are settled after it: none again."""
-    players = [
-        arena.play("--executor", "asyncio", "--concurrency", "50") for _ in range(2)
-    ]
+    if deed is kill:
+        restart_writing_always(arena)
+    for _ in range(2):
+        arena.play(
+            *("--executor", "asyncio", "--concurrency", "50"),
+            TASKFLOW_LEASE=str(SHORT_LEASE),
+        )
     wait_until(lambda: arena.alive() == 2)
-    seconds = 1.0 + (leases + 0.5) * LEASE
+    seconds = 1.0 + (leases + 0.5) * SHORT_LEASE
     arena.enqueue(
         [chaos_app.aworks.call(arena.rng.uniform(1.0, seconds)) for _ in range(100)]
     )
     wait_until(lambda: len(arena.lines("start")) == 100)
 
-    for player in players:
-        player.proxy.hold()
-    time.sleep(leases * LEASE)
-    for player in players:
-        player.proxy.heal()
+    undo = deed(arena)
+    time.sleep(leases * SHORT_LEASE)
+    undo()
 
     arena.settle_down(60.0)
     figures = arena.judge()
@@ -201,6 +238,62 @@ def test_an_outage_repeats_nothing_of_what_runs(arena: Arena, leases: float) -> 
         figures["runs"],
         figures["crashes"],
     )
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[Arena]:
+    """Give a server that acknowledges nothing before it is on the disk."""
+    made = Arena(tmp_path, SEED, options=("--appendfsync", "always"))
+    print("seed", SEED)  # noqa: T201 - repeats the run
+    yield made
+    made.close()
+
+
+def test_a_server_that_writes_always_forgets_nothing_when_it_is_killed(
+    durable: Arena,
+) -> None:
+    """What was acknowledged is there and runs once, however often it is killed."""
+    arena = durable
+    for _ in range(2):
+        arena.play("--executor", "asyncio", "--concurrency", "20")
+    wait_until(lambda: arena.alive() == 2)
+    done, tried = threading.Event(), Counter[str]()
+
+    def load(name: str) -> None:
+        while not done.wait(0.005):
+            tried[name] += 1
+            arena.enqueue([chaos_app.aworks.call(0.02)])
+
+    threads = [threading.Thread(target=load, args=(each,)) for each in "abcd"]
+    for each in threads:
+        each.start()
+    try:
+        for _ in range(SERVER_KILLS):
+            heard = len(arena.acknowledged)
+            wait_until(lambda heard=heard: len(arena.acknowledged) > heard + 20)
+            time.sleep(arena.rng.uniform(0.0, 0.5))
+            arena.kill_server()
+            time.sleep(arena.rng.uniform(0.0, 0.3))
+            arena.start_server()
+    finally:
+        done.set()
+        for each in threads:
+            each.join()
+
+    arena.settle_down(120.0)
+
+    figures, count = arena.judge(), len(arena.acknowledged)
+    stored = len(arena.client.keys("task:*"))
+    print(  # noqa: T201 - a report
+        *(SERVER_KILLS, "kills", count, figures, "stored", stored),
+        *("tried", tried.total(), dict(arena.done)),
+    )
+    assert (count, count, 0) == (
+        figures["COMPLETED"],
+        figures["runs"],
+        figures["crashes"],
+    )
+    assert count <= stored <= tried.total()
 
 
 def test_a_worker_that_is_cut_off_cannot_settle_what_another_ran(arena: Arena) -> None:
