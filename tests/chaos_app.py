@@ -49,6 +49,20 @@ async def blocks(seconds: float, ctx: Context) -> int:
     return ctx.deliveries
 
 
+@registry.task(name="seizes")
+def seizes(seconds: int, ctx: Context) -> int:
+    """Let no other thread of the process run for a while, the first time.
+
+    As a regular expression or a large power may, but for as long on any machine: the
+    interpreter's lock is kept in one call of C.
+    """
+    note("start", ctx)
+    if ctx.deliveries == 1:
+        ctypes.PyDLL(None).sleep(seconds)
+    note("end", ctx)
+    return ctx.deliveries
+
+
 @registry.task(name="dies")
 async def dies(seconds: float, ctx: Context) -> int:
     """Take the process along, the first time."""
