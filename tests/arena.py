@@ -307,9 +307,8 @@ class Arena(Theatre):
             ran for the first time, because who crashed twice waits to run alone.
         """
         killed = dict(kills)
-        rows = [line.split() for line in self.log.read_text("utf-8").splitlines()]
-        ended = {(row[1], row[2]) for row in rows if row[0] == "end"}
-        begun = [row for row in rows if row[0] == "start"]
+        ended = {(row[1], row[2]) for row in self.rows("end")}
+        begun = self.rows("start")
         at = {(row[1], int(row[2])): float(row[3]) for row in begun}
         waits = []
         for _, task_id, delivery, _, pid in begun:

@@ -153,10 +153,16 @@ class Theatre:
         """Count the tasks in *state*."""
         return self.flow.queues.status().states[state]
 
+    def rows(self, word: str) -> list[list[str]]:
+        """Read the lines that begin with *word*, as words."""
+        # Of a line that is written just now half may be there: one page of the file.
+        whole, _, _ = self.log.read_text("utf-8").rpartition("\n")
+        rows = [line.split() for line in whole.splitlines()]
+        return [row for row in rows if row[0] == word]
+
     def lines(self, word: str) -> list[tuple[str, int, float]]:
         """Read which tasks started or ended, at which delivery, and when."""
-        rows = [line.split() for line in self.log.read_text("utf-8").splitlines()]
-        return [(row[1], int(row[2]), float(row[3])) for row in rows if row[0] == word]
+        return [(row[1], int(row[2]), float(row[3])) for row in self.rows(word)]
 
     def close(self) -> None:
         """End everything."""

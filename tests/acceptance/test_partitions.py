@@ -111,8 +111,7 @@ def far_worker(arena: Arena, network: Network) -> "subprocess.Popen[bytes]":
 
 def begun_by(arena: Arena, worker: "subprocess.Popen[bytes]") -> list[str]:
     """List the tasks that *worker* has begun."""
-    rows = [line.split() for line in arena.log.read_text("utf-8").splitlines()]
-    return [row[1] for row in rows if row[0] == "start" and int(row[4]) == worker.pid]
+    return [row[1] for row in arena.rows("start") if int(row[4]) == worker.pid]
 
 
 def second_runs(arena: Arena) -> dict[str, float]:
