@@ -78,6 +78,15 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
     made.close()
 
 
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[Arena]:
+    """Give a server that acknowledges nothing before it is on the disk."""
+    made = Arena(tmp_path, SEED, options=("--appendfsync", "always"))
+    print("seed", SEED)  # noqa: T201 - repeats the run
+    yield made
+    made.close()
+
+
 def some(arena: Arena, count: int) -> list[Any]:
     """Give calls that take up to 0.2 s; a few of them harm their worker."""
     bodies = arena.rng.choices((*BODIES, chaos_app.blocks), (48, 48, 4), k=count)
@@ -218,11 +227,10 @@ def kill(arena: Arena) -> Callable[[], None]:
     ids=lambda each: getattr(each, "__name__", each),
 )
 def test_an_outage_repeats_nothing_of_what_runs(
-    arena: Arena, deed: Callable[[Arena], Callable[[], None]], leases: int
+    durable: Arena, deed: Callable[[Arena], Callable[[], None]], leases: int
 ) -> None:
     """A hundred tasks run on through it, and are settled after it: none again."""
-    if deed is kill:
-        restart_writing_always(arena)
+    arena = durable
     for _ in range(2):
         arena.play(
             *("--executor", "asyncio", "--concurrency", "50"),
@@ -246,15 +254,6 @@ def test_an_outage_repeats_nothing_of_what_runs(
         figures["runs"],
         figures["crashes"],
     )
-
-
-@pytest.fixture
-def durable(tmp_path: Path) -> Iterator[Arena]:
-    """Give a server that acknowledges nothing before it is on the disk."""
-    made = Arena(tmp_path, SEED, options=("--appendfsync", "always"))
-    print("seed", SEED)  # noqa: T201 - repeats the run
-    yield made
-    made.close()
 
 
 def test_a_server_that_writes_always_forgets_nothing_when_it_is_killed(
