@@ -7,6 +7,7 @@ import pytest
 from invariants import broken
 from keyspace import LEASE, NOW, Expiring, Stage, record
 from taskflow._protocol.checkup import amend
+from taskflow.errors import ScriptError
 
 TOKEN = "2:w:1-1"  # noqa: S105
 LETTER = {
@@ -182,6 +183,43 @@ CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED", "DLQ"])
+def test_what_has_ended_says_when(stage: Stage, state: str) -> None:
+    """At the time at which it came to its home; it was born no later."""
+    home = "dlq:tasks" if state == "DLQ" else f"tasks:{state.lower()}"
+    dead = DEAD if state == "DLQ" else {}
+    fields = record(state, "retry", attempts=2)
+    del fields["created_ms"]
+    stage.fill(dead | {"task:t1": fields, home: {"t1": NOW - 5}})
+
+    assert ["fields"] == put_right(stage)
+    times = {"created_ms": str(NOW - 5), "finished_ms": str(NOW - 5)}
+    assert fields | times == stage.dump()["task:t1"]
+
+
+def test_a_letter_beside_a_task_that_lives_is_not_its_business(stage: Stage) -> None:
+    """Where a task stands is seen to by another script, before this one."""
+    alive = {"task:t1": record(), "tasks:pending:primary": ["t1"]}
+    stage.fill(alive | {"dlq:task:t1": {"fingerprint": "f1"}})
+    before = stage.dump()
+
+    assert [] == put_right(stage)
+    assert before == stage.dump()
+
+
+def test_a_lane_of_a_foreign_type_is_met_before_anything_is_written(
+    stage: Stage,
+) -> None:
+    """Nothing is half put right."""
+    stage.fill({"task:t1": record("ACTIVE", crashes="x"), "tasks:active": {"t1": NOW}})
+    stage.client.set("tasks:pending:retry", "foreign")
+    before = stage.dump()
+    with pytest.raises(ScriptError):
+        put_right(stage)
+
+    assert before == stage.dump()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_cannot_be_is_put_right(stage: Stage, case: str) -> None:
     """And a second look finds nothing to do."""
@@ -221,3 +259,13 @@ def test_what_is_well_is_not_touched(stage: Stage) -> None:
 
     assert [] == put_right(stage)
     assert before == stage.dump()
+
+
+def test_a_group_of_a_foreign_type_is_made_anew(stage: Stage) -> None:
+    """With the letters that name it; where none does, it is gone."""
+    stage.fill({key: value for key, value in DEAD.items() if key != "dlq:group:f1"})
+    for fingerprint in ("f1", "f2"):
+        stage.client.set(f"dlq:group:{fingerprint}", "foreign")
+
+    assert ["group", "group", "letter"] == put_right(stage, "f1", "f2")
+    assert DEAD == stage.dump()

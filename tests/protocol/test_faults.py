@@ -2,7 +2,8 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, WHY, submission
+from keyspace import LEASE, NOW, WHY, record, submission
+from taskflow._protocol.checkup import amend, mend
 from taskflow._protocol.control import cancel, drain, pause
 from taskflow._protocol.settle import complete, extend, retry, settle
 from taskflow._protocol.submit import enqueue
@@ -64,6 +65,26 @@ def test_a_full_server_still_drains(real_stage):
         stage.client.config_set("maxmemory", 0)
 
     assert [] == [key for key in stage.dump() if "scratch" in key]
+
+
+def test_a_full_server_can_be_repaired(real_stage):
+    """What has no home, or is torn, is put right when people act: at 3 a.m."""
+    stage, keys = real_stage, real_stage.keys
+    stage.fill(
+        {
+            "task:lost": record("ACTIVE"),
+            "task:torn": record("FAILED"),
+            "tasks:failed": {"torn": NOW},
+        }
+    )
+    fill_up(stage)
+    try:
+        assert "REQUEUED" == stage.send(mend(keys, "lost", now_ms=NOW)).word
+        right = stage.send(amend(keys, "torn", lease_ms=LEASE, now_ms=NOW))
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+    assert ["fields"] == right
 
 
 def test_forgotten_scripts_are_loaded_again(stage):

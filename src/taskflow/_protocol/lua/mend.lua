@@ -29,6 +29,7 @@ local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
 local retry, marker = KEYS[7], KEYS[8]
 local id, count = ARGV[3], tonumber(ARGV[4])
 -- @include clock
+-- @include roomy
 -- @include bury
 -- @include unbury
 -- @include quarantine
@@ -99,6 +100,7 @@ if #strays == 0 and (is_there or not state and kind == 'none') then
   return reply
 end
 
+make_room()
 for _, stray in ipairs(strays) do
   if stray.list then
     redis.call('LREM', stray.list, -stray.extra, id)
