@@ -133,6 +133,23 @@ CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
         ["letter"],
         DEAD,
     ),
+    "letter with other crashes": (
+        DEAD | {"dlq:task:t1": LETTER | {"crashes": "3"}},
+        ["letter"],
+        DEAD,
+    ),
+    "scheduled for no lane": (
+        {
+            "task:t1": {
+                name: value
+                for name, value in record("SCHEDULED").items()
+                if name != "lane"
+            },
+            "tasks:scheduled": {"t1": NOW},
+        },
+        ["fields"],
+        {"task:t1": record("SCHEDULED", "retry"), "tasks:scheduled": {"t1": NOW}},
+    ),
     "letter without its group": (
         {
             key: value
@@ -269,3 +286,14 @@ def test_a_group_of_a_foreign_type_is_made_anew(stage: Stage) -> None:
 
     assert ["group", "group", "letter"] == put_right(stage, "f1", "f2")
     assert DEAD == stage.dump()
+
+
+def test_a_task_without_a_token_waits_again_where_no_upstream_is_known(
+    stage: Stage,
+) -> None:
+    """It needed none."""
+    stage.fill({"task:t1": record("ACTIVE"), "tasks:active": {"t1": NOW}})
+    words = stage.send(amend(stage.keys, "t1", lease_ms=LEASE, now_ms=NOW))
+
+    assert ["token"] == words
+    assert ["t1"] == stage.dump()["tasks:pending:retry"]
