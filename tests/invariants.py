@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keyspace import Expiring
-from taskflow._protocol.checkup import whole
+from taskflow._protocol.checkup import clamped
 from taskflow._protocol.invariants import (
     NO_RECORD,
     Broken,
@@ -68,7 +68,7 @@ def sightings(
         seen = seen or Sighting(task_id, "foreign")
         ends = plain.get(keys.active, {}).get(task_id)
         yield seen._replace(
-            lease_ends_ms=None if ends is None else whole(ends),
+            lease_ends_ms=None if ends is None else clamped(ends),
             key=_key(keys, found, task_id, record)
             if seen.state not in NO_RECORD
             else "",

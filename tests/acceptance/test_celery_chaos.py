@@ -59,8 +59,7 @@ def theatre(tmp_path: Path) -> Iterator[Theatre]:
 @pytest.fixture
 def arena(tmp_path: Path) -> Iterator[Arena]:
     """Give a server, and nobody who works yet."""
-    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    made = Arena(tmp_path, app, chaos_app.registry, SEED)
+    made = Arena(tmp_path, SEED)
     yield made
     made.close()
 

@@ -22,8 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def arena(tmp_path: Path) -> Iterator[Arena]:
     """Give a server, and nobody who works yet."""
-    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    made = Arena(tmp_path, app, chaos_app.registry, 1)
+    made = Arena(tmp_path)
     yield made
     made.close()
 

@@ -1,7 +1,6 @@
 """A body that ends its process, in whichever way, is found; its neighbours are not."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -39,9 +38,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def arena(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     """Give two workers that one engine drives; the tests of a module share them."""
-    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    folder = tmp_path_factory.mktemp("poison")
-    made = Arena(folder, app, chaos_app.registry, SEED)
+    made = Arena(tmp_path_factory.mktemp("poison"), SEED)
     try:
         for _ in range(2):
             made.play(*ENGINES[engine], TASKFLOW_LEASE="1")

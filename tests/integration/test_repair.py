@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -15,7 +16,7 @@ from hostile import strangers
 from invariants import Broken, broken
 from keyspace import LEASE, NOW, WHY, Stage, dump
 from population import populate
-from taskflow import Finding, TaskFlow, TaskState
+from taskflow import Finding, RetryPolicy, TaskFlow, TaskState
 from taskflow._client.plan import run
 from taskflow._client.proof import prove
 from taskflow._protocol import settle as verbs
@@ -52,6 +53,12 @@ registry = taskflow.Registry()
 def add(x: int, y: int) -> int:
     """Add."""
     return x + y
+
+
+@registry.task(name="dies", retry=RetryPolicy(max_retries=0))
+def dies(kind: int) -> None:
+    """Become a dead letter, one of a few kinds."""
+    raise [ValueError, KeyError, OSError, TypeError, IndexError][kind]
 
 
 def healthy(stage: Stage) -> None:
@@ -209,7 +216,7 @@ async def test_a_repair_under_load_harms_nothing(server_url: str) -> None:
 
         def look() -> None:
             while not ended.is_set():
-                words.append(flow.doctor(repair=True)[-1])
+                words.extend(flow.doctor(repair=True)[-2:])
 
         looking = threading.Thread(target=look)
         looking.start()
@@ -217,7 +224,12 @@ async def test_a_repair_under_load_harms_nothing(server_url: str) -> None:
         for _ in range(15):
             calls = [add.call(each, 1) for each in range(40)]
             handles += await flow.aenqueue_many(calls)
+            dying = [dies.options(key=str(uuid4())).call(each) for each in range(5)]
+            await flow.aenqueue_many(dying)
             await arun_until_idle(flow, concurrency=20)
+            await flow.dlq.arequeue(everything=True)
+            await arun_until_idle(flow, concurrency=20)
+            await flow.dlq.apurge(everything=True)
         ended.set()
         looking.join()
         records = [flow.tasks.get(handle.id) for handle in handles]

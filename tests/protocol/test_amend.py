@@ -297,3 +297,46 @@ def test_a_task_without_a_token_waits_again_where_no_upstream_is_known(
 
     assert ["token"] == words
     assert ["t1"] == stage.dump()["tasks:pending:retry"]
+
+
+def test_the_lease_of_a_worker_that_beats_is_its_own_affair(stage: Stage) -> None:
+    """It may give longer ones than we know of, and renews them."""
+    stage.fill(
+        {
+            "task:t1": record("ACTIVE", token=TOKEN),
+            "tasks:active": {"t1": NOW + LEASE + 1},
+        }
+    )
+    stage.client.set("worker:heartbeat:w", NOW)
+
+    assert [] == put_right(stage)
+
+
+@pytest.mark.parametrize("ttl", ["9" * 25, "9" * 18])
+def test_a_key_that_is_to_live_for_ever_is_let_go(stage: Stage, ttl: str) -> None:
+    """The server knows no such time."""
+    stage.fill(
+        {
+            "task:t1": record("COMPLETED", finished_ms=NOW, key=f"{ttl} n:k"),
+            "tasks:completed": {"t1": NOW},
+            "tasks:key:n:k": "t1 d",
+        }
+    )
+
+    assert ["key"] == put_right(stage)
+    assert [] == broken(stage.dump(), now_ms=NOW, lease_ms=LEASE)
+
+
+def test_a_ticket_of_each_upstream_is_freed_with_the_lease(stage: Stage) -> None:
+    """Whatever its record says."""
+    stage.fill(
+        {
+            "task:t1": record("ACTIVE", upstream="1 other"),
+            "tasks:active": {"t1": NOW},
+            "upstream:api:permits": {"t1": NOW},
+            "upstream:other:permits": {"t1": NOW},
+        }
+    )
+
+    assert ["token"] == put_right(stage)
+    assert [] == [key for key in stage.dump() if "permits" in key]

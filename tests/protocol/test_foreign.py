@@ -3,11 +3,13 @@
 import pytest
 
 from hostile import strangers
+from invariants import broken
 from keyspace import LEASE, NOW, WHY, record
 from taskflow import CircuitBreaker, TaskState, Upstream
 from taskflow._protocol import checkup, inspect, news, overview, schedules, upstreams
 from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.dead_letters import discard, groups, requeue
+from taskflow._protocol.record import CallReport
 from taskflow._protocol.settle import complete, dead_letter, release, retry, settle
 from taskflow._protocol.upkeep import promote, reap
 from taskflow._protocol.upstreams import BreakerDefaults
@@ -185,3 +187,60 @@ def test_lists_of_the_fleet_leave_nothing_out_for_what_is_broken(stage):
     assert [("w1", {}), ("w2", {})] == [(each.id, each.info) for each in workers]
     assert ["s1", "s2"] == [each.name for each in table.schedules]
     assert ("", {"\ufffd": "\ufffd"}) == (entry.event, entry.facts)
+
+
+@pytest.mark.parametrize("verdict", ["tap", "failure", "success", "refused"])
+def test_what_a_call_says_of_an_upstream_of_a_foreign_type_loses_no_task(
+    stage, verdict
+):
+    """Each outcome of the batch comes to its home."""
+    rules = upstreams.pack_rules(
+        Upstream("api", breaker=CircuitBreaker(consecutive=1)), BreakerDefaults()
+    )
+    stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
+    stage.enqueue("t1", "t2", upstream="1 api")
+    first, second = stage.claim(2).claims
+    stage.client.delete("upstream:api")
+    stage.client.set("upstream:api", "theirs")
+    report = CallReport("api", first.epoch, verdict, "no", 5000)
+    outcomes = [complete(first, b"1")._replace(report=report), complete(second, b"1")]
+
+    assert ["OK", "OK"] == stage.send(settle(stage.keys, outcomes, now_ms=NOW))
+    found = stage.dump()
+    assert {"t1": NOW, "t2": NOW} == found["tasks:completed"]
+    assert [] == broken(found, now_ms=NOW, lease_ms=LEASE)
+
+
+@pytest.mark.parametrize("key", ["upstream:api", "upstream:api:permits"])
+def test_a_guard_enters_and_leaves_an_upstream_of_a_foreign_type(stage, key):
+    """It is known again by the rules that the guard brings."""
+    rules = upstreams.pack_rules(Upstream("api", concurrency=1), BreakerDefaults())
+    stage.client.set(key, "theirs")
+
+    def enter(ticket):
+        return stage.send(
+            upstreams.enter(
+                stage.keys,
+                "api",
+                ticket=ticket,
+                weight=1.0,
+                lease_ms=LEASE,
+                permit="own",
+                rules=rules,
+                now_ms=NOW,
+            )
+        )
+
+    assert ["IN", "WAIT"] == [enter("guard:1").word, enter("guard:2").word]
+    assert [] == strangers(stage.dump())
+
+
+def test_a_claim_sent_again_meets_probes_of_a_foreign_type(stage):
+    """It answers the same tasks."""
+    rules = upstreams.pack_rules(Upstream("api", concurrency=2), BreakerDefaults())
+    stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
+    stage.enqueue("t1", upstream="1 api")
+    first = stage.claim(1, nonce="5-1").claims
+    stage.client.set("upstream:api:probes", "theirs")
+
+    assert first == stage.claim(1, nonce="5-1").claims

@@ -337,3 +337,16 @@ def test_a_lane_of_a_foreign_type_is_met_before_anything_is_written(
         look(stage)
 
     assert before == stage.dump()
+
+
+@pytest.mark.parametrize("when", ["nan", "inf", "soon", "1e300"])
+@pytest.mark.parametrize("state", ["COMPLETED", "DLQ"])
+def test_a_time_that_is_none_is_now(stage: Stage, state: str, when: str) -> None:
+    """Nothing is half mended for it."""
+    letter = {"cause": "permanent", "fingerprint": "f1", "died_ms": NOW, "error": "{}"}
+    stage.fill({"task:t1": record(state, finished_ms=when)})
+    stage.client.hset("dlq:task:t1", mapping=letter) if state == "DLQ" else None
+
+    assert "PLACED" == look(stage).word
+    home = "dlq:tasks" if state == "DLQ" else "tasks:completed"
+    assert {"t1": NOW} == stage.dump()[home]

@@ -9,7 +9,7 @@ The rules are those of `taskflow._protocol.invariants`, by which the tests judge
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 
 from attrs import define, field, frozen
@@ -26,6 +26,8 @@ from taskflow.errors import ScriptError
 
 MOST_PROVEN = 50
 """Candidates that are looked at once more; one costs the length of the lists."""
+
+_A_DAY = 86_400.0  # seconds; what claims to be longer is no lease
 
 
 @frozen
@@ -99,7 +101,7 @@ class _Looks:
         waiting: Ids of records that should stand in a list.
         listed: Ids that stand in a list.
         groups: Fingerprints of groups in which an id must not stand.
-        odd: Members of the groups that are listed and empty, or not listed.
+        odd: Groups that looked empty or unlisted.
         records: How many were looked at.
     """
 
@@ -109,7 +111,7 @@ class _Looks:
     waiting: set[str] = field(factory=set[str])
     listed: set[str] = field(factory=set[str])
     groups: dict[str, list[str]] = field(factory=dict[str, list[str]])
-    odd: dict[str, int] = field(factory=dict[str, int])
+    odd: set[str] = field(factory=set[str])
     records: int = 0
 
     def suspect(self, *task_ids: str) -> None:
@@ -126,7 +128,7 @@ def prove(connection: Connection) -> Plan[Proof]:
     """Look over every record, home, list and group; write nothing.
 
     About 200 bytes of memory for each waiting task, and O(1) of the server's time
-    for each record, in steps of about a millisecond.
+    for each record, in steps of a few milliseconds.
 
     Yields:
         What to ask the server.
@@ -145,7 +147,7 @@ def prove(connection: Connection) -> Plan[Proof]:
         looks.records,
         tuple(misfits),
         len(candidates[MOST_PROVEN:]),
-        tuple(_odd_groups(looks)),
+        tuple((yield from _odd_groups(connection, looks))),
     )
 
 
@@ -164,38 +166,46 @@ def mend(connection: Connection) -> Plan[Repair]:
     mended: list[tuple[str, Mended]] = []
     amended: list[Amended] = []
     for task_id in looks.candidates():
-        each: Mended = yield checkup.mend(
-            keys, task_id, looks.upstreams, now_ms=connection.clock()
-        )
-        if each.word != "FINE":
-            mended.append((task_id, each))
-        misfit = yield from _judge(connection, looks, task_id)
-        if misfit.broken and each.word != "FOREIGN":
-            amended.append((yield from _amend(connection, looks, task_id)))
-    if looks.odd:
-        words: list[str] = yield checkup.amend(
-            keys,
-            "",
-            fingerprints=list(looks.odd),
-            lease_ms=looks.lease_ms,
-            now_ms=connection.clock(),
-        )
+        try:
+            each: Mended = yield checkup.mend(
+                keys, task_id, looks.upstreams, now_ms=connection.clock()
+            )
+            if each.word != "FINE":
+                mended.append((task_id, each))
+            if each.word not in {"FOREIGN", "REMOVED"}:
+                amended += yield from _amend(connection, looks, task_id)
+        except ScriptError as error:
+            # One that no script can read must not keep the others from being mended.
+            amended.append(Amended(task_id, (), (Broken("I18", task_id, str(error)),)))
+    for fingerprint in looks.odd:
+        words = yield from _put_right(connection, looks, "", (fingerprint,))
         if words:
-            amended += [Amended(each, ("group",)) for each in looks.odd]
+            amended.append(Amended(fingerprint, words))
     return Repair(looks.records, tuple(mended), tuple(amended))
 
 
-def _amend(connection: Connection, looks: _Looks, task_id: str) -> Plan[Amended]:
+def _amend(connection: Connection, looks: _Looks, task_id: str) -> Plan[list[Amended]]:
+    misfit = yield from _judge(connection, looks, task_id)
+    if not misfit.broken:
+        return []
+    groups = looks.groups.get(task_id, ())
+    words = yield from _put_right(connection, looks, task_id, groups)
+    after = yield from _judge(connection, looks, task_id)
+    return [Amended(task_id, words, after.broken)]
+
+
+def _put_right(
+    connection: Connection, looks: _Looks, task_id: str, fingerprints: Sequence[str]
+) -> Plan[tuple[str, ...]]:
     words: list[str] = yield checkup.amend(
         connection.keys,
         task_id,
-        looks.upstreams,
-        looks.groups.get(task_id, ()),
+        looks.upstreams if task_id else (),
+        fingerprints,
         lease_ms=looks.lease_ms,
         now_ms=connection.clock(),
     )
-    after = yield from _judge(connection, looks, task_id)
-    return Amended(task_id, tuple(words), after.broken)
+    return tuple(words)
 
 
 def _judge(connection: Connection, looks: _Looks, task_id: str) -> Plan[Misfit]:
@@ -207,22 +217,41 @@ def _judge(connection: Connection, looks: _Looks, task_id: str) -> Plan[Misfit]:
         now_ms=connection.clock(),
     )
     found = broken(where.seen, now_ms=where.now_ms, lease_ms=looks.lease_ms)
+    if any(each.rule == "I4" for each in found):
+        # A worker may have come meanwhile that gives longer leases than all others.
+        looks.lease_ms = max(looks.lease_ms, (yield from _longest_lease(connection)))
+        found = broken(where.seen, now_ms=where.now_ms, lease_ms=looks.lease_ms)
     return Misfit(where.seen, tuple(found))
 
 
-def _odd_groups(looks: _Looks) -> Iterator[Broken]:
-    for fingerprint, members in looks.odd.items():
-        yield from broken_group(fingerprint, members=members, is_listed=not members)
+def _odd_groups(connection: Connection, looks: _Looks) -> Plan[list[Broken]]:
+    found: list[Broken] = []
+    for fingerprint in list(looks.odd)[:MOST_PROVEN]:
+        where: Whereabouts = yield checkup.whereabouts(
+            connection.keys, "", (), (fingerprint,), now_ms=connection.clock()
+        )
+        members, is_listed = where.groups[fingerprint]
+        found += broken_group(fingerprint, members=members, is_listed=is_listed)
+    return found
+
+
+def _longest_lease(connection: Connection) -> Plan[int]:
+    """Find the longest lease that is given, in ms, by us or by a worker that beats."""
+    beats: list[WorkerStatus] = yield overview.workers(
+        connection.keys, now_ms=connection.clock()
+    )
+    told = [each.info.get("lease") for each in beats]
+    leases = [each for each in told if isinstance(each, int | float)]
+    longest = max(connection.settings.worker.lease, *leases, 0.0)
+    return round(min(longest, _A_DAY) * 1000)
 
 
 def _look(connection: Connection) -> Plan[_Looks]:
     keys = connection.keys
     lists = yield from waiting_lists(connection, empty=True)
-    beats: list[WorkerStatus] = yield overview.workers(keys, now_ms=connection.clock())
-    leases = [each.info.get("lease", 0.0) for each in beats]
-    longest = max(connection.settings.worker.lease, *leases, 0.0)
+    lease_ms = yield from _longest_lease(connection)
     upstreams = sorted({each.upstream for each in lists if each.upstream})
-    looks = _Looks(round(longest * 1000), upstreams)
+    looks = _Looks(lease_ms, upstreams)
     yield from _over_records(connection, looks)
     for state in TaskState:
         if state is not TaskState.PENDING:
@@ -306,7 +335,7 @@ def _over_groups(connection: Connection, looks: _Looks) -> Plan[None]:
         except ScriptError:
             count = 0  # a key of a foreign type: nobody can stand there
         if not count:
-            looks.odd[each] = 0
+            looks.odd.add(each)
 
 
 def _over_tickets(connection: Connection, looks: _Looks) -> Plan[None]:

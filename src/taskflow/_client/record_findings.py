@@ -77,9 +77,8 @@ def _amended(done: Repair) -> Finding:
     what = f"of {done.records:,} records {len(done.amended):,} put right: {shown}"
     if left:
         what = f"of {done.records:,} records {len(left):,} could not be put right: "
-        return Finding(
-            "records", "error", what + shown, f"taskflow delete {left[0].id}"
-        )
+        do = f"taskflow show {left[0].id}, and once it has ended taskflow delete"
+        return Finding("records", "error", what + shown, do)
     return Finding("records", "note", what, _BY_WHOM)
 
 

@@ -9,6 +9,7 @@ from taskflow._protocol import scripts
 from taskflow._protocol.invariants import Letter, Sighting
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
+from taskflow._protocol.readable import text
 from taskflow._protocol.states import TaskState
 
 _LARGEST = 2**53  # that a float and a sorted set can count to
@@ -75,7 +76,7 @@ class Census:
 
 
 def _texts(items: list[bytes]) -> list[str]:
-    return [item.decode(errors="replace") for item in items]
+    return [text(item) for item in items]
 
 
 def _homes(keys: Keys) -> tuple[str, ...]:
@@ -127,7 +128,7 @@ def _sighting(row: list[Any]) -> Sighting:
         missing=tuple(_texts(row[8])),
         lines=int(row[9]),
         is_finished=row[10] != b"",
-        lease_ends_ms=whole(float(row[11])) if row[11] else None,
+        lease_ends_ms=clamped(float(row[11])) if row[11] else None,
         key=row[12].decode(),
         letter=_letter(row[13]),
         groups=tuple(_texts(row[14])),
@@ -135,7 +136,7 @@ def _sighting(row: list[Any]) -> Sighting:
     )
 
 
-def whole(score: float) -> int:
+def clamped(score: float) -> int:
     """Give a score as a whole number, one without end as the largest there is."""
     return int(min(max(score, -_LARGEST), _LARGEST))
 
@@ -213,10 +214,12 @@ class Whereabouts(NamedTuple):
     Attributes:
         now_ms: When, in ms of the server's clock.
         seen: What it held, lists and tickets included.
+        groups: Of the fingerprints that were named, members and whether it is listed.
     """
 
     now_ms: int
     seen: Sighting
+    groups: dict[str, tuple[int, bool]]
 
 
 def whereabouts(
@@ -245,9 +248,14 @@ def whereabouts(
     """
 
     def decode(reply: list[Any]) -> Whereabouts:
-        now, row, tickets = reply
+        now, row, tickets, counts = reply
         seen = _sighting(row)._replace(tickets=tuple(_texts(tickets)))
-        return Whereabouts(int(now), seen)
+        pairs = zip(counts[::2], counts[1::2], strict=True)
+        groups = {
+            name: (int(members), bool(is_listed))
+            for name, (members, is_listed) in zip(fingerprints, pairs, strict=True)
+        }
+        return Whereabouts(int(now), seen, groups)
 
     return Operation(
         scripts.load("whereabouts"),

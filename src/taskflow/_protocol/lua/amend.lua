@@ -15,7 +15,8 @@
 -- ARGV[4]  lease      ms; the longest that is given
 -- ARGV[5]  upstreams  how many may have given it a ticket; their names follow,
 --                     then fingerprints of groups in which it may stand
--- Touches  task:<id>, dlq:*, tasks:key:*, upstream:<name>:*, tasks:parked
+-- Touches  task:<id>, dlq:*, tasks:key:*, upstream:<name>:*, tasks:parked,
+--          worker:heartbeat:<id>
 -- Returns  list of words, what was put right: counters, fields, history, token,
 --          lease, key, letter, group, ticket; empty when nothing was wrong
 -- Cost     O(history)
@@ -35,7 +36,6 @@ local names, fingerprints = { unpack(ARGV, 6, 5 + count) }, { unpack(ARGV, 6 + c
 -- @include homes
 -- @include sighting
 
-local given = { unpack(fingerprints) }
 local facts, found = sight(id, fingerprints)
 local record, state, letter = prefix .. 'task:' .. id, facts[2], facts[14]
 local is_record = state ~= '' and state ~= 'foreign'
@@ -46,14 +46,18 @@ local words = {}
 local function right(word)
   words[#words + 1] = word
 end
+-- Who is alive renews its leases itself, and may give longer ones than we know of.
+local function is_alive(token)
+  return redis.call('EXISTS', prefix .. 'worker:heartbeat:' .. (string.match(token, '^%d+:([^:]*):') or '')) == 1
+end
 local function stands_in(key)
   return type(redis.pcall('ZSCORE', key, id)) == 'string'
 end
 redis.call('LLEN', retry)
 make_room()
 
--- Groups in which it must not stand, those in which nobody does, those not listed.
-for _, fingerprint in ipairs(given) do
+-- Without its group a letter would be missing where people look for it.
+for _, fingerprint in ipairs(fingerprints) do
   local group = prefix .. 'dlq:group:' .. fingerprint
   local kind, left = redis.call('TYPE', group).ok, 0
   if kind ~= 'zset' and kind ~= 'none' then
@@ -113,7 +117,10 @@ if facts[10] > 20 then
   right('history')
 end
 if facts[13] == 'stays' and is_final then
-  redis.call('PEXPIRE', prefix .. 'tasks:key:' .. string.match(stored[1], '^%d+ (.*)$'), string.match(stored[1], '^%d+'))
+  local ttl, name = string.match(stored[1], '^(%d+) (.*)$')
+  if type(redis.pcall('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)) == 'table' then
+    redis.call('DEL', prefix .. 'tasks:key:' .. name) -- for a time that is none
+  end
   right('key')
 elseif facts[13] == 'ends' and not is_final then
   redis.call('PERSIST', prefix .. 'tasks:key:' .. string.match(stored[1], '^%d+ (.*)$'))
@@ -141,14 +148,14 @@ if state == 'ACTIVE' then
   end
   if not string.match(facts[5], '^%d+:[%w_.-]+:%S+$') then
     redis.call('ZREM', active, id)
-    if #names > 0 then
-      free(names[#names], { id }) -- its own upstream is the last
+    for _, name in ipairs(names) do
+      free(name, { id })
     end
     redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry', 'since_ms', now, 'token', (string.match(facts[5], '^%d+') or 0) .. '::')
     redis.call('RPUSH', retry, id)
     redis.call('ZADD', marker, 0, 'work')
     right('token')
-  elseif facts[12] ~= '' and tonumber(facts[12]) > now + lease then
+  elseif facts[12] ~= '' and tonumber(facts[12]) > now + lease and not is_alive(facts[5]) then
     redis.call('ZADD', active, now + lease, id)
     right('lease')
   end

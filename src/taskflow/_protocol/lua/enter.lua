@@ -29,11 +29,13 @@ local needs_permit, is_renewal, rules = ARGV[7] ~= 'lent', ARGV[7] == 'renewed',
 
 make_room()
 local key = prefix .. 'upstream:' .. name
+displace(upstream(name))
+upstreams[name] = nil -- read again, with the rules that it has from now on
 if redis.call('HSETNX', key, 'rules', rules) == 1 then
   redis.call('SADD', names, name)
 end
 local u = upstream(name)
-if needs_permit and redis.call('ZSCORE', key .. ':permits', ticket) then
+if needs_permit and type(redis.pcall('ZSCORE', key .. ':permits', ticket)) == 'string' then
   redis.call('ZADD', key .. ':permits', 'XX', 'GT', now + lease, ticket)
   redis.call('ZADD', key .. ':probes', 'XX', 'GT', now + lease, ticket)
   return { 'IN', 0, now, u.epoch, '', '', u.state }

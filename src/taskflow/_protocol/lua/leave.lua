@@ -28,7 +28,7 @@ local why, wait, count = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 make_room()
 local u = upstream(name)
 local is_guard = string.sub(ticket, 1, 6) == 'guard:'
-if not is_guard or redis.call('ZREM', u.key .. ':permits', ticket) == 1 then
+if not is_guard or redis.pcall('ZREM', u.key .. ':permits', ticket) == 1 then
   local calls = {}
   for i = 1, count do
     calls[i] = ticket

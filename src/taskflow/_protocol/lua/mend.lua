@@ -120,7 +120,7 @@ elseif not is_known then
 elseif is_there then
   reply[1] = 'PLACED'
 elseif state == 'DLQ' and fingerprint then
-  local died_ms = tonumber(found[6]) or now
+  local died_ms = string.match(found[6] or '', '^%d+$') or now
   redis.call('ZADD', homes.DLQ, died_ms, id)
   join_group(id, fingerprint, died_ms)
   reply[1] = 'PLACED'
@@ -129,7 +129,7 @@ elseif state == 'DLQ' then
     error = found[7] or problem('CorruptRecord', 'the dead letter was gone') })
   reply[1] = 'PLACED'
 elseif state == 'COMPLETED' or state == 'FAILED' or state == 'CANCELLED' then
-  local ended_ms = tonumber(found[6]) or now
+  local ended_ms = string.match(found[6] or '', '^%d+$') or now
   redis.call('HSET', record, 'finished_ms', ended_ms)
   redis.call('ZADD', homes[state], ended_ms, id)
   reply[1] = 'PLACED'

@@ -24,7 +24,7 @@ local name, verb, detail, expires = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 
 make_room()
 local key = prefix .. 'upstream:' .. name
-own(upstream(name))
+displace(upstream(name))
 if verb == 'name' then -- somebody else may have declared it, and knows better
   redis.call('SADD', names, name)
   return redis.call('HSETNX', key, 'rules', detail)

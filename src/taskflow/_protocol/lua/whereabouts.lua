@@ -15,7 +15,8 @@
 -- Touches  task:<id>, tasks:pending:*, tasks:suspects, tasks:parked:*,
 --          tasks:tombstones:*, dlq:*, tasks:key:*, upstream:<name>:*, read only
 -- Returns  {now, what _shared/sighting.lua gives with the lists among the homes,
---          keys of the tickets that it holds}
+--          keys of the tickets that it holds, then members of each group that was
+--          named and whether it is listed}
 -- Cost     O(length of the three lists, and of those in which it may be parked)
 -- Why      What was seen in two looks may have moved between them; this is
 --          one look, so it is proof.
@@ -51,4 +52,10 @@ for _, name in ipairs(names) do
   end
   asked[name] = true
 end
-return { now, facts, tickets }
+local groups = {}
+for i, fingerprint in ipairs(fingerprints) do
+  local members = redis.pcall('ZCARD', prefix .. 'dlq:group:' .. fingerprint)
+  local is_listed = redis.call('ZSCORE', prefix .. 'dlq:groups', fingerprint)
+  groups[2 * i - 1], groups[2 * i] = type(members) == 'number' and members or 0, is_listed and 1 or 0
+end
+return { now, facts, tickets, groups }

@@ -48,7 +48,7 @@ local function repeated()
     local delivery = not found.err and found[1] == 'ACTIVE' and string.match(found[2] or '', '^(%d+)' .. string.gsub(own, '%p', '%%%0') .. '$')
     if delivery then
       local u = found[15] and need_of(found[15]).upstream
-      local probe = u and redis.call('ZSCORE', u.key .. ':probes', id)
+      local probe = u and type(redis.pcall('ZSCORE', u.key .. ':probes', id)) == 'string'
       answer(id, found[14], delivery, found, u and string.format('%s %d %d', found[15], u.epoch, probe and 1 or 0) or '')
     end
   end

@@ -1,9 +1,10 @@
 -- sighting: all that the server holds of a task, but for the lists it waits in.
--- Needs   prefix, homes, holds, parked_in.  Gives  sight(id, fingerprints) -> facts, record.
+-- Needs   prefix, homes, HOMED, holds, parked_in.  Gives  sight(id, fingerprints) -> facts, record.
 -- facts are what the reply says: id, state, lane, parked, token, attempts,
 -- crashes, misses, names of missing fields, lines of history, when it ended, end
 -- of its lease, what becomes of its key, its letter, its groups, its homes; record
--- are parked and upstream as stored. Reads only, and meets any type.
+-- are parked and upstream as stored. Reads only, and meets any
+-- type of these but the homes'.
 local function missing_of(key, names)
   local missing = {}
   for _, name in ipairs(names) do
@@ -36,9 +37,11 @@ local function letter_of(id)
   return letter
 end
 
-local function groups_of(id, fingerprints)
+local function groups_of(id, fingerprints, own)
   local groups, seen = {}, {}
-  for _, fingerprint in ipairs(fingerprints) do
+  local asked = { unpack(fingerprints) }
+  asked[#asked + 1] = own ~= '' and own or nil
+  for _, fingerprint in ipairs(asked) do
     local at = not seen[fingerprint] and redis.pcall('ZSCORE', prefix .. 'dlq:group:' .. fingerprint, id)
     if type(at) == 'string' then
       groups[#groups + 1] = fingerprint
@@ -70,12 +73,9 @@ local function sight(id, fingerprints)
       stands[#stands + 1] = name
     end
   end
-  if letter[2] and letter[2] ~= '' then
-    fingerprints[#fingerprints + 1] = letter[2]
-  end
   local facts = { id, state, found[2] or '', parked_in(found[3]) or '', found[4] or '',
     found[5] or '', found[6] or '', found[7] or '', missing, found[10] and ends_of_lines + 1 or 0,
     string.match(found[8] or '', '^%d+$') or '',
-    redis.call('ZSCORE', homes.ACTIVE, id) or '', key_of(found[9], id), letter, groups_of(id, fingerprints), stands }
+    redis.call('ZSCORE', homes.ACTIVE, id) or '', key_of(found[9], id), letter, groups_of(id, fingerprints, letter[2]), stands }
   return facts, { parked = found[3] or nil, upstream = found[11] or nil }
 end

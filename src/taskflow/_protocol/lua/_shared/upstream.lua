@@ -1,5 +1,5 @@
 -- upstream: an external service as the whole fleet knows it, and its turns.
--- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table, own(u),
+-- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table, displace(u),
 --         turn(u, state, by, reason, retry), window_fields().
 -- The hash upstream:<name> holds the rules, which its declaration gives, and the
 -- state, which scripts alone change. An upstream that is unknown, or whose hash a
@@ -55,7 +55,7 @@ local function upstream(name)
 end
 
 -- Make room where a key of a foreign type stands.
-local function own(u)
+local function displace(u)
   if u.is_foreign then
     redis.call('DEL', u.key)
     u.is_foreign = false
@@ -71,7 +71,7 @@ local function turn(u, state, by, reason, retry)
   elseif state == 'closed' then
     u.opens, u.ramp, u.ramped = 0, now, 0
   end
-  own(u)
+  displace(u)
   redis.call('HSET', u.key, 'state', state, 'epoch', u.epoch, 'retry_ms', u.retry, 'since_ms', now, 'passed', 0,
     'by', by, 'reason', reason, 'opens', u.opens, 'row', 0, 'ramp_ms', u.ramp, 'ramped', u.ramped)
   redis.call('HDEL', u.key, window_fields())

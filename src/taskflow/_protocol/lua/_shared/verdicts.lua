@@ -57,12 +57,13 @@ end
 
 local function hear(u, epoch, verdict, ids, why, wait)
   local good, bad = 0, 0
+  displace(u)
   if u.state == 'closed' and epoch == u.epoch then
     good, bad = verdict == 'success' and #ids or 0, verdict == 'failure' and #ids or 0
     ids = {}
   end
   for _, id in ipairs(ids) do
-    local probe = u.state == 'half-open' and redis.call('ZREM', u.key .. ':probes', id) == 1
+    local probe = u.state == 'half-open' and redis.pcall('ZREM', u.key .. ':probes', id) == 1
     if probe and verdict == 'success' then
       u.passed = u.passed + 1
       redis.call('HSET', u.key, 'passed', u.passed)
