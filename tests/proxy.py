@@ -138,10 +138,12 @@ class Proxy:
         listening.set()
         await self._ends.wait()
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for each in others:
-            each.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # Who was let in at the last moment has no task yet.
+        await asyncio.sleep(0.01)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for each in others:
+                each.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _meet(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

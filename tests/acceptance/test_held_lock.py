@@ -3,6 +3,9 @@
 No thread of its process runs meanwhile, the one that renews leases neither.
 """
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +30,13 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
     made.close()
 
 
-def figures(arena: Arena, *workers: tuple[str, ...]) -> tuple[int, int, int]:
-    """Run the body on *workers*; count ends, runs and crashes."""
+def figures(
+    arena: Arena, *workers: tuple[str, ...], count: int = 0
+) -> tuple[int, int, int]:
+    """Run the body on *workers*, *count* processes; count ends, runs and crashes."""
     for arguments in workers:
         arena.play(*arguments, TASKFLOW_LEASE="1")
-    wait_until(lambda: arena.alive() == len(workers))
+    wait_until(lambda: arena.alive() == (count or len(workers)))
     arena.enqueue([chaos_app.seizes.call(SECONDS)])
     arena.settle_down(60.0)
     found = arena.judge()
@@ -43,6 +48,35 @@ def test_in_a_child_of_a_pool_it_runs_once(arena: Arena) -> None:
     pytest.importorskip("celery")
 
     assert (1, 1, 0) == figures(arena, CELERY, CELERY)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
+def test_under_a_supervisor_it_runs_once(arena: Arena) -> None:
+    """The supervisor renews what its worker holds, and says so."""
+    assert (1, 1, 0) == figures(arena, (*ASYNCIO, "--processes", "2"), count=2)
+    (player,) = arena.players
+    assert "a body holds the interpreter" in arena.said(player.process)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
+def test_a_stopped_worker_loses_its_tasks_all_the_same(arena: Arena) -> None:
+    """Its supervisor does not stand in for one that does not work."""
+    player = arena.play(*ASYNCIO, "--processes", "2", TASKFLOW_LEASE="1")
+    wait_until(lambda: arena.alive() == 2)
+    arena.enqueue([chaos_app.aworks.call(2.0)])
+    wait_until(lambda: arena.lines("start"))
+    (row,) = [
+        line.split() for line in arena.log.read_text("utf-8").splitlines() if line
+    ]
+    os.kill(int(row[4]), signal.SIGSTOP)
+    wait_until(lambda: len(arena.lines("start")) == 2)
+    wait_until(lambda: len(arena.lines("end")) == 1)
+    os.kill(int(row[4]), signal.SIGCONT)
+    arena.settle_down(30.0)
+    found = arena.judge()
+
+    assert (1, 2, 1) == (found["COMPLETED"], found["runs"], found["crashes"])
+    assert "a body holds the interpreter" not in arena.said(player.process)
 
 
 def test_in_the_only_worker_it_runs_once(arena: Arena) -> None:

@@ -77,12 +77,16 @@ class Connection:
         return int(chosen == "replica")
 
     @property
+    def url(self) -> str | None:
+        """The URL given, else that of the settings; None = the embedded default."""
+        return self._url or self.settings.redis.url
+
+    @property
     def server(self) -> Server:
         """The server, opened now if it was not."""
         with self._lock:
             if self._server is None:
-                url = self._url or self.settings.redis.url
-                server = open_server(url, prefix=self.keys.prefix)
+                server = open_server(self.url, prefix=self.keys.prefix)
                 if self.replicas and not server.replicates:
                     problem = (
                         f"durability 'replica' needs a server with a replica, and "

@@ -3,7 +3,8 @@
 Each child is the same command with one process, in a session of its own, so
 that a signal meant for the supervisor reaches the children through it and in
 order. A child holds the reading end of a pipe: when the supervisor is gone,
-even killed, the pipe closes and the child drains and stops by itself.
+even killed, the pipe closes and the child drains and stops by itself. Each child
+keeps its leases in memory that the supervisor can read (``ledger.py``).
 """
 
 import os
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, frozen
+
+from taskflow._worker.ledger import LEDGER, Ledger
 
 LIFELINE = "TASKFLOW_LIFELINE"
 """Environment variable that names the child's end of the pipe."""
@@ -50,6 +53,7 @@ class _Child:
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
+    ledger: Ledger | None = None
 
 
 class Supervisor:
@@ -82,6 +86,15 @@ class Supervisor:
             os.close(reading)
         return self._stop()
 
+    def members(self) -> list[tuple[int, Ledger]]:
+        """Give process id and ledger of each child; safe in any thread."""
+        known = [(each.process, each.ledger) for each in self._children]
+        return [
+            (process.pid, ledger)
+            for process, ledger in known
+            if process is not None and ledger is not None
+        ]
+
     def ask_stop(self, signum: int = signal.SIGTERM, frame: object = None) -> None:
         """Stop the crew; the second time, without letting it finish."""
         del signum, frame
@@ -101,12 +114,20 @@ class Supervisor:
                 time.sleep(0.1)
 
     def _start(self, child: _Child, reading: int) -> None:
-        child.process = subprocess.Popen(  # noqa: S603 - our own command
+        environment, passed = {LIFELINE: str(reading)}, [reading]
+        ledger = Ledger.create()
+        if ledger is not None:
+            environment[LEDGER] = str(ledger.descriptor)
+            passed.append(ledger.descriptor)
+        process = subprocess.Popen(  # noqa: S603 - our own command
             self._crew.command,
-            env={**self._crew.environment, LIFELINE: str(reading)},
-            pass_fds=(reading,),
+            env={**self._crew.environment, **environment},
+            pass_fds=passed,
             start_new_session=True,
         )
+        if ledger is not None:
+            ledger.close_descriptor()
+        child.ledger, child.process = ledger, process
         child.started = time.monotonic()
         self._tell(f"worker process {child.process.pid} started")
 
@@ -118,6 +139,7 @@ class Supervisor:
         child.failures = 0 if lived >= STEADY else child.failures + 1
         pause = min(LONGEST_PAUSE, 2.0**child.failures / 2) if child.failures else 0.0
         child.process, child.start_at = None, time.monotonic() + pause
+        child.ledger = None
         self._tell(
             f"worker process {process.pid} {_ending(process.returncode)} "
             f"after {lived:.1f} s; starting another in {pause:g} s"

@@ -43,6 +43,7 @@ from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.hearing import hear
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.leases import Leases
+from taskflow._worker.ledger import Ledger
 from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
@@ -77,6 +78,7 @@ class Worker:
             does for the whole fleet: due tasks, ended leases, schedules.
         engine: Where bodies run. Left out: in this process, on the event loop and
             in threads.
+        ledger: Through which a supervisor sees what is held. Left out: nobody does.
 
     Attributes:
         id: Of this worker.
@@ -102,6 +104,7 @@ class Worker:
         worker_id: str | None = None,
         claims: bool = True,
         engine: Engine | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._connection = flow.connection
         known = settings or self._connection.settings.worker
@@ -127,7 +130,8 @@ class Worker:
         self._engine: Engine = engine or LocalEngine()
         self._version = version("asynctaskflow")
         self.guards: Gatekeeper = flow.guards
-        self._leases = Leases()
+        self._ledger = ledger
+        self._leases = Leases(None if ledger is None else ledger.hold)
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
@@ -151,6 +155,7 @@ class Worker:
                 await self._declare_upstreams()
                 await asyncio.to_thread(heartbeat.meet)
                 heartbeat.start()
+                self._introduce()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with asyncio.TaskGroup() as loops:
                     self._start_loops(loops)
@@ -233,6 +238,16 @@ class Worker:
         finally:
             self.all_stopped: bool = await self._executor.aclose()
             await self._runner.aclose()
+
+    def _introduce(self) -> None:
+        """Tell the supervisor, if there is one, how our leases are renewed."""
+        if self._ledger is not None:
+            self._ledger.introduce(
+                self._connection.url,
+                self._connection.keys.prefix,
+                lease=self._settings.lease,
+                limit=self._settings.time_limit,
+            )
 
     async def _declare_upstreams(self) -> None:
         # Before the first claim, which asks the rules; without a server later.
@@ -400,6 +415,8 @@ class Worker:
         """The server took a whole beat: a probe may see it, and reaping may go on."""
         self._gate.answered()
         self._vitals.refresh(self._pump.polled_ago())
+        if self._ledger is not None:
+            self._ledger.beat()
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take note of the server's time; if it was set, the living renew first."""
