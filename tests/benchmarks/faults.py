@@ -1,402 +1,404 @@
 """Do the same faults to taskflow and to its peers, and print who loses what.
 
-``python tests/benchmarks/faults.py [--only celery,taskflow] [--case kill,freeze]``
-makes an environment of its own for each peer (below ``.nox/peers``), runs its workers
-and producers on a server of its own, and prints a table for each case:
+``python tests/benchmarks/faults.py [--only celery,taskflow] [--case kill,freeze]
+[--patience 120] [--jobs 1] [--json FILE] [--logs FOLDER]`` installs each peer into a
+venv of its own under ``.nox/peers``, gives each case a server of its own, and prints
+a table for each case:
 
-kill
-    A worker runs as many tasks as it may, another is idle. The first is killed with
-    all its processes. Time-outs are the peer's own, or what its documentation asks for.
-freeze
-    The first worker stands still until the other has run its tasks, then it goes on:
-    whose result is kept? Time-outs are as short as the peer allows.
-replies
-    A proxy loses some of the server's replies with their connections: those to a
-    producer, then those to a worker. Time-outs are as short as the peer allows.
+* ``kill``: a machine runs as many tasks as it has slots, another is idle, and every
+  process of the first is killed. With the peer's time-outs as they are, and cut.
+* ``freeze``: every process of the first is stopped until the other has run its tasks
+  again, and then goes on. Whose result is stored? With time-outs cut.
+* ``replies``: a proxy drops one reply in 25 with its connection; first between the
+  producer and the server, then between the worker and the server. With time-outs cut.
 
-A log that the bodies write says what ran; no peer is asked. Nothing is gated.
+While machines are killed and frozen a trifling task is enqueued every two seconds:
+some peers look for what was lost only when there is something to do. What ran is read
+from a log of the bodies, never asked of the peer. With ``--json`` the figures of
+earlier runs in this file are kept, replaced where a case is run again, and printed.
+
+Figures are reported and never gate anything.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-import venv
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from machine import HERE, Server, WorkerProcess, server
-from peers import PEERS, Peer
+from peers import PEERS
+from stage import (
+    BrokenOffError,
+    Machine,
+    Run,
+    Stage,
+    install,
+    rest,
+    staged,
+    stopping,
+    wait_until,
+)
 
-sys.path.append(str(HERE.parent))
+SECONDS = 8.0  # of a body; longest that every peer runs with its time-outs cut
+SHORT = 10  # seconds, of the time-outs where they are cut
+FROZEN = 10  # tasks of a machine that is frozen, where it has so many slots
+LOSS = 1 / 25  # share of the replies that are lost
+OUTAGE = 60.0  # seconds for which the worker's replies are lost, at most
+PROBE = 2_000_000  # number of the task that asks whether the worker is alive
 
-from proxy import Proxy
-
-ENVIRONMENTS = HERE.parent.parent / ".nox" / "peers"
-OTHERS_ARE_UP = 1000  # the number of the first task that tells that a worker is up
-CALLS = 400
-PRODUCER_LOSS = 0.03
-WORKER_LOSS = 0.05
-QUIET = 8.0
-STARTS_WITHIN = 4.0
-
-
-class Row:
-    """One line of the run log.
-
-    Attributes:
-        word: ``start`` or ``end``.
-        number: Of the task.
-        worker: Its name.
-        at: Unix time, in seconds.
-    """
-
-    def __init__(self, line: str) -> None:
-        self.word, number, self.worker, at = line.split()
-        self.number, self.at = int(number), float(at)
+Figures = dict[str, Any]
 
 
-class Bench:
-    """A peer on a server of its own, and what its bodies wrote."""
-
-    def __init__(self, name: str, server: Server, folder: Path) -> None:
-        self.peer: Peer = PEERS[name]
-        self.name = name
-        self.server = server
-        self._folder = folder
-        self._log = folder / "run.log"
-        self._log.touch()
-        self._bin = environment(name, self.peer)
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._probes = OTHERS_ARE_UP
-
-    def _environment(self, url: str, worker: str, *, short: bool) -> dict[str, str]:
-        path = os.pathsep.join([str(self._bin), os.environ["PATH"]])
-        return {
-            **{
-                name: value for name, value in os.environ.items() if name != "REDIS_URL"
-            },
-            "PATH": path,
-            "PYTHONPATH": str(HERE),
-            "FAULT_URL": url,
-            "RUN_LOG": str(self._log),
-            "WORKER_NAME": worker,
-            "FAULT_SHORT": "1" if short else "",
-            "TASKFLOW_URL": url,
-            "REDIS_URL": url,
-        }
-
-    def worker(
-        self, name: str, *, url: str = "", short: bool = False
-    ) -> "subprocess.Popen[bytes]":
-        """Start a worker in a process group of its own."""
-        program, *arguments = self.peer.command
-        with (self._folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [str(self._bin / program), *arguments],
-                env=self._environment(url or self.server.url, name, short=short),
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
-            )
-        self._workers.append(process)
-        return process
-
-    def _command(self, *words: str, url: str, told: str, short: bool) -> str:
-        done = subprocess.run(
-            [str(self._bin / "python"), "-m", f"peers.{self.name}", *words],
-            env=self._environment(url, "producer", short=short),
-            cwd=self._folder,
-            input=told,
-            stdout=subprocess.PIPE,
-            stderr=(self._folder / "producer.log").open("ab"),
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        return done.stdout
-
-    def enqueue(
-        self,
-        first: int,
-        count: int,
-        seconds: float,
-        *,
-        url: str = "",
-        short: bool = False,
-    ) -> dict[int, str]:
-        """Enqueue tasks one by one; give the ids of those whose enqueue returned."""
-        words = ("enqueue", str(first), str(count), str(seconds))
-        told = self._command(*words, url=url or self.server.url, told="", short=short)
-        pairs = (line.split() for line in told.splitlines())
-        return {int(number): found for number, found in pairs if found[0] != "!"}
-
-    def results(self, ids: dict[int, str], *, short: bool) -> dict[int, str]:
-        """Ask the peer for results; ``-`` where there is none."""
-        told = "".join(f"{number} {each}\n" for number, each in ids.items())
-        answer = self._command("results", url=self.server.url, told=told, short=short)
-        pairs = (line.split() for line in answer.splitlines())
-        return {int(number): found for number, found in pairs}
-
-    def rows(self, word: str) -> list[Row]:
-        """Read the log."""
-        rows = map(Row, self._log.read_text("ascii").splitlines())
-        return [row for row in rows if row.word == word]
-
-    def numbers(self, word: str, worker: str = "") -> Counter[int]:
-        """Count what began, or ended, by number, without the probes."""
-        return Counter(
-            row.number
-            for row in self.rows(word)
-            if row.number < OTHERS_ARE_UP and worker in {"", row.worker}
-        )
-
-    def is_served(self, patience: float, *, short: bool = False) -> bool:
-        """Tell whether somebody runs a task that is enqueued now."""
-        self._probes += 1
-        number = self._probes
-        self.enqueue(number, 1, 0.0, short=short)
-        return wait(
-            lambda: number in {row.number for row in self.rows("end")}, patience
-        )
-
-    def quiet(self, patience: float) -> None:
-        """Wait until nothing has been written for a while."""
-        ends = time.monotonic() + patience
-        while time.monotonic() < ends:
-            silent = time.time() - self._log.stat().st_mtime
-            if silent > QUIET:
-                return
-            time.sleep(0.5)
-
-    def close(self) -> None:
-        """End every process."""
-        for each in self._workers:
-            tell(each, signal.SIGCONT)
-            tell(each, signal.SIGKILL)
-            each.wait()
+def _again(runs: Iterable[list[Run]], at: float) -> list[float]:
+    """Give the seconds from *at* until each task began again, if it did."""
+    later = [[run.started for run in each if run.started > at] for each in runs]
+    return [min(times) - at for times in later if times]
 
 
-def tell(process: "subprocess.Popen[bytes]", number: int) -> None:
-    """Send a signal to a worker and to all that it has started."""
-    for pid in WorkerProcess(process.pid).pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def wait(condition: Callable[[], bool], patience: float) -> bool:
-    """Look until *condition* holds; tell whether it came to."""
-    ends = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def environment(name: str, peer: Peer) -> Path:
-    """Install a peer; give the folder of its programs."""
-    if not peer.requires:
-        return Path(sys.executable).parent
-    folder = ENVIRONMENTS / name
-    done = folder / "installed.txt"
-    if not done.exists() or done.read_text("utf-8") != repr(peer.requires):
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *peer.requires], check=True)
-        done.write_text(repr(peer.requires), "utf-8")
-    return folder / "bin"
-
-
-def kill(bench: Bench, patience: float) -> dict[str, Any]:
-    """Kill a worker that runs all it may, beside an idle one."""
-    slots = bench.peer.slots
-    first = bench.worker("a")
-    assert bench.is_served(60.0), "no worker came up"
-    bench.enqueue(1, slots, 9.0)
-    wait(lambda: len(bench.numbers("start")) == slots, 4.0)
-    bench.worker("b")
-    time.sleep(STARTS_WITHIN)
-    tell(first, signal.SIGKILL)
-    killed = time.time()
-    hit = set(bench.numbers("start")) - set(bench.numbers("end"))
-
-    def again() -> dict[int, float]:
-        return {r.number: r.at for r in bench.rows("start") if r.at > killed}
-
-    is_all = wait(lambda: hit <= again().keys(), patience)
-    wait(lambda: hit <= bench.numbers("end").keys(), 30.0 if is_all else 10.0)
-    waits = [at - killed for number, at in again().items() if number in hit]
+def _interrupted(stage: Stage, at: float) -> set[int]:
+    """Give the numbers of what had begun and not ended at *at*."""
     return {
-        "running": len(hit),
-        "began again": len(waits),
-        "the last after": f"{max(waits):.1f} s" if waits else "-",
-        f"not ended in {patience:.0f} s": len(hit - bench.numbers("end").keys()),
+        number
+        for number, (first, *_) in stage.runs().items()
+        if first.started <= at and (first.ended is None or first.ended > at)
     }
 
 
-def freeze(bench: Bench, patience: float) -> dict[str, Any]:
-    """Let a worker stand still until another has run its tasks."""
-    slots = bench.peer.slots
-    first = bench.worker("a", short=True)
-    assert bench.is_served(60.0, short=True), "no worker came up"
-    bench.worker("b", short=True)
-    time.sleep(STARTS_WITHIN)
-    ids = bench.enqueue(1, 2 * slots, 4.0, short=True)
-    wait(lambda: len(bench.numbers("start")) == 2 * slots, 20.0)
-    tell(first, signal.SIGSTOP)
-    hit = set(bench.numbers("start", "a")) - set(bench.numbers("end", "a"))
-    is_all = wait(lambda: hit <= bench.numbers("end", "b").keys(), patience)
-    taken = hit & bench.numbers("end", "b").keys()
-    before = bench.results({each: ids[each] for each in taken}, short=True)
-    tell(first, signal.SIGCONT)
-    wait(lambda: hit <= bench.numbers("end", "a").keys(), 15.0)
-    time.sleep(3.0)
-    late = taken & bench.numbers("end", "a").keys()
-    after = bench.results({each: ids[each] for each in taken}, short=True)
-    changed = [each for each in taken if before.get(each) != after.get(each)]
+def _busy_and_idle(stage: Stage, tasks: int) -> Machine:
+    """Start a machine that runs *tasks*, then one that has nothing to do."""
+    busy = stage.work()
+    stage.produce(0, tasks)
+    assert wait_until(lambda: len(stage.runs()) == tasks, 60.0), "it does not begin"
+    stage.work()
+    stage.bustle()
+    return busy
+
+
+def kill(stage: Stage, patience: float) -> Figures:
+    """Kill a busy machine beside an idle one."""
+    tasks = stage.peer.slots * stage.peer.processes
+    busy = _busy_and_idle(stage, tasks)
+    at = time.monotonic()
+    busy.kill()
+    lost = _interrupted(stage, at)
+    assert len(lost) == tasks, "some ended before the other machine was there"
+
+    def again() -> list[float]:
+        return _again((stage.runs()[number] for number in lost), at)
+
+    wait_until(lambda: len(again()) == len(lost), patience)
+    back = again()
+    wait_until(
+        lambda: all(stage.runs()[number][-1].ended for number in lost), SECONDS + 10.0
+    )
     return {
-        "frozen": len(hit),
-        "run by the other": len(taken) if is_all or taken else "none",
-        "ended late all the same": len(late),
-        "results overwritten by the late run": len(changed) if taken else "-",
+        "running": len(lost),
+        "back": len(back),
+        "last": max(back, default=None),
+        "ended": sum(any(run.ended for run in stage.runs()[number]) for number in lost),
+        "patience": patience,
     }
 
 
-def replies(bench: Bench, patience: float) -> dict[str, Any]:
-    """Lose replies of the server: to a producer, then to a worker."""
-    proxy = Proxy(bench.server.socket, seed=1)
-    try:
-        bench.worker("a", short=True)
-        assert bench.is_served(60.0, short=True), "no worker came up"
-        proxy.loss = PRODUCER_LOSS
-        stored = bench.enqueue(1, CALLS, 0.0, url=proxy.url, short=True)
-        proxy.heal()
-        bench.quiet(30.0)
-        ran = bench.numbers("start")
-        twice = sum(times > 1 for times in ran.values())
-    finally:
-        proxy.close()
+def freeze(stage: Stage, patience: float) -> Figures:
+    """Freeze a busy machine until another has run its tasks, and let it go on."""
+    tasks = min(FROZEN, stage.peer.slots * stage.peer.processes)
+    busy = _busy_and_idle(stage, tasks)
+    at = time.monotonic()
+    busy.freeze()
+    lost = _interrupted(stage, at)
+    assert len(lost) == tasks, "some ended before the other machine was there"
+    zombies = {number: stage.runs()[number][0].name for number in lost}
+
+    def taken() -> set[int]:
+        """Give the numbers that another machine has run to the end."""
+        runs = stage.runs()
+        return {n for n in lost if any(run.ended for run in runs[n][1:])}
+
+    wait_until(lambda: taken() == lost, patience)
+    over, last = taken(), _again((stage.runs()[n] for n in lost), at)
+    busy.thaw()
+    wait_until(lambda: all(stage.runs()[n][0].ended for n in lost), 20.0)
+    rest(SECONDS + 5.0)  # a third run may have begun
+    results = stage.results()
     return {
-        "enqueues that raised": CALLS - len(stored),
-        "acknowledged and never run": len(stored.keys() - ran.keys()),
-        "one enqueue, run twice": twice,
+        "frozen": len(lost),
+        "taken": len(over),
+        "last": max(last, default=None),
+        "woken": sum(stage.runs()[n][0].ended is not None for n in over),
+        "third": sum(len(stage.runs()[n]) > 2 for n in over),
+        "accepted": sum(results.get(n) == zombies[n] for n in over),
+        "successors": sum(
+            results.get(n) in {run.name for run in stage.runs()[n][1:]} for n in over
+        ),
+        "patience": patience,
     }
 
 
-def losses(bench: Bench, patience: float) -> dict[str, Any]:
-    """Lose replies of the server to a worker."""
-    proxy = Proxy(bench.server.socket, seed=1)
-    try:
-        worker = bench.worker("a", url=proxy.url, short=True)
-        assert bench.is_served(60.0, short=True), "no worker came up"
-        proxy.loss = WORKER_LOSS
-        ids = bench.enqueue(1, CALLS, 0.02, short=True)
-        wait(lambda: ids.keys() <= bench.numbers("end").keys(), 30.0)
-        proxy.heal()
-        has_ended = worker.poll() is not None
-        is_served = bench.is_served(30.0, short=True)
-        if not is_served:
-            bench.worker("b", short=True)
-            bench.is_served(60.0, short=True)
-        wait(lambda: ids.keys() <= bench.numbers("end").keys(), patience)
-        began, ended = bench.numbers("start"), bench.numbers("end")
-    finally:
-        proxy.close()
-    served = "goes on" if is_served else "has ended" if has_ended else "stands still"
+def _settle(stage: Stage, patience: float) -> None:
+    """Wait until all that was acknowledged has ended, and nothing begins any more."""
+
+    def ended() -> set[int]:
+        return {n for n, runs in stage.runs().items() if any(r.ended for r in runs)}
+
+    wait_until(lambda: stage.sent()[0] <= ended(), patience)
+    count, since = -1, 0.0
+
+    def quiet() -> bool:
+        nonlocal count, since
+        now = sum(map(len, stage.runs().values()))
+        if now != count:
+            count, since = now, time.monotonic()
+        return time.monotonic() - since > stage.peer.quiet
+
+    wait_until(quiet, patience)
+
+
+def _told(stage: Stage, side: str) -> Figures:
+    """Count what was acknowledged, and what became of it."""
+    runs = stage.runs()
+    acknowledged, raised = stage.sent()
+    ended = {n for n, each in runs.items() if any(run.ended for run in each)}
     return {
-        "replies lost": proxy.lost,
-        "never ended": len(ids.keys() - ended.keys()),
-        "run twice": sum(times > 1 for times in began.values()),
-        "the worker": served,
+        f"{side}_acknowledged": len(acknowledged),
+        f"{side}_raised": len(raised),
+        f"{side}_raised_ran": len(raised & ended),
+        f"{side}_lost": len(acknowledged - ended),
+        f"{side}_twice": sum(len(each) > 1 for each in runs.values()),
+        f"{side}_dropped": stage.proxy.lost,
     }
 
 
-CASES: dict[str, Callable[[Bench, float], dict[str, Any]]] = {
-    "kill": kill,
-    "freeze": freeze,
-    "replies": replies,
-    "losses": losses,
+def enqueues(stage: Stage, patience: float) -> Figures:
+    """Lose replies to a producer; the worker has a good connection."""
+    stage.work()
+    producer = stage.produce(0, stage.peer.tasks, url=stage.proxy.url)
+    assert wait_until(lambda: stage.sent()[0], 60.0), "it enqueues nothing"
+    stage.proxy.loss = LOSS
+    finished = producer.wait(3 * patience)
+    stage.proxy.heal()
+    stage.bustle()
+    _settle(stage, patience)
+    return {**_told(stage, "producer"), "producer_finished": finished}
+
+
+def works(stage: Stage, patience: float) -> Figures:
+    """Lose replies to a worker; the producer has a good connection."""
+    worker = stage.work(stage.proxy.url)
+    stage.produce(0, 20)
+    assert wait_until(lambda: len(stage.runs()) == 20, 60.0), "it runs nothing"
+    stage.proxy.loss = LOSS
+    stage.produce(20, stage.peer.tasks - 20, pace=0.01)
+    died, checked = 0, 0.0
+
+    def drained() -> bool:
+        nonlocal died, checked
+        if time.monotonic() - checked > 1.0:
+            died, checked = died + worker.revive(), time.monotonic()
+        return len(stage.runs()) == stage.peer.tasks
+
+    wait_until(drained, OUTAGE)
+    stage.proxy.heal()
+    died += worker.revive()
+    stage.produce(PROBE, 1)
+    silent = not wait_until(lambda: PROBE in stage.runs(extra=True), 30.0)
+    if silent:
+        worker = _replace(stage, worker)
+    stage.bustle()
+    _settle(stage, patience)
+    stuck = _told(stage, "worker")["worker_lost"]
+    if stuck:
+        _replace(stage, worker)
+        _settle(stage, patience)
+    told = {"worker_died": died, "worker_silent": silent, "worker_stuck": stuck}
+    return {**_told(stage, "worker"), **told}
+
+
+def _replace(stage: Stage, worker: Machine) -> Machine:
+    worker.kill()
+    return stage.work()
+
+
+Case = Callable[[Stage, float], Figures]
+# Parts of each case: what is done, how long a body takes, how short time-outs are.
+CASES: dict[str, dict[str, tuple[Case, float, int]]] = {
+    "kill": {"kill": (kill, SECONDS, 0), "kill_short": (kill, SECONDS, SHORT)},
+    "freeze": {"freeze": (freeze, SECONDS, SHORT)},
+    "replies": {"enqueues": (enqueues, 0.02, SHORT), "works": (works, 0.02, SHORT)},
 }
 
 
-@contextlib.contextmanager
-def bench_of(name: str) -> Iterator[Bench]:
-    """Give a peer on an empty server; end all its processes."""
-    with (
-        tempfile.TemporaryDirectory(prefix="tf-", ignore_cleanup_errors=True) as folder,
-        server(Path(folder)) as redis,
-    ):
-        bench = Bench(name, redis, Path(folder))
+def measure(name: str, case: str, patience: float, folder: Path) -> Figures:
+    """Run the parts of a case with one peer."""
+    figures: Figures = {}
+    for part, (do, seconds, short) in CASES[case].items():
+        inside = folder / f"{name}-{part}"
         try:
-            yield bench
-        finally:
-            bench.close()
-            if os.environ.get("FAULT_LOGS"):
-                for log in Path(folder).glob("*.log"):
-                    shutil.copy(
-                        log, Path(os.environ["FAULT_LOGS"]) / f"{name}-{log.name}"
-                    )
+            with staged(name, inside, seconds=seconds, short=short) as stage:
+                figures[part] = do(stage, patience)
+        except BrokenOffError:
+            raise
+        except Exception as error:  # noqa: BLE001  the others are measured still
+            figures[part] = {"error": f"{type(error).__name__}: {error}"}
+        print(f"{time.strftime('%H:%M:%S')} {name} {part}: {figures[part]}", flush=True)
+    return figures
 
 
-def version(name: str, peer: Peer) -> str:
-    """Say which version of a peer is installed."""
-    asked = "asynctaskflow" if name == "taskflow" else name
-    code = f"from importlib.metadata import version; print(version({asked!r}))"
-    python = environment(name, peer) / "python"
-    return subprocess.run(
-        [str(python), "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+def _seconds(figures: Figures, whole: str) -> str:
+    """Say when the last began again, or how many did not."""
+    if "error" in figures:
+        return "not measured"
+    missing = figures[whole] - figures["back"]
+    if not missing:
+        return f"{figures['last']:.1f} s"
+    return f"{missing} of {figures[whole]} not within {figures['patience']:.0f} s"
 
 
-def table(case: str, found: dict[str, dict[str, Any]]) -> str:
-    """Give the Markdown of one case."""
-    columns = list(next(iter(found.values())))
-    settings = "its time-out" if case == "kill" else "set"
-    lines = [
-        f"| {case} | {settings} | {' | '.join(columns)} |",
-        "|---" * (2 + len(columns)) + "|",
+def _kill_row(figures: Figures) -> list[str]:
+    default, short = figures["kill"], figures["kill_short"]
+    return [
+        *(str(default.get("running", "")), _seconds(default, "running")),
+        *(str(short.get("running", "")), _seconds(short, "running")),
     ]
-    for name, row in found.items():
-        peer = PEERS[name]
-        told = peer.recovers if case == "kill" else peer.shortened
-        values = " | ".join(str(row.get(column, "-")) for column in columns)
-        lines.append(f"| {name} {version(name, peer)} | {told} | {values} |")
-    return "\n".join(lines)
+
+
+FREEZE_KEYS = ("frozen", "taken", "accepted", "successors", "third")
+
+
+def _freeze_row(figures: Figures) -> list[str]:
+    told = figures["freeze"]
+    if "error" in told:
+        return ["not measured", *[""] * 5]
+    shown = [str(told[key]) for key in FREEZE_KEYS]
+    if not told["taken"]:
+        shown[2:] = ["not applicable"] * 3
+    last = "" if told["last"] is None else f"{told['last']:.1f} s"
+    return [*shown[:2], last, *shown[2:]]
+
+
+def _replies_row(figures: Figures) -> list[str]:
+    row: list[str] = []
+    for side, part in (("producer", "enqueues"), ("worker", "works")):
+        told = figures[part]
+        keys = ("dropped", "acknowledged", "raised", "raised_ran", "lost", "twice")
+        if side == "worker":
+            keys = ("dropped", "acknowledged", "stuck", "lost", "twice")
+        row += [str(told.get(f"{side}_{key}", "?")) for key in keys]
+    works = figures["works"]
+    if "error" in works:
+        return [*row, "not measured"]
+    silent = "went silent" if works.get("worker_silent") else "yes"
+    died = works.get("worker_died")
+    return [*row, f"ended {died} times" if died else silent]
+
+
+TABLES: dict[str, tuple[list[str], Callable[[Figures], list[str]]]] = {
+    "kill": (
+        [
+            *("running when killed", "the last began again after"),
+            *(f"running, time-outs of {SHORT} s", "the last began again after"),
+        ],
+        _kill_row,
+    ),
+    "freeze": (
+        [
+            *("frozen while running", "run again by another", "the last began after"),
+            *("stored result is the zombie's", "the successor's"),
+            "run a third time",
+        ],
+        _freeze_row,
+    ),
+    "replies": (
+        [
+            *("producer: replies lost", "acknowledged", "raised", "of these ran"),
+            *("lost", "one call, two runs"),
+            *("worker: replies lost", "acknowledged"),
+            *("stuck until it is replaced", "lost then", "run twice"),
+            "survived",
+        ],
+        _replies_row,
+    ),
+}
+
+
+def report(found: Figures) -> str:
+    """Draw a table for each case."""
+    parts = []
+    for case, (heads, row) in TABLES.items():
+        lines = ["| system | " + " | ".join(heads) + " |"]
+        lines.append("|---" * (len(heads) + 1) + "|")
+        for name in PEERS:
+            told = found.get(name, {})
+            if case in told:
+                version = told["versions"]
+                shown = next(iter(version.values()))
+                lines.append(
+                    f"| {name} {shown} | " + " | ".join(row(told[case])) + " |"
+                )
+        if len(lines) > 2:
+            parts.append(f"### {case}\n\n" + "\n".join(lines))
+    versions = {
+        name: ", ".join(f"{each} {number}" for each, number in told["versions"].items())
+        for name, told in found.items()
+    }
+    parts.append("\n".join(f"* {name}: {told}" for name, told in versions.items()))
+    return "\n\n".join(parts)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Who loses what, and who does not")
+    here = [name for name in PEERS if name != "bullmq" or shutil.which("npm")]
+    parser.add_argument("--only", default=",".join(here), help="names, with commas")
+    parser.add_argument("--case", default=",".join(CASES), help="names, with commas")
+    parser.add_argument("--patience", type=float, default=120.0, help="seconds")
+    parser.add_argument("--jobs", type=int, default=1, help="systems at a time")
+    parser.add_argument("--json", type=Path, help="keep the figures in this file")
+    parser.add_argument("--logs", type=Path, help="keep what was written here")
+    return parser.parse_args()
+
+
+def _stop(number: int, frame: object) -> None:
+    stopping.set()
 
 
 def main() -> None:
-    """Measure."""
-    parser = argparse.ArgumentParser(description="The same faults to all")
-    parser.add_argument("--only", default=",".join(PEERS))
-    parser.add_argument("--case", default=",".join(CASES))
-    parser.add_argument("--patience", type=float, default=100.0)
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for case in chosen.case.split(","):
-        found[case] = {}
-        for name in chosen.only.split(","):
-            with bench_of(name) as bench:
-                try:
-                    found[case][name] = CASES[case](bench, chosen.patience)
-                except AssertionError as error:
-                    print(f"{case}: {name}: {error}", file=sys.stderr)
-                    continue
-            print(case, name, found[case][name], file=sys.stderr, flush=True)
-        if found[case]:
-            print(f"\n{table(case, found[case])}", flush=True)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1), "utf-8")
+    """Measure, and print the tables."""
+    chosen = _arguments()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    found: Figures = {}
+    if chosen.json and chosen.json.exists():
+        found = json.loads(chosen.json.read_text("utf-8"))
+    names = chosen.only.split(",")
+    for name in names:
+        found.setdefault(name, {})["versions"] = install(name)
+    with contextlib.ExitStack() as ends:
+        temporary = tempfile.TemporaryDirectory(
+            prefix="tf-", ignore_cleanup_errors=True
+        )
+        folder = chosen.logs or Path(ends.enter_context(temporary))
+        run = Path(folder) / time.strftime("%H%M%S")
+        pool = ends.enter_context(ThreadPoolExecutor(chosen.jobs))
+        asked = {
+            pair: pool.submit(measure, *pair, chosen.patience, run)
+            for pair in itertools.product(names, chosen.case.split(","))
+        }
+        for (name, case), figures in asked.items():
+            with contextlib.suppress(BrokenOffError):
+                found[name][case] = figures.result()
+            if chosen.json:
+                chosen.json.write_text(json.dumps(found, indent=1), "utf-8")
+    print(report(found))
+    if stopping.is_set():
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Server:
 
     Attributes:
         url: Where it listens.
-        socket: Where it listens as well.
+        socket: Where it listens too.
         client: Of redis-py, for what is asked beside the peers.
     """
 
@@ -103,7 +103,7 @@ class WorkerProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def _stats(self) -> dict[int, list[str]]:
+    def _tree(self) -> list[list[str]]:
         stats: dict[int, list[str]] = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
@@ -114,25 +114,17 @@ class WorkerProcess:
         for pid in sorted(stats):
             if int(stats[pid][1]) in family:
                 family.add(pid)
-        return {pid: stats[pid] for pid in family if pid in stats}
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the process and of all that it has started."""
-        return sorted(self._stats())
+        return [stats[pid] for pid in family if pid in stats]
 
     @property
     def cpu(self) -> float:
         """Seconds of CPU that they have used; steps of 10 ms."""
-        return (
-            sum(int(stat[11]) + int(stat[12]) for stat in self._stats().values())
-            / _TICKS
-        )
+        return sum(int(stat[11]) + int(stat[12]) for stat in self._tree()) / _TICKS
 
     @property
     def memory(self) -> int:
         """Bytes resident, shared pages counted once per process."""
-        return sum(int(stat[21]) for stat in self._stats().values()) * _PAGE
+        return sum(int(stat[21]) for stat in self._tree()) * _PAGE
 
 
 @contextlib.contextmanager

@@ -1,107 +1,89 @@
-"""Workers and producers of the peers, for `faults`: one file per peer.
+"""The peers of ``faults.py``: one module each, imported in the peer's own venv.
 
-Each file but this, ``body`` and ``command`` is imported in an environment of the peer's
-own, by its worker and, as ``python -m peers.NAME``, by its producer. What it needs to
-know stands in the environment: ``FAULT_URL``, ``RUN_LOG``, ``WORKER_NAME``, and
-``FAULT_SHORT`` where time-outs are to be as short as the peer allows.
+The runner reads `PEERS` and never imports the modules: their peers pin versions of
+redis-py that exclude each other. ``python -m peers`` stands between the two.
+
+What is set is what the peer's documentation calls the most reliable; each module's
+docstring says which, and where that is written. Where a time-out decides how soon a
+lost worker's tasks come back, it stays at its default, or is made short for a case
+that says so (`SHORT`).
 """
 
-from typing import Final, NamedTuple
+import importlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+URL = os.environ.get("FAULTS_URL", "")
+SHORT = int(os.environ.get("FAULTS_SHORT", "0"))
+"""Seconds to which the time-outs of a peer are cut; 0 leaves its defaults."""
 
 
-class Peer(NamedTuple):
-    """What is known of a peer without importing it.
+@dataclass(frozen=True)
+class Peer:
+    """What the runner must know of a peer.
 
     Attributes:
-        requires: What to install, with versions; empty: what is installed here.
-        command: Of a worker, the program first.
-        slots: Bodies that it runs at a time.
-        recovers: What brings back the tasks of a dead worker, and when, by default.
-        shortened: What is set for the case in which time-outs are short.
+        requirements: What pip installs; nothing where ours is used.
+        shown: Distributions whose versions the tables name.
+        slots: Bodies at a time of one worker process.
+        processes: Worker processes of one machine.
+        tasks: How many are enqueued while replies are lost.
+        quiet: Seconds without a run after which no run is expected any more, with
+            short time-outs.
     """
 
-    requires: tuple[str, ...]
-    command: tuple[str, ...]
-    slots: int
-    recovers: str
-    shortened: str
+    requirements: tuple[str, ...]
+    shown: tuple[str, ...]
+    slots: int = 20
+    processes: int = 1
+    tasks: int = 500
+    quiet: float = 25.0
 
 
-PEERS: Final = {
-    "taskflow": Peer(
-        (),
-        ("taskflow-worker", "--app", "peers.taskflow:flow", "--concurrency", "20"),
-        20,
-        "a lease of 15 s",
-        "`TASKFLOW_LEASE=5`",
-    ),
-    "celery": Peer(
-        ("celery[redis]==5.7.*",),
-        ("celery", "-A", "peers.celery:app", "worker", "-c", "8", "-l", "WARNING"),
-        8,
-        "`acks_late`, a visibility timeout of 3,600 s",
-        "`visibility_timeout` 5 s",
-    ),
-    "dramatiq": Peer(
-        ("dramatiq[redis]==2.2.*",),
-        ("dramatiq", "peers.dramatiq", "-p", "1", "-t", "8"),
-        8,
-        "a heartbeat of 60 s, looked at in one command of a thousand",
-        "`heartbeat_timeout` 5 s, looked at in every command",
-    ),
-    "rq": Peer(
-        ("rq==3.0.*",),
-        (
-            "rq",
-            "worker-pool",
-            "-n",
-            "4",
-            "-q",
-            "-c",
-            "peers.rq",
-            "-w",
-            "peers.rq.Sweeper",
-        ),
-        4,
-        "`Retry(max=3)`, and maintenance every 600 s",
-        "maintenance every 2 s",
-    ),
-    "huey": Peer(
-        ("huey==3.5.*", "redis>=5"),
-        ("huey_consumer", "peers.huey.huey", "-w", "8", "-k", "thread", "-q"),
-        8,
-        "nothing: a task leaves Redis when it is handed out",
-        "nothing to set",
-    ),
-    "arq": Peer(
-        ("arq==0.28.*",),
-        ("arq", "peers.arq.WorkerSettings"),
-        20,
-        "the longest `job_timeout` (300 s) and 10 s",
-        "`job_timeout` 5 s",
-    ),
-    "saq": Peer(
-        ("saq[redis]==0.26.*", "hiredis", "typing-extensions"),
-        ("saq", "peers.saq.settings", "--quiet"),
-        20,
-        "a job's `timeout` (10 s), swept every 60 s",
-        "`timeout` 5 s, swept every 2 s",
-    ),
-    "taskiq": Peer(
-        ("taskiq==0.13.*", "taskiq-redis==1.2.*"),
-        (
-            *("taskiq", "worker", "peers.taskiq:broker", "--workers", "1"),
-            *("--max-async-tasks", "20", "--log-level", "WARNING"),
-        ),
-        20,
-        "a stream's `idle_timeout` of 600 s",
-        "`idle_timeout` 5 s",
-    ),
-    "streaq": Peer(
-        ("streaq==7.2.*",),
-        ("streaq", "run", "peers.streaq:worker"),
-        20,
-        "an `idle_timeout` of 60 s",
-        "`idle_timeout` 5 s",
-    ),
+PEERS = {
+    "taskflow": Peer((), ("asynctaskflow", "redis")),
+    # What was not acknowledged is looked for every 100 s.
+    "celery": Peer(("celery[redis]",), ("celery", "kombu", "redis"), quiet=120.0),
+    "dramatiq": Peer(("dramatiq[redis]",), ("dramatiq", "redis")),
+    # A worker runs one task at a time, so a machine has several.
+    "rq": Peer(("rq",), ("rq", "redis"), 1, processes=4, tasks=100, quiet=90.0),
+    "huey": Peer(("huey[redis]",), ("huey", "redis")),
+    "arq": Peer(("arq",), ("arq", "redis")),
+    # It imports typing_extensions, and does not require it.
+    "saq": Peer(("saq[redis]", "typing_extensions"), ("saq", "redis"), quiet=40.0),
+    "taskiq": Peer(("taskiq", "taskiq-redis"), ("taskiq", "taskiq-redis", "redis")),
+    "streaq": Peer(("streaq",), ("streaq", "coredis")),
+    "bullmq": Peer(("bullmq", "ioredis"), ("bullmq", "ioredis")),
 }
+
+
+class Producer(Protocol):
+    """Enqueues from one event loop, connected already."""
+
+    async def enqueue(self, number: int) -> str:
+        """Enqueue one body; give the name by which its result is found."""
+
+    async def result(self, name: str) -> str | None:
+        """Read the stored result, without waiting for one."""
+
+
+class Adapter(Protocol):
+    """What a module of this package offers."""
+
+    def worker(self, slots: int) -> list[str]:
+        """Return the command of one worker process, less its venv's folder."""
+
+    def producer(self) -> AbstractAsyncContextManager[Producer]:
+        """Connect a producer; also makes what the peer needs before its first call."""
+
+
+Connected = AsyncIterator[Producer]
+
+
+def load(name: str) -> Adapter:
+    """Import the adapter of the peer *name*; reads ``FAULTS_URL``."""
+    adapter: Any = importlib.import_module(f"peers.{name}")
+    return adapter

@@ -1,56 +1,61 @@
-"""arq as it comes, twenty jobs at a time."""
+"""arq at its defaults: "pessimistic execution", a job stays queued until it ended.
+
+What is made short is ``job_timeout``, five minutes by default: the key that says a
+job is being worked on lives for the longest of these and ten seconds more ("Retrying
+jobs and cancellation" in its documentation).
+"""
 
 import contextlib
-import os
-from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 from arq import create_pool
-from arq.connections import RedisSettings
+from arq.connections import ArqRedis, RedisSettings
 from arq.jobs import Job
+from arq.worker import func
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-REDIS = RedisSettings.from_dsn(os.environ["FAULT_URL"])
+settings = RedisSettings.from_dsn(URL)
 
 
-async def run(ctx: dict[str, Any], number: int, seconds: float) -> str:
-    """Do what every task does."""
-    del ctx
-    return await body.arun(number, seconds)
+async def nap(context: dict[str, Any], number: int) -> str:
+    """Run the body."""
+    return await body.anap(number)
 
 
 class WorkerSettings:
-    """Of the worker."""
+    """What ``arq`` reads."""
 
-    functions: ClassVar = [run]
-    redis_settings = REDIS
+    functions: ClassVar = [func(nap, timeout=SHORT or None)]
+    redis_settings = settings
+    job_timeout = SHORT or 300
     max_jobs = 20
-    job_timeout = 5 if os.environ.get("FAULT_SHORT") else 300
 
 
-class _Client:
-    def __init__(self, pool: Any) -> None:
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process."""
+    assert slots == WorkerSettings.max_jobs
+    return ["arq", "peers.arq.WorkerSettings"]
+
+
+class _Producer:
+    def __init__(self, pool: ArqRedis) -> None:
         self._pool = pool
 
-    async def enqueue(self, number: int, seconds: float) -> str:
-        job = await self._pool.enqueue_job("run", number, seconds)
-        return str(job.job_id)
+    async def enqueue(self, number: int) -> str:
+        job = await self._pool.enqueue_job("nap", number)
+        return str(job and job.job_id)
 
-    async def result(self, task_id: str) -> str | None:
-        found = await Job(task_id, self._pool).result_info()
-        return None if found is None or not found.success else str(found.result)
+    async def result(self, name: str) -> str | None:
+        info = await Job(name, self._pool).result_info()
+        return info and info.result
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
-    pool = await create_pool(REDIS)
+async def producer() -> Connected:
+    """Connect, and close at the end."""
+    pool = await create_pool(settings)
     try:
-        yield _Client(pool)
+        yield _Producer(pool)
     finally:
         await pool.aclose()
-
-
-if __name__ == "__main__":
-    command.main(connect())

@@ -1,45 +1,48 @@
-"""Celery with late acknowledgement and results, in its prefork pool.
+"""Celery's prefork pool on Redis, acknowledged after the run.
 
-``task_acks_late``, ``task_reject_on_worker_lost`` and a prefetch of 1 are what its
-documentation asks for where a task must not be lost.
+``task_acks_late``, ``task_reject_on_worker_lost`` and a prefetch of one: "Should I
+use retry or acks_late?" and "Optimizing: reserve one task at a time" in its user
+guide. What is made short is ``visibility_timeout``, an hour by default ("Using
+Redis", Visibility timeout).
 """
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
 
 from celery import Celery
-from celery.result import AsyncResult
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-URL = os.environ["FAULT_URL"]
-app = Celery("peers", broker=URL, backend=URL)
+app = Celery("faults", broker=URL, backend=URL)
 app.conf.update(
+    broker_connection_retry_on_startup=True,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_connection_retry_on_startup=True,
 )
-if os.environ.get("FAULT_SHORT"):
-    app.conf.broker_transport_options = {"visibility_timeout": 5}
-run = app.task(name="run")(body.run)
+if SHORT:
+    app.conf.broker_transport_options = {"visibility_timeout": SHORT}
+nap = app.task(name="nap")(body.nap)
 
 
-class _Client:
-    async def enqueue(self, number: int, seconds: float) -> str:
-        return str(run.delay(number, seconds).id)
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process; its name is its own."""
+    return [
+        *("celery", "--app", "peers.celery:app", "worker", "--loglevel", "WARNING"),
+        *("--concurrency", str(slots), "--hostname", f"{os.getpid()}@%h"),
+    ]
 
-    async def result(self, task_id: str) -> str | None:
-        found = AsyncResult(task_id, app=app)
-        return str(found.result) if found.successful() else None
+
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        return str(nap.delay(number).id)
+
+    async def result(self, name: str) -> str | None:
+        stored: str | None = app.AsyncResult(name).result
+        return stored
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
-    yield _Client()
-
-
-if __name__ == "__main__":
-    command.main(connect())
+async def producer() -> Connected:
+    """Connect with the first call."""
+    yield _Producer()

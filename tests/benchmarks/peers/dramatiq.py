@@ -1,45 +1,45 @@
-"""Dramatiq on Redis with its results middleware, one process of eight threads."""
+"""Dramatiq at its defaults, with results: always acknowledged after the run.
+
+What is made short is ``heartbeat_timeout``, a minute by default; and as a dead
+worker's messages are put back by one command in a thousand, by chance
+(``maintenance_chance``), every command does it then. Both are in the reference of
+``RedisBroker``.
+"""
 
 import contextlib
-import os
-from collections.abc import AsyncIterator
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
-from dramatiq.results.errors import ResultMissing
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-URL = os.environ["FAULT_URL"]
-IS_SHORT = bool(os.environ.get("FAULT_SHORT"))
-broker = RedisBroker(
-    url=URL,
-    **({"heartbeat_timeout": 5000, "maintenance_chance": 10**6} if IS_SHORT else {}),
-)
-backend = RedisBackend(url=URL)
-broker.add_middleware(Results(backend=backend, store_results=True))
+short = {"heartbeat_timeout": SHORT * 1000, "maintenance_chance": 1_000_000}
+broker = RedisBroker(url=URL, **(short if SHORT else {}))
+broker.add_middleware(Results(backend=RedisBackend(url=URL), store_results=True))
 dramatiq.set_broker(broker)
-run = dramatiq.actor(body.run)
+nap = dramatiq.actor(actor_name="nap")(body.nap)
 
 
-class _Client:
-    async def enqueue(self, number: int, seconds: float) -> str:
-        return str(run.send(number, seconds).message_id)
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process, and of the one that watches it."""
+    return [
+        *("dramatiq", "peers.dramatiq:broker"),
+        *("--processes", "1", "--threads", str(slots)),
+    ]
 
-    async def result(self, task_id: str) -> str | None:
-        message = run.message().copy(message_id=task_id)
-        with contextlib.suppress(ResultMissing):
-            return str(backend.get_result(message))
-        return None
+
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        return str(nap.send(number).message_id)
+
+    async def result(self, name: str) -> str:
+        stored: str = nap.message(0).copy(message_id=name).get_result()
+        return stored
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
-    yield _Client()
-
-
-if __name__ == "__main__":
-    command.main(connect())
+async def producer() -> Connected:
+    """Connect with the first call."""
+    yield _Producer()

@@ -1,51 +1,43 @@
-"""RQ with three retries, a pool of four workers that fork for each job.
+"""RQ with three retries for each job; a process is forked for each run.
 
-The same module is the configuration of the pool (``-c peers.rq``).
+Retries are what brings an abandoned job back: ``StartedJobRegistry.cleanup`` retries
+it where some are left, and lets it fail where none are ("Retrying Failed Jobs" in
+its documentation). What is made short are the intervals of maintenance, ten minutes,
+and of job monitoring, 30 s (``rq worker --help``); a job is abandoned a minute after
+the latter, which is fixed.
 """
 
 import contextlib
-import os
-from collections.abc import AsyncIterator
-from typing import Any
 
 from redis import Redis
-from rq import Queue, Retry, Worker
+from rq import Queue, Retry
 from rq.job import Job
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-REDIS_URL = os.environ["FAULT_URL"]
-QUEUES = ["default"]
-
-
-class Sweeper(Worker):
-    """A worker that may look for abandoned jobs sooner."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if os.environ.get("FAULT_SHORT"):
-            kwargs["maintenance_interval"] = 2
-        super().__init__(*args, **kwargs)
+connection = Redis.from_url(URL)
+queue = Queue("faults", connection=connection)
 
 
-class _Client:
-    def __init__(self, connection: Redis) -> None:
-        self._connection = connection
-        self._queue = Queue(connection=connection)
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process, which has one slot."""
+    command = ["rq", "worker", "--url", URL, "--quiet"]
+    if SHORT:
+        command += ["--maintenance-interval", str(SHORT)]
+        command += ["--job-monitoring-interval", str(SHORT // 2)]
+    return [*command, "faults"]
 
-    async def enqueue(self, number: int, seconds: float) -> str:
-        job = self._queue.enqueue(body.run, number, seconds, retry=Retry(max=3))
-        return str(job.id)
 
-    async def result(self, task_id: str) -> str | None:
-        found = Job.fetch(task_id, connection=self._connection).return_value()
-        return None if found is None else str(found)
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        return str(queue.enqueue(body.nap, number, retry=Retry(max=3)).id)
+
+    async def result(self, name: str) -> str | None:
+        stored: str | None = Job.fetch(name, connection=connection).return_value()
+        return stored
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
-    yield _Client(Redis.from_url(REDIS_URL))
-
-
-if __name__ == "__main__":
-    command.main(connect())
+async def producer() -> Connected:
+    """Connect with the first call."""
+    yield _Producer()

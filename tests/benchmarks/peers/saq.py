@@ -1,57 +1,55 @@
-"""SAQ with four tries a job, twenty jobs at a time."""
+"""SAQ with three attempts for each job.
+
+One attempt, its default, is none after a crash: a job that is swept is then aborted
+("retries" in the reference of ``Job``). A job is swept when its time-out is over, ten
+seconds by default, which is also the longest it may run. What is made short is the
+interval of sweeping, a minute by default (``timers`` of ``Worker``).
+"""
 
 import contextlib
-import os
-from collections.abc import AsyncIterator
-from typing import Any
 
 from saq import Queue
+from saq.types import Context
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-IS_SHORT = bool(os.environ.get("FAULT_SHORT"))
-queue = Queue.from_url(os.environ["FAULT_URL"])
+queue = Queue.from_url(URL)
 
 
-async def run(ctx: dict[str, Any], *, number: int, seconds: float) -> str:
-    """Do what every task does."""
-    del ctx
-    return await body.arun(number, seconds)
+async def nap(context: Context, *, number: int) -> str:
+    """Run the body."""
+    return await body.anap(number)
 
 
 settings = {
     "queue": queue,
-    "functions": [run],
+    "functions": [nap],
     "concurrency": 20,
-    **({"timers": {"sweep": 2}} if IS_SHORT else {}),
+    "timers": {"sweep": 5} if SHORT else {},
 }
 
 
-class _Client:
-    async def enqueue(self, number: int, seconds: float) -> str:
-        job = await queue.enqueue(
-            *("run",),
-            number=number,
-            seconds=seconds,
-            retries=4,
-            timeout=5 if IS_SHORT else 10,
-        )
-        return "" if job is None else job.key
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process."""
+    assert slots == settings["concurrency"]
+    return ["saq", "peers.saq.settings", "--quiet"]
 
-    async def result(self, task_id: str) -> str | None:
-        job = await queue.job(task_id)
-        return None if job is None or job.result is None else str(job.result)
+
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        job = await queue.enqueue("nap", number=number, retries=3)
+        return str(job and job.key)
+
+    async def result(self, name: str) -> str | None:
+        job = await queue.job(name)
+        return job and job.result
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
+async def producer() -> Connected:
+    """Connect, and close at the end."""
     await queue.connect()
     try:
-        yield _Client()
+        yield _Producer()
     finally:
         await queue.disconnect()
-
-
-if __name__ == "__main__":
-    command.main(connect())

@@ -1,43 +1,36 @@
-"""streaQ as it comes, twenty tasks at a time."""
+"""streaq at its defaults: acknowledged after the run, three tries.
+
+What is made short is ``idle_timeout``, a minute by default, which a worker renews
+for what it runs (reference of ``Worker``).
+"""
 
 import contextlib
-import os
-from collections.abc import AsyncIterator
 
-from streaq import StreaqError, Worker
+from streaq import Worker
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-worker = Worker(
-    redis_url=os.environ["FAULT_URL"],
-    concurrency=20,
-    **({"idle_timeout": 5} if os.environ.get("FAULT_SHORT") else {}),
-)
+app: Worker[None] = Worker(redis_url=URL, concurrency=20, idle_timeout=SHORT or 60)
+nap = app.task(name="nap")(body.anap)
 
 
-@worker.task()
-async def run(number: int, seconds: float) -> str:
-    """Do what every task does."""
-    return await body.arun(number, seconds)
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process."""
+    assert slots == app.concurrency
+    return ["streaq", "run", "peers.streaq:app"]
 
 
-class _Client:
-    async def enqueue(self, number: int, seconds: float) -> str:
-        return str((await run.enqueue(number, seconds)).id)
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        return (await nap.enqueue(number)).id
 
-    async def result(self, task_id: str) -> str | None:
-        with contextlib.suppress(StreaqError, TimeoutError):
-            found = await worker.result_by_id(task_id, timeout=1)
-            return str(found.result) if found.success else None
-        return None
+    async def result(self, name: str) -> str:
+        stored: str = (await app.result_by_id(name, timeout=1)).result
+        return stored
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
-    async with worker:
-        yield _Client()
-
-
-if __name__ == "__main__":
-    command.main(connect())
+async def producer() -> Connected:
+    """Connect, and close at the end."""
+    async with app:
+        yield _Producer()

@@ -1,38 +1,36 @@
-"""taskflow, as it comes."""
+"""Ours: the asyncio engine at its defaults, a lease of 15 s.
 
-import asyncio
+What is made short is the lease (``TASKFLOW_LEASE``, docs/reference/settings.md).
+"""
+
 import contextlib
 import os
-from collections.abc import AsyncIterator
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 from taskflow import Registry, TaskFlow
-from taskflow.errors import TaskflowError
 
-if os.environ.get("FAULT_SHORT"):
-    os.environ["TASKFLOW_LEASE"] = "5"
+if SHORT:
+    os.environ["TASKFLOW_LEASE"] = str(SHORT)
 registry = Registry()
-flow = TaskFlow(os.environ["FAULT_URL"], registry=registry)
-run = registry.task(name="run")(body.arun)
+nap = registry.task(name="nap")(body.anap)
+flow = TaskFlow(URL, registry=registry)
 
 
-class _Client:
-    async def enqueue(self, number: int, seconds: float) -> str:
-        return (await flow.aenqueue(run.call(number, seconds))).id
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process."""
+    return ["taskflow-worker", "--app", "peers.taskflow:flow", "-c", str(slots)]
 
-    async def result(self, task_id: str) -> str | None:
-        with contextlib.suppress(TaskflowError):
-            async with asyncio.timeout(1.0):
-                return str((await flow.tasks.aget(task_id)).result)
-        return None
+
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        return (await flow.aenqueue(nap.call(number))).id
+
+    async def result(self, name: str) -> str:
+        return await flow.handle(name).aresult(timeout=0.0)
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
+async def producer() -> Connected:
+    """Connect, and close at the end."""
     async with flow:
-        yield _Client()
-
-
-if __name__ == "__main__":
-    command.main(connect())
+        yield _Producer()

@@ -1,41 +1,46 @@
-"""taskiq on a Redis stream, acknowledged once the result is saved (its default)."""
+"""taskiq on a Redis stream, acknowledged when the result is stored, its default.
+
+``unacknowledged_lock_timeout`` is set, as a lock could stay for ever without it
+(reference of ``RedisStreamBroker``). What is made short is ``idle_timeout``, ten
+minutes by default, after which another worker claims what is not acknowledged.
+"""
 
 import contextlib
-import os
-from collections.abc import AsyncIterator
 
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
-from taskiq_redis.exceptions import ResultIsMissingError
 
-from peers import body, command
+from peers import SHORT, URL, Connected, body
 
-URL = os.environ["FAULT_URL"]
-backend = RedisAsyncResultBackend(URL)
+idle = {"idle_timeout": SHORT * 1000} if SHORT else {}
+results = RedisAsyncResultBackend(URL)
 broker = RedisStreamBroker(
-    URL, **({"idle_timeout": 5000} if os.environ.get("FAULT_SHORT") else {})
-).with_result_backend(backend)
-run = broker.task(task_name="run")(body.arun)
+    URL, unacknowledged_lock_timeout=float(SHORT or 60), **idle
+).with_result_backend(results)
+nap = broker.task(task_name="nap")(body.anap)
 
 
-class _Client:
-    async def enqueue(self, number: int, seconds: float) -> str:
-        return (await run.kiq(number, seconds)).task_id
+def worker(slots: int) -> list[str]:
+    """Return the command of one worker process, and of the one that watches it."""
+    return [
+        *("taskiq", "worker", "peers.taskiq:broker", "--workers", "1"),
+        *("--max-async-tasks", str(slots), "--log-level", "WARNING"),
+    ]
 
-    async def result(self, task_id: str) -> str | None:
-        with contextlib.suppress(ResultIsMissingError):
-            return str((await backend.get_result(task_id)).return_value)
-        return None
+
+class _Producer:
+    async def enqueue(self, number: int) -> str:
+        return (await nap.kiq(number)).task_id
+
+    async def result(self, name: str) -> str:
+        stored: str = (await results.get_result(name)).return_value
+        return stored
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[_Client]:
-    """Connect a producer."""
+async def producer() -> Connected:
+    """Connect, and make the consumer group: it sees only what comes later."""
     await broker.startup()
     try:
-        yield _Client()
+        yield _Producer()
     finally:
         await broker.shutdown()
-
-
-if __name__ == "__main__":
-    command.main(connect())
