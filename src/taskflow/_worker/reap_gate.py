@@ -13,6 +13,7 @@ first lease of somebody who lives ends.
 """
 
 import math
+import threading
 import time
 
 _LONG_GAP = 3.0
@@ -33,6 +34,7 @@ class ReapGate:
 
     def __init__(self, beat: float) -> None:
         self._beat = beat
+        self._turn = threading.Lock()
         self._open_at = time.monotonic() + 2 * beat
         self._looked_at: float | None = None
         self._answered_at: float | None = None
@@ -41,7 +43,8 @@ class ReapGate:
     def hold(self, beats: float = 2.0) -> None:
         """Close for so many beats from now, unless it is closed for longer."""
         until = time.monotonic() + beats * self._beat
-        self._open_at = max(self._open_at, until)
+        with self._turn:  # the loop and the heartbeat's thread both hold it
+            self._open_at = max(self._open_at, until)
 
     def answered(self) -> None:
         """Take note of a beat that was answered; one that was late closes it."""
