@@ -8,7 +8,8 @@ a table for each case:
 * ``kill``: a machine runs as many tasks as it has slots, another is idle, and every
   process of the first is killed. With the peer's time-outs as they are, and cut.
 * ``freeze``: every process of the first is stopped until the other has run its tasks
-  again, and then goes on. Whose result is stored? With time-outs cut.
+  again, and then goes on. Whose result is stored? Once more, it goes on while the
+  other still runs them. With time-outs cut.
 * ``replies``: a proxy drops one reply in 25 with its connection; first between the
   producer and the server, then between the worker and the server. With time-outs cut.
 
@@ -24,13 +25,12 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +108,21 @@ def kill(stage: Stage, patience: float) -> Figures:
     }
 
 
-def freeze(stage: Stage, patience: float) -> Figures:
-    """Freeze a busy machine until another has run its tasks, and let it go on."""
+def _frozen(stage: Stage) -> tuple[Machine, float, dict[int, str]]:
+    """Freeze a busy machine; give it, when, and the names of its runs."""
     tasks = min(FROZEN, stage.peer.slots * stage.peer.processes)
     busy = _busy_and_idle(stage, tasks)
     at = time.monotonic()
     busy.freeze()
     lost = _interrupted(stage, at)
     assert len(lost) == tasks, "some ended before the other machine was there"
-    zombies = {number: stage.runs()[number][0].name for number in lost}
+    return busy, at, {number: stage.runs()[number][0].name for number in lost}
+
+
+def freeze(stage: Stage, patience: float) -> Figures:
+    """Freeze a busy machine until another has run its tasks, and let it go on."""
+    busy, at, zombies = _frozen(stage)
+    lost = set(zombies)
 
     def taken() -> set[int]:
         """Give the numbers that another machine has run to the end."""
@@ -140,6 +146,25 @@ def freeze(stage: Stage, patience: float) -> Figures:
             results.get(n) in {run.name for run in stage.runs()[n][1:]} for n in over
         ),
         "patience": patience,
+    }
+
+
+def overlap(stage: Stage, patience: float) -> Figures:
+    """Freeze a busy machine until another has begun its tasks, and let it go on."""
+    busy, _, zombies = _frozen(stage)
+    wait_until(lambda: all(len(stage.runs()[n]) > 1 for n in zombies), patience)
+    busy.thaw()
+    wait_until(lambda: all(stage.runs()[n][0].ended for n in zombies), 20.0)
+    rest(2.0)
+    results, runs = stage.results(), stage.runs()
+    running = {
+        n
+        for n in zombies
+        if len(runs[n]) == 2 and all(r.ended is None for r in runs[n][1:])
+    }
+    return {
+        "running": len(running),
+        "accepted": sum(results.get(n) == zombies[n] for n in running),
     }
 
 
@@ -209,7 +234,13 @@ def works(stage: Stage, patience: float) -> Figures:
     stage.proxy.heal()
     died += worker.revive()
     stage.produce(PROBE, 1)
-    silent = not wait_until(lambda: PROBE in stage.runs(extra=True), 30.0)
+    healed = time.monotonic()
+
+    def alive() -> bool:
+        runs = [*stage.runs().values(), *stage.runs(extra=True).values()]
+        return bool(_again(runs, healed))
+
+    silent = not wait_until(alive, 30.0)
     if silent:
         worker = _replace(stage, worker)
     stage.bustle()
@@ -231,7 +262,10 @@ Case = Callable[[Stage, float], Figures]
 # Parts of each case: what is done, how long a body takes, how short time-outs are.
 CASES: dict[str, dict[str, tuple[Case, float, int]]] = {
     "kill": {"kill": (kill, SECONDS, 0), "kill_short": (kill, SECONDS, SHORT)},
-    "freeze": {"freeze": (freeze, SECONDS, SHORT)},
+    "freeze": {
+        "freeze": (freeze, SECONDS, SHORT),
+        "overlap": (overlap, SECONDS, SHORT),
+    },
     "replies": {"enqueues": (enqueues, 0.02, SHORT), "works": (works, 0.02, SHORT)},
 }
 
@@ -274,14 +308,17 @@ FREEZE_KEYS = ("frozen", "taken", "accepted", "successors", "third")
 
 
 def _freeze_row(figures: Figures) -> list[str]:
-    told = figures["freeze"]
-    if "error" in told:
-        return ["not measured", *[""] * 5]
+    told, overlap = figures["freeze"], figures["overlap"]
+    if "error" in told or "error" in overlap:
+        return ["not measured", *[""] * 6]
     shown = [str(told[key]) for key in FREEZE_KEYS]
     if not told["taken"]:
         shown[2:] = ["not applicable"] * 3
     last = "" if told["last"] is None else f"{told['last']:.1f} s"
-    return [*shown[:2], last, *shown[2:]]
+    early = f"{overlap['accepted']} of {overlap['running']}"
+    if not overlap["running"]:
+        early = "none ran then"
+    return [*shown[:2], last, *shown[2:], early if told["taken"] else "not applicable"]
 
 
 def _replies_row(figures: Figures) -> list[str]:
@@ -295,9 +332,9 @@ def _replies_row(figures: Figures) -> list[str]:
     works = figures["works"]
     if "error" in works:
         return [*row, "not measured"]
-    silent = "went silent" if works.get("worker_silent") else "yes"
-    died = works.get("worker_died")
-    return [*row, f"ended {died} times" if died else silent]
+    told = [f"ended {works['worker_died']} times"] * bool(works["worker_died"])
+    told += ["went silent"] * works["worker_silent"]
+    return [*row, ", ".join(told) or "yes"]
 
 
 TABLES: dict[str, tuple[list[str], Callable[[Figures], list[str]]]] = {
@@ -312,7 +349,7 @@ TABLES: dict[str, tuple[list[str], Callable[[Figures], list[str]]]] = {
         [
             *("frozen while running", "run again by another", "the last began after"),
             *("stored result is the zombie's", "the successor's"),
-            "run a third time",
+            *("run a third time", "zombie's stored while the successor runs"),
         ],
         _freeze_row,
     ),
@@ -391,14 +428,16 @@ def main() -> None:
             pair: pool.submit(measure, *pair, chosen.patience, run)
             for pair in itertools.product(names, chosen.case.split(","))
         }
-        for (name, case), figures in asked.items():
+        pairs = {future: pair for pair, future in asked.items()}
+        for future in as_completed(pairs):
+            name, case = pairs[future]
             with contextlib.suppress(BrokenOffError):
-                found[name][case] = figures.result()
+                found[name][case] = future.result()
             if chosen.json:
                 chosen.json.write_text(json.dumps(found, indent=1), "utf-8")
     print(report(found))
     if stopping.is_set():
-        os._exit(1)
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -179,8 +179,8 @@ class Stage:
         self._machines.append(made)
         return made
 
-    def _connections(self) -> int:
-        return len(self._server.client.client_list())
+    def _connections(self) -> set[str]:
+        return {each["id"] for each in self._server.client.client_list()}
 
     def work(self, url: str = "") -> Machine:
         """Start a machine with workers, and wait until each has connected."""
@@ -190,8 +190,11 @@ class Stage:
             url=url or self.url,
             times=self.peer.processes,
         )
-        wanted = before + self.peer.processes
-        assert wait_until(lambda: self._connections() >= wanted, STARTUP), self.name
+
+        def connected() -> bool:
+            return len(self._connections() - before) >= self.peer.processes
+
+        assert wait_until(connected, STARTUP), "it does not connect"
         rest(1.5)
         return made
 
