@@ -111,7 +111,7 @@ async def status_events(
         Events ``status``, at most one a second.
     """
     last: dict[str, Any] | None = None
-    while not span.is_over:
+    while True:  # once at least, however late a busy machine begins
         try:
             status = await service.status()
         except ServerError as error:
@@ -125,6 +125,8 @@ async def status_events(
                 last = compared
                 yield event("status", body)
         await span.wait(_LONGEST)
+        if span.is_over:
+            return
 
 
 async def task_events(
