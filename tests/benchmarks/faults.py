@@ -422,7 +422,7 @@ def main() -> None:
             prefix="tf-", ignore_cleanup_errors=True
         )
         folder = chosen.logs or Path(ends.enter_context(temporary))
-        run = Path(folder) / time.strftime("%H%M%S")
+        run = folder.resolve() / time.strftime("%H%M%S")
         pool = ends.enter_context(ThreadPoolExecutor(chosen.jobs))
         asked = {
             pair: pool.submit(measure, *pair, chosen.patience, run)

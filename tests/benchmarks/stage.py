@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -260,7 +261,11 @@ class Stage:
 def staged(name: str, folder: Path, *, seconds: float, short: int) -> Iterator[Stage]:
     """Set a stage while the context lasts."""
     folder.mkdir(parents=True)
-    with server(folder) as made:
+    # The path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="tf-") as data,
+        server(Path(data)) as made,
+    ):
         stage = Stage(name, folder, made, seconds=seconds, short=short)
         try:
             yield stage
