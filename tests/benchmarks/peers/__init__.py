@@ -3,8 +3,8 @@
 The runner reads `PEERS` and never imports the modules: their peers pin versions of
 redis-py that exclude each other. ``python -m peers`` stands between the two.
 
-What is set is what the peer's documentation calls the most reliable; each module's
-docstring says which, and where that is written. Where a time-out decides how soon a
+What is set is the most reliable that was found in the peer's documentation or source;
+each module's docstring says which, and where. Where a time-out decides how soon a
 lost worker's tasks come back, it stays at its default, or is made short for a case
 that says so (`SHORT`).
 """

@@ -1,8 +1,7 @@
 """Celery's prefork pool on Redis, acknowledged after the run.
 
-``task_acks_late``, ``task_reject_on_worker_lost`` and a prefetch of one: "Should I
-use retry or acks_late?" and "Optimizing: reserve one task at a time" in its user
-guide. What is made short is ``visibility_timeout``, an hour by default ("Using
+``task_acks_late``, ``task_reject_on_worker_lost`` and a prefetch of one: its
+configuration reference, and "Optimizing" in its user guide. What is made short is ``visibility_timeout``, an hour by default ("Using
 Redis", Visibility timeout).
 """
 
