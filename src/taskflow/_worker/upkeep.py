@@ -18,7 +18,7 @@ from taskflow._worker.reap_gate import ReapGate
 from taskflow.errors import ServerError
 
 PROMOTE_EVERY = 1.0
-REAP_EVERY = 0.75
+REAP_EVERY = 0.5
 PRUNE_EVERY = 10.0
 
 
