@@ -350,3 +350,23 @@ def test_a_time_that_is_none_is_now(stage: Stage, state: str, when: str) -> None
     assert "PLACED" == look(stage).word
     home = "dlq:tasks" if state == "DLQ" else "tasks:completed"
     assert {"t1": NOW} == stage.dump()[home]
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "CANCELLED"])
+def test_what_has_ended_comes_home_and_says_when(stage: Stage, state: str) -> None:
+    """Now, where nobody knows better."""
+    stage.fill({"task:t1": record(state)})
+
+    assert "PLACED" == look(stage).word
+    assert stage.dump() == {
+        "task:t1": record(state, finished_ms=NOW),
+        f"tasks:{state.lower()}": {"t1": NOW},
+    }
+
+
+def test_a_parked_task_without_a_place_is_parked_no_more(stage: Stage) -> None:
+    """It waits in the retry lane, and its upstream is asked there."""
+    stage.fill({"task:t1": record(token=TOKEN, parked=f"{NOW} api")})
+
+    assert "REQUEUED" == look(stage).word
+    assert stage.dump() == AGAIN

@@ -69,7 +69,6 @@ for _, name in ipairs(HOMED) do
     strays[#strays + 1] = not is_own and { home = homes[name], name = name } or nil
   end
 end
-redis.call('LLEN', retry)
 for _, entry in ipairs(entries(id, found[3], found[4], names)) do
   local is_own = is_known and state == 'PENDING' and entry.lane == found[2] and entry.parked_for == parked_for
   for _ = 1, entry.live do
