@@ -350,3 +350,17 @@ def test_whatever_is_vandalised_the_others_run(real_stage: Stage) -> None:
 
     for seed in range(30 * DEPTH):
         asyncio.run(attempt(random.Random(seed)))
+
+
+def test_what_has_no_record_is_removed_from_its_groups_at_once(stage: Stage) -> None:
+    """Also where it stood in a home as well; a second repair finds nothing."""
+    stage.fill(
+        {
+            "tasks:completed": {"ghost": NOW},
+            "dlq:group:f1": {"ghost": NOW},
+            "dlq:groups": {"f1": NOW},
+        }
+    )
+    doctor(stage, repair=True)
+
+    assert {} == stage.dump()

@@ -340,3 +340,13 @@ def test_a_ticket_of_each_upstream_is_freed_with_the_lease(stage: Stage) -> None
 
     assert ["token"] == put_right(stage)
     assert [] == [key for key in stage.dump() if "permits" in key]
+
+
+def test_a_letter_of_a_foreign_type_is_written_anew(stage: Stage) -> None:
+    """Nothing is half put right for it."""
+    stage.fill(DEAD)
+    stage.client.delete("dlq:task:t1")
+    stage.client.set("dlq:task:t1", "foreign")
+
+    assert ["letter"] == put_right(stage)
+    assert "corrupt" == stage.dump()["dlq:task:t1"]["cause"]

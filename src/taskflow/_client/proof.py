@@ -172,7 +172,7 @@ def mend(connection: Connection) -> Plan[Repair]:
             )
             if each.word != "FINE":
                 mended.append((task_id, each))
-            if each.word not in {"FOREIGN", "REMOVED"}:
+            if each.word != "FOREIGN":
                 amended += yield from _amend(connection, looks, task_id)
         except ScriptError as error:
             # One that no script can read must not keep the others from being mended.

@@ -133,6 +133,9 @@ if is_dead then
     or letter[1] ~= 'corrupt' and (tonumber(letter[4]) or 0) ~= (tonumber(facts[7]) or 0)
   if is_odd then
     local key = prefix .. 'dlq:task:' .. id
+    if redis.call('TYPE', key).ok ~= 'hash' then
+      redis.call('DEL', key) -- of a foreign type
+    end
     redis.call('HSETNX', key, 'cause', 'corrupt')
     redis.call('HSETNX', key, 'error', stored[3] or problem('CorruptRecord', 'the dead letter was torn'))
     redis.call('HSETNX', key, 'died_ms', ended_ms)
