@@ -147,13 +147,18 @@ def tests(session: nox.Session, extras: str) -> None:
     session.run("coverage", "combine", "--quiet")
     if not session.posargs:
         session.run("coverage", "report")
-        session.run(
-            *("pytest", "-q", *_suites("protocol")),
-            env={
-                "TASKFLOW_TEST_SERVERS": "embedded",
-                "TASKFLOW_TEST_PREFIX": "{my.app}:",
-            },
-        )
+        _under_a_prefix(session)
+
+
+def _under_a_prefix(session: nox.Session) -> None:
+    """Run the protocol's tests where every key must stand under a prefix."""
+    session.run(
+        *("pytest", "-q", *_suites("protocol")),
+        env={
+            "TASKFLOW_TEST_SERVERS": "embedded",
+            "TASKFLOW_TEST_PREFIX": "{my.app}:",
+        },
+    )
 
 
 def _bare_suites() -> list[str]:
@@ -310,6 +315,7 @@ def quick(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright")
     session.run("pytest", "-q", *_suites("unit", "protocol"), *session.posargs)
+    _under_a_prefix(session)
 
 
 @nox.session(default=False)

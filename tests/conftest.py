@@ -33,12 +33,11 @@ sys.path.append(str(Path(__file__).parent))
 
 import acl
 from keyspace import Stage
-from prefixed import under
+from prefixed import PREFIX, under
 
 STARTS_WITHIN = 10.0  # seconds
 
 ACL_USER = os.environ.get("TASKFLOW_TEST_ACL", "")
-PREFIX = os.environ.get("TASKFLOW_TEST_PREFIX", "")
 GIVEN_URL = os.environ.get("TASKFLOW_TEST_REDIS_URL")
 INSTALLED = shutil.which("redis-server") or shutil.which("valkey-server")
 

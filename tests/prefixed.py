@@ -4,8 +4,11 @@ With it a suite that spells its keys runs under a prefix, and fails where a scri
 writes beside it.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
+
+PREFIX = os.environ.get("TASKFLOW_TEST_PREFIX", "")
 
 _EVERY = frozenset({"DEL", "EXISTS", "UNLINK"})
 _FIRST = frozenset(

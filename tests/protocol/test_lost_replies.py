@@ -14,6 +14,7 @@ import pytest
 from attrs import frozen
 
 from keyspace import LEASE, NOW, SHARE, WHY, Stage, record, submission
+from prefixed import PREFIX
 from proxy import Proxy
 from taskflow import CircuitBreaker, Registry, Upstream
 from taskflow._codec import Spec, encode_spec
@@ -38,7 +39,7 @@ from taskflow._servers.redis import RedisServer
 from taskflow.errors import ScheduleNotFoundError
 from writers import FOLDER, NAMES, WRITERS
 
-KEYS = Keys()
+KEYS = Keys(PREFIX)
 LATE = NOW + LEASE + 1
 API = Upstream("api", breaker=CircuitBreaker(consecutive=1), concurrency=2)
 RULES = upstreams.pack_rules(API, BreakerDefaults())
