@@ -265,7 +265,7 @@ def explore(session: nox.Session) -> None:
     _install(session, "test", extras="all")
     session.run(
         *("pytest", "-s", "tests/explorer", *session.posargs),
-        env={"TASKFLOW_WORLDS": "150000"},
+        env={"TASKFLOW_EXPLORE": "deep"},
     )
 
 

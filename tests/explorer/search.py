@@ -28,12 +28,12 @@ from invariants import broken
 from taskflow._protocol import upkeep, upstreams
 from taskflow._protocol.claim import claim
 from taskflow._protocol.settle import complete, settle
+from taskflow._protocol.states import LEGAL_MOVES, TaskState
 
 _FOR_PEOPLE: Final = re.compile(
     rb"(?<=[\x02\x03])(?:history|error|result|started_ms|finished_ms|since_ms|fresh_ms"
     rb"|requeued|died_ms|traceback|served\d+|worker|reason|seen_ms)\x03[^\x03]*\x03"
 )
-_FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _ENDS: Final = {
     "settle complete": {"COMPLETED"},
     "settle retry": {"SCHEDULED", "CANCELLED"},
@@ -49,7 +49,7 @@ _ENDS: Final = {
 _COUNTED: Final = {"settle retry", "settle dead", "settle fail"}
 _REMEMBERED: Final = _ENDS.keys() - {"settle complete", "settle release"}
 _NEVER: Final = (ScriptError, LookupError, ValueError, TypeError, AttributeError)
-_MAY_AGAIN: Final = {"prune", "open", "close", "delete", "destroy"}
+_MAY_AGAIN: Final = {"prune", "steer", "delete"}
 """What may find more to do when it is sent again: a task may be stored meanwhile."""
 _CANCELS: Final = {"cancel", "settle cancel"}
 _WAITING: Final = ("PENDING", "SCHEDULED", "ACTIVE")
@@ -71,6 +71,8 @@ class Search:
         seen: Worlds that were visited.
         taken: Moves that were made.
         reached: What has happened: moves of tasks and words of replies.
+        moved: Moves of tasks: the script, from and to.
+        is_whole: Whether nothing is left: every order of calls was looked at.
     """
 
     setting: Setting
@@ -79,6 +81,8 @@ class Search:
     most: int = 10_000_000
     taken: int = 0
     reached: Counter[str] = field(factory=Counter)
+    moved: set[tuple[str, str, str]] = field(factory=set)
+    is_whole: bool = False
     _ways: dict[int, tuple[int, str]] = field(factory=dict)
 
     @property
@@ -115,6 +119,7 @@ class Search:
                         self._check(stage, step, there)
             except _NEVER as error:
                 raise BrokenError(self._told(at, f"{error!r}")) from error
+        self.is_whole = not ahead
 
     def _told(self, at: int, what: str) -> str:
         way: list[str] = []
@@ -145,15 +150,18 @@ class Search:
     def _compare(self, world: World, step: Step, call: Call) -> None:
         """Look a move over: what it changed, and what it said of that."""
         same = step.world.keyspace == world.keyspace
-        if step.is_repeat and not same and call.kind not in _MAY_AGAIN:
-            before, after = _still(world.keyspace), _still(step.world.keyspace)
-            assert before == after, f"{call.kind} wrote when it was sent again"
         before, after = read(world.keyspace), read(step.world.keyspace)
+        # What a claim handed out is remembered for four leases.
+        is_new = call.kind == "claim" and KEYS.worker(call.who) not in before
+        is_new = is_new or _script(call) in _MAY_AGAIN
+        if step.is_repeat and not same and not is_new:
+            assert _still(before) == _still(after), f"{call.kind} wrote again"
         self._heed_token(before, call, step.reply, is_same=same)
         moves = {} if same else _moves(before, after)
         for task_id, (old, new) in moves.items():
             word = f"{call.kind}: {old} -> {new}"
             self.reached[word] += 1
+            self.moved.add((_script(call), old, new))
             assert _may(call, task_id, old, new), f"{task_id} {word}"
         self._heed_counts(before, after, call, moves, world.now)
         self._heed_reply(before, after, call, step)
@@ -313,10 +321,8 @@ def _identity(world: World) -> int:
     return hash((plain, world.now, actors, world.late, world.left))
 
 
-def _still(keyspace: bytes) -> dict[str, Any]:
-    found = dict(read(keyspace))
-    found.pop(KEYS.marker, None)
-    return found
+def _still(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != KEYS.marker}
 
 
 def _states(found: Mapping[str, Any]) -> dict[str, str]:
@@ -338,35 +344,29 @@ def _moves(
     }
 
 
+def _script(call: Call) -> str:
+    """Give the name of the script that a call is."""
+    word = call.kind.partition(" ")[0]
+    return {"destroy": "delete", "open": "steer", "close": "steer"}.get(word, word)
+
+
 def _may(call: Call, task_id: str, old: str, new: str) -> bool:
     """Tell whether a call of that kind may move a task so."""
-    is_target = call.target == task_id
-    if call.kind in _ENDS:
-        aimed = is_target or call.kind == "reap"
-        return aimed and old == "ACTIVE" and new in _ENDS[call.kind]
-    moves = {
-        "enqueue": {("nothing", "PENDING"), ("nothing", "SCHEDULED")},
-        "claim": {
-            ("PENDING", "ACTIVE"),
-            ("PENDING", "FAILED"),
-            ("SCHEDULED", "PENDING"),
-            ("SCHEDULED", "ACTIVE"),
-            ("SCHEDULED", "FAILED"),
-        },
-        "promote": {("SCHEDULED", "PENDING")},
-        "cancel": {("PENDING", "CANCELLED"), ("SCHEDULED", "CANCELLED")},
-        "discard": {("DLQ", "FAILED")},
-        "requeue": {(each, "PENDING") for each in ("DLQ", "FAILED", "CANCELLED", "SCHEDULED")},
-        "prune": {(each, "nothing") for each in _FINAL},
-    }  # fmt: skip
-    if call.kind in {"delete", "destroy"}:
-        return (
-            is_target
-            and new == "nothing"
-            and (old != "ACTIVE" or call.kind == "destroy")
-        )
-    aimed = is_target or not call.target
-    return aimed and (old, new) in moves.get(call.kind, set())
+    script = _script(call)
+    if call.target not in {"", task_id} or new not in _ENDS.get(call.kind, {new}):
+        return False
+    if call.kind == "delete" and old == "ACTIVE":
+        return False
+    # A claim lets what is due enter its lane, and may hand it out at once.
+    two = script == "claim" and _is_legal(script, old, "PENDING")
+    return _is_legal(script, old, new) or (two and _is_legal(script, "PENDING", new))
+
+
+def _is_legal(script: str, old: str, new: str) -> bool:
+    before, after = (
+        None if each == "nothing" else TaskState(each) for each in (old, new)
+    )
+    return script in LEGAL_MOVES.get((before, after), ())
 
 
 def _drain(stage: Stage, world: World) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is searched: small settings to their end, and the same ones further."""
+"""What is searched, each setting to its end: no order of its calls is left out."""
 
 from typing import Final
 
@@ -9,28 +9,51 @@ from taskflow import CircuitBreaker
 
 _API: Final = {"upstream": "1 api"}
 _KEYED: Final = {"key": "f:a", "key_ttl_ms": 30_000, "digest": "d"}
+_ENDS: Final = ("complete", "retry", "dead", "fail", "cancel", "snooze")
+_PRUNES: Final = ("prune completed", "prune failed", "prune cancelled")
 
 SMALL: Final = (
     Setting(
         "lives of one task",
         ({},),
-        {"ticks": 1, "losses": 1, "deeds": 1},
+        {"runs": 2, "ticks": 1, "losses": 1, "deaths": 1, "deeds": 1},
         workers="v",
-        verbs=(
-            *("complete", "retry", "dead", "fail", "cancel", "snooze"),
-            *("release", "crash"),
-        ),
-        deeds=("cancel", "delete", "destroy", "requeue", "discard", "prune"),
+        verbs=(*_ENDS, "release", "crash"),
+        deeds=("cancel", "delete", "destroy", "requeue", "discard"),
     ),
     Setting(
-        "two workers", ({},), {"ticks": 2, "losses": 1}, verbs=("complete",)
+        "what a person does",
+        ({},),
+        {"runs": 3, "ticks": 1, "deeds": 3},
+        workers="v",
+        verbs=(*_ENDS, "release"),
+        deeds=("cancel", "delete", "destroy", "requeue", "discard", *_PRUNES),
     ),
-    Setting("crashes", (_KEYED,), {"ticks": 4, "deeds": 1}, workers="v", verbs=("complete", "crash"), deeds=("cancel", "requeue")),
-    Setting("two tasks", ({}, {}), {"ticks": 1}, slots=2, verbs=("complete",)),
+    Setting(
+        "two workers",
+        ({},),
+        {"runs": 3, "ticks": 2, "losses": 1, "deaths": 1},
+        verbs=("complete",),
+    ),
+    Setting(
+        "crashes",
+        (_KEYED,),
+        {"runs": 4, "ticks": 4, "deaths": 1, "deeds": 1},
+        workers="v",
+        verbs=("complete", "crash"),
+        deeds=("cancel", "requeue"),
+    ),
+    Setting(
+        "two tasks",
+        ({}, {}),
+        {"runs": 2, "ticks": 1, "losses": 1},
+        slots=2,
+        verbs=("complete",),
+    ),
     Setting(
         "an upstream",
         (_API, _API),
-        {"ticks": 1, "deeds": 1},
+        {"runs": 3, "ticks": 1, "deaths": 1, "deeds": 1},
         workers="v",
         verbs=("complete", "retry", "park"),
         deeds=("open", "close", "cancel", "destroy", "requeue"),
@@ -38,9 +61,18 @@ SMALL: Final = (
         concurrency=1,
     ),
     Setting(
+        "an upstream whose replies are lost",
+        (_API, _API),
+        {"runs": 2, "ticks": 1, "losses": 1, "deaths": 1},
+        workers="v",
+        verbs=("complete", "retry", "park"),
+        breaker=CircuitBreaker(consecutive=1, reset_timeout=15.0),
+        concurrency=1,
+    ),
+    Setting(
         "one id again and again",
         ({}, {}, {}),
-        {"deeds": 3},
+        {"runs": 2, "losses": 1, "deeds": 3},
         workers="v",
         verbs=("complete", "release"),
         deeds=("cancel", "delete", "requeue"),
@@ -49,16 +81,28 @@ SMALL: Final = (
     Setting(
         "times and keys",
         ({"delay_ms": 15_000, **_KEYED}, {"expires_ms": 15_000, **_KEYED}),
-        {"ticks": 3, "deeds": 1},
+        {"runs": 3, "ticks": 3, "deaths": 1, "deeds": 1},
         workers="v",
         verbs=("complete", "snooze"),
-        deeds=("cancel", "requeue", "prune", "delete"),
+        deeds=("cancel", "requeue", "prune completed", "delete"),
     ),
-)  # fmt: skip
+)
+
+_FURTHER: Final = {
+    "lives of one task": {"runs": 3},
+    "what a person does": {"losses": 1},
+    "two workers": {"runs": 4, "ticks": 3},
+    "crashes": {"losses": 1},
+    "two tasks": {"deaths": 1},
+    "an upstream": {"runs": 2, "losses": 1},
+    "an upstream whose replies are lost": {"runs": 3},
+    "one id again and again": {"ticks": 1, "deaths": 1, "deeds": 2},
+    "times and keys": {"losses": 1},
+}
 
 
 def _further(setting: Setting) -> Setting:
-    left = {name: count + 1 for name, count in setting.left.items()}
+    left = setting.left | _FURTHER[setting.name]
     return evolve(setting, name=f"{setting.name}, further", left=left, workers="vw")
 
 

@@ -11,25 +11,34 @@ from explorer.settings import DEEP, SMALL
 from explorer.store import Store
 from explorer.world import Setting
 from taskflow._protocol import scripts
+from taskflow._protocol.states import LEGAL_MOVES
 
 pytestmark = pytest.mark.timeout(900)
 
-MOST = int(os.environ.get("TASKFLOW_WORLDS", "6000"))
-SETTINGS = SMALL if MOST < 100_000 else (*SMALL, *DEEP)
+SETTINGS = (*SMALL, *DEEP) if os.environ.get("TASKFLOW_EXPLORE") == "deep" else SMALL
+MOST = 6_000  # worlds, where a fault was put in
+NOT_HERE = {"tick", "mend", "amend"}
+"""Scripts that nobody calls in these worlds: tests of their own judge their moves."""
+
+NOT_TORN = ("claim", "PENDING", "DLQ")
+"""Moves only a task whose record cannot be read; a hand from outside must tear it."""
+
 GOALS = set(Path(__file__).with_name("goals.txt").read_text("utf-8").splitlines())
 
 _happened: set[str] = set()
+_moved: set[tuple[str, str, str]] = set()
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
 def test_every_invariant_holds_in_every_world(setting: Setting) -> None:
     """Each world is checked, each move compared, and from some all is run to its end."""
-    search = Search(setting, Store(), most=MOST)
+    search = Search(setting, Store())
     search.run()
     _happened.update(search.happened)
+    _moved.update(search.moved)
     print(f"{setting.name}: {search.seen:,} worlds, {search.taken:,} moves")  # noqa: T201
 
-    assert search.seen > 0
+    assert search.is_whole
 
 
 def test_everything_that_can_happen_has_happened() -> None:
@@ -38,6 +47,20 @@ def test_everything_that_can_happen_has_happened() -> None:
         pytest.skip("nothing was searched in this run")
 
     assert [] == sorted(GOALS - _happened)
+
+
+def test_every_legal_move_was_made_and_no_other() -> None:
+    """What the library says of its moves is what the scripts do."""
+    if not _moved:
+        pytest.skip("nothing was searched in this run")
+    legal = {
+        (script, before or "nothing", after or "nothing")
+        for (before, after), made_by in LEGAL_MOVES.items()
+        for script in set(made_by) - NOT_HERE
+    }
+    both = {("claim", "SCHEDULED", "ACTIVE"), ("claim", "SCHEDULED", "FAILED")}
+
+    assert (legal - {NOT_TORN}) | both == _moved
 
 
 @pytest.mark.parametrize(

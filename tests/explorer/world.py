@@ -110,7 +110,9 @@ class Setting:
     Attributes:
         name: Of it.
         tasks: Options of each task that the client stores, in this order.
-        left: What may go wrong and be done, and how often.
+        left: What may go wrong and be done, and how often: ``runs`` (claims that are
+            answered with tasks), ``ticks`` of the clock, ``losses`` of replies,
+            ``deaths`` of workers, ``deeds`` of the client.
         workers: Names of them.
         slots: Tasks that a worker runs at once.
         verbs: How a run may end.
@@ -227,7 +229,7 @@ class Stage:
         if actor.name == "client":
             yield from self._deeds(world, actor)
             return
-        if len(actor.held) < self.setting.slots:
+        if len(actor.held) < self.setting.slots and dict(world.left)["runs"]:
             yield self._claim(actor)
         for held in actor.held:
             label = f"{held.id} {held.token}"
@@ -279,7 +281,7 @@ class Stage:
                         task_id, nonce
                     ),
                 )
-                target = "" if deed in {"open", "close", "prune"} else task_id
+                target = "" if deed.startswith(("open", "close", "prune")) else task_id
                 if target or task_id == "t1":
                     yield Call("client", deed, target, number)
 
@@ -289,6 +291,9 @@ class Stage:
         if paid is None:
             return
         after, reply = self.run(paid, call)
+        if call.kind == "claim" and reply.claims:
+            paid = _spend(paid, "runs") or paid
+            after = after._replace(left=paid.left)
         told = _told(after, place, call, reply)
         yield Step(_label(call), told, call, reply)
         hurt = _spend(paid, "losses")
@@ -301,7 +306,11 @@ class Stage:
             is_done = bool(reply.claims)
         lost = _with(lost, place, actor._replace(is_done=is_done))
         yield Step(f"{_label(call)}, its reply is lost", lost, call, reply)
-        late = _with(hurt._replace(late=(*hurt.late, call)), place, actor)
+        # The next one is another: nobody waits for what became of this.
+        given_up = world.actors[place]
+        if call.kind == "claim":
+            given_up = given_up._replace(claims=given_up.claims + 1)
+        late = _with(hurt._replace(late=(*hurt.late, call)), place, given_up)
         yield Step(f"{_label(call)} is held up", late)
 
     def _again(self, world: World, place: int) -> Step:
@@ -342,7 +351,9 @@ _DEEDS: Final[dict[str, Callable[[str, str], Operation[Any]]]] = {
     "discard": lambda task_id, _: dead_letters.discard(KEYS, [task_id]),
     "open": lambda *_: upstreams.steer(KEYS, "api", "open"),
     "close": lambda *_: upstreams.steer(KEYS, "api", "close"),
-    "prune": lambda *_: upkeep.prune(KEYS, KEYS.completed, keep_ms=1),
+    "prune completed": lambda *_: upkeep.prune(KEYS, KEYS.completed, keep_ms=1),
+    "prune failed": lambda *_: upkeep.prune(KEYS, KEYS.failed, keep_ms=1),
+    "prune cancelled": lambda *_: upkeep.prune(KEYS, KEYS.cancelled, keep_ms=1),
 }
 _CHORES: Final[dict[str, Callable[[], Operation[Any]]]] = {
     "reap": lambda: upkeep.reap(KEYS, max_crashes=MAX_CRASHES),
@@ -355,7 +366,10 @@ def _told(world: World, place: int, call: Call, reply: Any) -> World:
     actor = world.actors[place]
     if call.kind == "claim":
         known = actor._replace(
-            held=(*actor.held, *reply.claims), claims=actor.claims + 1
+            held=(*actor.held, *reply.claims),
+            # One that found nothing left no trace of its nonce, so that the next
+            # may have the same, and the search has an end.
+            claims=actor.claims + bool(reply.claims),
         )
     elif call.kind == "enqueue":
         known = actor._replace(claims=actor.claims + 1)
