@@ -1,6 +1,7 @@
 """What a caller can ask: store, wait, look, stop, bring back, drop."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -318,26 +319,22 @@ class TestActing:
         assert (1, 2) == (waiting.result(1), lost.result(1))
 
     @pytest.mark.parametrize("lives", [True, False], ids=["living", "dead"])
-    def test_a_worker_cut_off_by_an_outage_may_renew_before_it_is_reaped(
+    @pytest.mark.parametrize("step", [20.0, 4000.0], ids=["an outage", "a step"])
+    def test_a_worker_that_was_silent_may_renew_before_it_is_reaped(
         self,
         flow: TaskFlow,
         clock: ManualClock,
         monkeypatch: pytest.MonkeyPatch,
         lives: bool,
+        step: float,
     ) -> None:
         """What is in flight is never started twice; what is lost comes back."""
-        connection, waits = flow.connection, list[float]()
-        keys, runner = connection.keys, connection.runner
-        flow.enqueue(add.call(1))
-        asked: Any = {"worker": "w", "share": connection.share, "now_ms": clock()}
-        reply = runner.send(
-            claim(keys, nonce="0-1", slots=1, lease_ms=15_000, suspect=True, **asked)
-        )
-        runner.send(
-            upkeep.beat(keys, worker="w", info=b"{}", ttl_ms=30_000, now_ms=clock())
-        )
-        held = [(each.id, each.token) for each in reply.claims]
-        clock.advance(20)
+        runner, waits = flow.connection.runner, list[float]()
+        held = claimed_by_w(flow, clock)
+        clock.advance(step)
+        # After a step of more than an hour no worker is known.
+        keys, now_ms = flow.connection.keys, clock()
+        runner.send(upkeep.prune(keys, keys.completed, keep_ms=0, now_ms=now_ms))
 
         def renew(seconds: float) -> None:
             waits.append(seconds)
@@ -347,8 +344,48 @@ class TestActing:
         monkeypatch.setattr(plan, "time", SimpleNamespace(sleep=renew))
         report = flow.tasks.requeue_orphaned()
 
-        assert [2.0] == waits
+        assert [6.0] == waits
         assert (0 if lives else 1) == report.requeued
+
+    def test_leases_that_would_be_renewed_much_later_are_left_alone(
+        self, flow: TaskFlow, clock: ManualClock
+    ) -> None:
+        """The caller is told, and nobody waits for minutes."""
+        claimed_by_w(flow, clock, lease=600.0)
+        clock.advance(1000)
+
+        report = flow.tasks.requeue_orphaned()
+
+        assert (0, 0) == (report.found, report.requeued)
+        assert [
+            "leases were left alone: workers were silent, and have up to 201 s"
+        ] == [each.partition(" to renew")[0] for each in report.errors]
+
+
+def claimed_by_w(
+    flow: TaskFlow, clock: ManualClock, *, lease: float = 15.0
+) -> list[tuple[str, str]]:
+    """Store a task, let the worker w beat and claim it, and give its lease."""
+    connection, lease_ms = flow.connection, round(lease * 1000)
+    flow.enqueue(add.call(1))
+    asked: Any = {"worker": "w", "share": connection.share, "now_ms": clock()}
+    reply = connection.runner.send(
+        claim(
+            connection.keys,
+            nonce="0-1",
+            slots=1,
+            lease_ms=lease_ms,
+            suspect=True,
+            **asked,
+        )
+    )
+    info = json.dumps({"lease": lease}).encode()
+    connection.runner.send(
+        upkeep.beat(
+            connection.keys, worker="w", info=info, ttl_ms=2 * lease_ms, now_ms=clock()
+        )
+    )
+    return [(each.id, each.token) for each in reply.claims]
 
 
 class TestNobodyThere:

@@ -6,6 +6,7 @@ from keyspace import NOW, Expiring, record, submission
 from taskflow._protocol.control import delete
 from taskflow._protocol.settle import complete, settle
 from taskflow._protocol.submit import Stored, enqueue
+from taskflow._protocol.upkeep import prune
 
 WORK = {"tasks:marker": {"work": 0}}
 KEY = {"key": "f:k", "key_ttl_ms": 60_000, "digest": "d1"}
@@ -141,8 +142,28 @@ def test_a_deleted_task_frees_its_key(stage):
     assert "t2" == stage.enqueue("t2", **KEY)[0].id
 
 
-def test_a_key_whose_holder_is_gone_is_free(stage):
-    """A holder that was pruned cannot answer for the call."""
+@pytest.mark.parametrize(
+    ("digest", "conflict"), [("d1", False), ("d2", True)], ids=["same", "other"]
+)
+def test_a_key_outlives_the_record_of_its_task(stage, digest, conflict):
+    """Whoever keeps results for less than the key must not run the task twice."""
+    stage.enqueue("t1", **KEY)
+    (claimed,) = stage.claim().claims
+    stage.send(settle(stage.keys, [complete(claimed, b"null")], now_ms=NOW))
+    stage.send(prune(stage.keys, stage.keys.completed, keep_ms=0, now_ms=NOW + 1))
+
+    reply = stage.enqueue("t2", **KEY | {"digest": digest})
+
+    assert [Stored("t1", created=False, conflict=conflict)] == reply
+    assert {"tasks:key:f:k"} == stage.dump().keys() & {
+        "tasks:key:f:k",
+        "task:t1",
+        "task:t2",
+    }
+
+
+def test_a_key_that_never_ends_and_whose_holder_is_gone_is_free(stage):
+    """The record was lost while the task lived: nothing would ever free the key."""
     stage.fill({"tasks:key:f:k": "gone d1"})
 
     assert "t2" == stage.enqueue("t2", **KEY)[0].id

@@ -9,12 +9,16 @@ from taskflow._client.plan import Pause, Plan
 from taskflow._client.waiting import WaitingList, waiting_lists
 from taskflow._protocol import checkup, overview, upkeep
 from taskflow._protocol.checkup import Mended
+from taskflow._protocol.operation import Operation
 from taskflow._protocol.overview import QueueStatus, WorkerStatus
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskflowError
 
-RENEWED_WITHIN = 2.0
-"""Seconds after an outage within which a worker that lives has renewed its leases."""
+LONGEST_PAUSE = 20.0
+"""Seconds for which a caller is kept waiting until the living have renewed."""
+
+TRIP_MS = 2_000
+"""A reap that arrives later than this after the server's last word does nothing."""
 
 
 @frozen
@@ -43,10 +47,18 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
     """
     keys, max_crashes = connection.keys, connection.settings.worker.max_crashes
     found = requeued = 0
-    yield from _let_workers_renew(connection)
-    while True:
+    errors: list[str] = []
+    doubt = yield from _let_workers_renew(connection)
+    if doubt:
+        errors.append(doubt)
+    while not doubt:
+        counts: QueueStatus = yield _counts(connection)
+        answered_ms = round(counts.now.timestamp() * 1000)
         reaped: list[upkeep.Reaped] = yield upkeep.reap(
-            keys, max_crashes=max_crashes, now_ms=connection.clock()
+            keys,
+            max_crashes=max_crashes,
+            latest_ms=0 if connection.clock() else answered_ms + TRIP_MS,
+            now_ms=connection.clock(),
         )
         found += len(reaped)
         requeued += sum(each.where in {"retry", "suspects"} for each in reaped)
@@ -55,7 +67,6 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
     lists = yield from waiting_lists(connection)
     orphans = yield from _orphans(connection, lists)
     parking = sorted({each.upstream for each in lists if each.upstream})
-    errors: list[str] = []
     for task_id in orphans:
         try:
             mended: Mended = yield checkup.mend(
@@ -70,16 +81,39 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
     return OrphanReport(found, requeued, tuple(errors))
 
 
-def _let_workers_renew(connection: Connection) -> Plan[None]:
-    """Wait a little when leases may have ended because the server was away."""
-    keys, now_ms = connection.keys, connection.clock()
-    counts: QueueStatus = yield overview.status(keys, connection.share, now_ms=now_ms)
-    beats: list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
+def _let_workers_renew(connection: Connection) -> Plan[str]:
+    """Wait when leases may have ended because the server was away, or its clock set.
+
+    Who lives renews with its next beat, a third of its lease later at the most.
+
+    Yields:
+        What to ask the server, and how long to wait.
+
+    Returns:
+        Why nothing may be taken back now; empty when it may.
+    """
+    counts: QueueStatus = yield _counts(connection)
+    beats: list[WorkerStatus] = yield overview.workers(
+        connection.keys, now_ms=connection.clock()
+    )
+    lease = max(connection.settings.worker.lease, *(each.lease for each in beats), 0.0)
     silent = timedelta(seconds=connection.settings.worker.lease / 2)
-    if counts.states[TaskState.ACTIVE] and any(
-        counts.now - each.last_beat_at > silent for each in beats
-    ):
-        yield Pause(RENEWED_WITHIN)
+    # After a step of more than an hour nobody is known to have beaten.
+    is_odd = not beats or any(counts.now - each.last_beat_at > silent for each in beats)
+    if not counts.states[TaskState.ACTIVE] or not is_odd:
+        return ""
+    pause = lease / 3 + 1
+    if pause > LONGEST_PAUSE:
+        return (
+            f"leases were left alone: workers were silent, and have up to {pause:.0f} s"
+            " to renew them; their own upkeep takes back what is not renewed"
+        )
+    yield Pause(pause)
+    return ""
+
+
+def _counts(connection: Connection) -> Operation[QueueStatus]:
+    return overview.status(connection.keys, connection.share, now_ms=connection.clock())
 
 
 def _orphans(connection: Connection, lists: tuple[WaitingList, ...]) -> Plan[list[str]]:

@@ -27,8 +27,6 @@ from taskflow.errors import ScriptError
 MOST_PROVEN = 50
 """Candidates that are looked at once more; one costs the length of the lists."""
 
-_A_DAY = 86_400.0  # seconds; what claims to be longer is no lease
-
 
 @frozen
 class Misfit:
@@ -240,10 +238,8 @@ def _longest_lease(connection: Connection) -> Plan[int]:
     beats: list[WorkerStatus] = yield overview.workers(
         connection.keys, now_ms=connection.clock()
     )
-    told = [each.info.get("lease") for each in beats]
-    leases = [each for each in told if isinstance(each, int | float)]
-    longest = max(connection.settings.worker.lease, *leases, 0.0)
-    return round(min(longest, _A_DAY) * 1000)
+    own = connection.settings.worker.lease
+    return round(max(own, *(each.lease for each in beats), 0.0) * 1000)
 
 
 def _look(connection: Connection) -> Plan[_Looks]:

@@ -333,8 +333,11 @@ class Tasks:
         """Reap ended leases, then bring back tasks that stand in no home.
 
         Looks at every record in small steps; what is queued or running is
-        never queued twice. Where a worker has not beaten lately, it waits two
-        seconds first: after an outage the living renew their leases.
+        never queued twice. Where a worker has not beaten lately, or none is known,
+        it waits for a third of the longest lease and a second more (6 s with
+        the defaults): after an outage, or when the server's clock was set, the
+        living renew their leases. Where that is more than twenty seconds, it
+        leaves the leases to the upkeep of the workers and says so.
 
         Returns:
             What was found and brought back.

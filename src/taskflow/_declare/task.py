@@ -249,7 +249,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
             delay: Seconds before the first run. This and the other durations
                 may be a timedelta.
             key: Idempotency key, unique within the task: while its task lives,
-                and for *key_ttl* after, the same payload is the same task.
+                and for *key_ttl* after, the same payload is the same task; also
+                when its record is kept for less (``RESULT_TTL``) and is gone.
             key_ttl: Seconds; left out: 24 h.
             expires: Seconds after which a call that still waits is FAILED.
             max_retries: Failed attempts that are followed by another.

@@ -154,6 +154,12 @@ class WorkerStatus:
         """``worker``, or ``scheduler`` for one that runs no task."""
         return str(self.info.get("kind", "worker"))
 
+    @property
+    def lease(self) -> float:
+        """Seconds for which it leases tasks, a day at most; 0 = it does not say."""
+        told = self.info.get("lease")
+        return min(float(told), _A_DAY) if isinstance(told, int | float) else 0.0
+
     def polled_ago(self, now: datetime) -> float | None:
         """Return seconds since it asked for work; None for one that never does.
 
@@ -182,7 +188,7 @@ class WorkerStatus:
         """
         polled = self.polled_ago(now)
         silent = (now - self.last_beat_at).total_seconds()
-        if not self.alive or silent > self.info.get("lease", silent):
+        if not self.alive or silent > (self.lease or silent):
             return "stale"
         if polled is not None and polled > POLLED_LATELY:
             return "stale"
@@ -190,6 +196,7 @@ class WorkerStatus:
 
 
 _WORKER_FIELDS = 5
+_A_DAY = 86_400.0  # seconds; what claims to be longer is no lease
 
 
 def workers(

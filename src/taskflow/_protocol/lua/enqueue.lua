@@ -26,14 +26,21 @@ local count = tonumber(ARGV[3])
 redis.call('LLEN', primary)
 local words, refused, stored, seen, holders = {}, false, {}, {}, {}
 
+-- A key with an end outlives the record of its task, which may be kept for less
+-- time; one without is a lost task's, and nothing else would ever free it.
+local function stands(key, holder)
+  return redis.call('EXISTS', prefix .. 'task:' .. holder) == 1 or redis.call('PTTL', key) > 0
+end
+
 local function verdict(id, payload, spec, options)
   if seen[id] or redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
     return 'OK'
   end
   if options and options.key then
-    local held = holders[options.key] or redis.call('GET', prefix .. 'tasks:key:' .. options.key)
+    local key = prefix .. 'tasks:key:' .. options.key
+    local held = holders[options.key] or redis.call('GET', key)
     local holder, digest = string.match(held or '', '^(%S+) (%S+)$')
-    if holder and (holders[options.key] or redis.call('EXISTS', prefix .. 'task:' .. holder) == 1) then
+    if holder and (holders[options.key] or stands(key, holder)) then
       return (digest == options.digest and 'EXISTS ' or 'CONFLICT ') .. holder
     end
     holders[options.key] = id .. ' ' .. options.digest
