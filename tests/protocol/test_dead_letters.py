@@ -152,6 +152,22 @@ def test_a_discarded_letter_is_failed(stage):
     ]
 
 
+def test_who_waits_for_a_discarded_task_is_told_how_it_ended(stage):
+    """Nothing else would wake them; what they hear is the state that is stored."""
+    (held,) = stage.claimed("t1")
+    dead = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    stage.send(settle(stage.keys, [dead], now_ms=NOW))
+    stage.client.hset("task:t1", "watched", 1)
+    subscriber = stage.client.pubsub(ignore_subscribe_messages=True)
+    subscriber.subscribe(stage.keys.done_channel("t1"))
+    subscriber.get_message(timeout=1)
+    stage.send(discard(stage.keys, ["t1"], now_ms=NOW))
+
+    heard = (subscriber.get_message(timeout=1) for _ in range(5))
+    assert [b"FAILED"] == [each["data"] for each in heard if each]
+    subscriber.close()
+
+
 def test_a_corrupt_letter_can_be_discarded(stage):
     """A record beyond reading leaves the dead letters."""
     stage.fill({"task:bad": "a string", "tasks:pending:primary": ["bad"]})

@@ -13,6 +13,7 @@ from taskflow._protocol.record import CallReport
 from taskflow._protocol.settle import complete, dead_letter, release, retry, settle
 from taskflow._protocol.upkeep import promote, reap
 from taskflow._protocol.upstreams import BreakerDefaults
+from taskflow.errors import ServerError
 
 
 @pytest.mark.parametrize("credit", ["", "bad", "nan", "inf", "-1e300"])
@@ -244,3 +245,14 @@ def test_a_claim_sent_again_meets_probes_of_a_foreign_type(stage):
     stage.client.set("upstream:api:probes", "theirs")
 
     assert first == stage.claim(1, nonce="5-1").claims
+
+
+@pytest.mark.parametrize("key", ["tasks:pending:primary", "tasks:scheduled"])
+def test_a_home_of_a_foreign_type_refuses_an_enqueue_whole(stage, key):
+    """No record is left without a home."""
+    stage.client.set(key, "theirs")
+    before = stage.dump()
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        stage.enqueue("t1", "t2", delay_ms=5 if key == "tasks:scheduled" else None)
+
+    assert before == stage.dump()
