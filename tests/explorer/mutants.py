@@ -191,7 +191,7 @@ def tested(mutant: Mutant) -> str:
             [
                 *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "explorer.mutated"),
                 *("-p", "no:cacheprovider", "-k", "memory and not test_faults"),
-                *("--ignore", "protocol/test_share.py", *first, "protocol"),
+                *(*first, "protocol"),
             ],
             cwd=TESTS,
             env=os.environ | {"TASKFLOW_MUTANT": file.name, "PYTHONPATH": str(TESTS)},

@@ -301,6 +301,20 @@ def test_a_settle_sent_again_is_heard_once(stage):
     assert 1 == look(stage).calls
 
 
+def test_a_claim_sent_again_says_when_parked_tasks_may_go_on(stage):
+    """Whoever lost the first answer must not doze through their time."""
+    declare(stage)
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    (first,) = stage.claim().claims
+    end(stage, [first], "tap", reason="429", wait_ms=3_000)
+    stage.claim(5)  # parks what is left
+    stage.enqueue("other")
+    replies = [stage.claim(5, nonce="1-9") for _ in range(2)]
+
+    assert [["other"], ["other"]] == [ids(each) for each in replies]
+    assert [NOW + 3_000] * 2 == [each.next_due_ms for each in replies]
+
+
 def test_too_many_requests_close_the_tap(stage):
     """Until the Retry-After is over; the task keeps its place and its attempts."""
     declare(stage)
