@@ -147,9 +147,7 @@ def test_nobody_may_do_what_is_not_ours(theatre: Theatre, kind: str) -> None:
 
 def test_the_file_grants_what_the_scripts_call_and_no_more(real_stage: Any) -> None:
     """A command that a script begins to call, or stops to, changes the file."""
-    known = {
-        each.decode() for each in real_stage.client.execute_command("COMMAND LIST")
-    }
+    known = set(real_stage.client.command())
     words = {
         each.lower()
         for path in LUA.rglob("*.lua")

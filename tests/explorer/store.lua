@@ -181,6 +181,13 @@ function C.PEXPIRE(key, ms)
   return 1
 end
 
+function C.PTTL(key)
+  if C.EXISTS(key) == 0 then
+    return -2
+  end
+  return space[key].deadline == 0 and -1 or space[key].deadline - clock_ms
+end
+
 function C.PERSIST(key)
   if C.EXISTS(key) == 0 or space[key].deadline == 0 then
     return 0

@@ -13,7 +13,7 @@ from explorer.world import Setting
 from taskflow._protocol import scripts
 from taskflow._protocol.states import LEGAL_MOVES
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(3600)
 
 SETTINGS = (*SMALL, *DEEP) if os.environ.get("TASKFLOW_EXPLORE") == "deep" else SMALL
 MOST = 6_000  # worlds, where a fault was put in
