@@ -21,6 +21,7 @@ from taskflow import (
     Registry,
     Retry,
     RetryPolicy,
+    RetryRule,
     Snooze,
     Upstream,
 )
@@ -101,6 +102,31 @@ async def araises(kind: str) -> None:
     """End with the error of this kind."""
     await asyncio.sleep(0)
     raise ERRORS[kind]()
+
+
+class Unanswering(type):
+    """A class that cannot say what is one of it."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise RuntimeError
+
+
+class Strange(Exception, metaclass=Unanswering):  # noqa: N818
+    """Every rule that is for it fails when it is asked."""
+
+
+@registry.task(name="unasked", retry=RetryPolicy(rules=[RetryRule(on=Strange)]))
+def unasked() -> None:
+    """Fail under a policy that cannot be asked."""
+    raise ValueError
+
+
+@registry.task(name="unending", upstream="limited", retry=ONCE)
+def unending() -> None:
+    """Ask for a wait that is longer than every float."""
+    error = ValueError()
+    error.retry_after = 10**400  # type: ignore[attr-defined]
+    raise error
 
 
 @registry.task(name="second_time", retry=AGAIN)

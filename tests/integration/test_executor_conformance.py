@@ -202,6 +202,19 @@ class TestErrors:
         assert history == outcomes(record)
         assert 0 == record.crashes
 
+    @pytest.mark.parametrize(
+        ("task", "error"),
+        [(engine_app.unasked, "RuntimeError"), (engine_app.unending, "ValueError")],
+    )
+    def test_an_end_that_cannot_be_judged_is_a_failed_attempt(
+        self, stage: Stage, task: Any, error: str
+    ) -> None:
+        """Neither a crash nor a lease that is renewed for ever."""
+        record = stage.run(task.options(max_retries=0).call())
+
+        assert ("DLQ", error) == (record.state, record.error_type)
+        assert 0 == record.crashes
+
     @pytest.mark.parametrize("kind", ["value", "exit", "retry", "snooze"])
     def test_a_task_that_is_to_run_again_does(self, stage: Stage, kind: str) -> None:
         """A snooze uses no attempt."""

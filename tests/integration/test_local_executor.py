@@ -21,6 +21,7 @@ from taskflow import (
     Registry,
     Retry,
     RetryPolicy,
+    RetryRule,
     Snooze,
     TaskFlow,
     Upstream,
@@ -185,6 +186,26 @@ class WithOddText(Exception):  # noqa: N818 - an odd one
         raise TypeError
 
 
+class Unanswering(type):
+    """A class that cannot say what is one of it."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        """Raise."""
+        raise RuntimeError
+
+
+class Strange(Exception, metaclass=Unanswering):  # noqa: N818 - an odd one
+    """Every rule that is for it fails when it is asked."""
+
+
+class OddMapping(dict[str, int]):
+    """A result whose own code fails while it is written."""
+
+    def items(self) -> Any:
+        """Raise."""
+        raise ValueError
+
+
 def raising(error: BaseException) -> Callable[[Registry], Any]:
     """Make a coroutine task that raises *error*."""
 
@@ -276,6 +297,31 @@ class TestVerdicts:
         outcome = await stage.outcome(raising(Hostile())(stage.registry))
 
         assert "retry" == outcome.verb
+
+    @pytest.mark.parametrize("fault", ["rule", "upstream", "limit", "result"])
+    async def test_an_end_that_cannot_be_judged_is_another_attempt(
+        self, stage: Stage, fault: str
+    ) -> None:
+        """Whichever code of the user's fails, no lease is held for ever."""
+        strange = RetryPolicy(rules=[RetryRule(on=Strange)])
+        policy = strange if fault in {"rule", "limit"} else None
+        failures = [Strange] if fault == "upstream" else []
+        stage.registry.add_upstream(Upstream("api", failures=failures))
+
+        @stage.registry.task(name="ends", upstream="api", timeout=0.1, retry=policy)
+        async def ends() -> Any:
+            if fault == "limit":
+                await asyncio.sleep(60)
+            if fault == "result":
+                return OddMapping(x=1)
+            raise ValueError(fault)
+
+        claim = stage.claim(ends)._replace(upstream="api", epoch=7, weight=1.0)
+        stage.executor.start([claim])
+        await stage.until(lambda: stage.outcomes)
+
+        assert ["retry"] == [each.verb for each in stage.outcomes]
+        assert 0 == stage.executor.running
 
     async def test_a_result_that_cannot_be_stored_is_a_dead_letter(
         self, stage: Stage

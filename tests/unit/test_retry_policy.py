@@ -375,6 +375,17 @@ def test_a_date_that_cannot_be_read_leaves_our_own_time() -> None:
     assert 30.0 == retry_after_of(error, NOW)
 
 
+def test_a_retry_after_beyond_every_float_is_bounded() -> None:
+    """A whole number may have any length."""
+    error = ValueError()
+    told: list[float | None] = []
+    for value in (10**400, -(10**400)):
+        error.retry_after = value  # type: ignore[attr-defined]
+        told.append(retry_after_of(error, NOW))
+
+    assert [315_360_000.0, 0.0] == told
+
+
 def test_an_infinite_retry_after_is_bounded() -> None:
     """So is one on the error itself."""
     error = ValueError()

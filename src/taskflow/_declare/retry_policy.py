@@ -381,7 +381,11 @@ def _look(holder: object, name: str) -> Any:
 
 
 def _bounded(seconds: float) -> float | None:
-    return None if math.isnan(seconds) else min(max(0.0, float(seconds)), LONGEST)
+    try:
+        told = float(seconds)
+    except OverflowError:  # a whole number may be longer than every float
+        told = math.inf if seconds > 0 else 0.0
+    return None if math.isnan(told) else min(max(0.0, told), LONGEST)
 
 
 def _header(headers: Any, name: str) -> str | None:

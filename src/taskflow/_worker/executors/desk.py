@@ -5,6 +5,7 @@ is closed: what it returned or raised becomes one outcome, and what it says of i
 upstream goes with it.
 """
 
+import logging
 import time
 from datetime import UTC, datetime
 from random import Random
@@ -13,7 +14,12 @@ from typing import Any
 from attrs import evolve
 
 from taskflow._codec import Spec, check_size, decode_spec, from_json
-from taskflow._declare.classification import SUCCESS, CallVerdict, classify
+from taskflow._declare.classification import (
+    NEUTRAL,
+    SUCCESS,
+    CallVerdict,
+    classify,
+)
 from taskflow._declare.context import Context
 from taskflow._declare.ports import ContextPort
 from taskflow._declare.registry import Registry
@@ -27,6 +33,8 @@ from taskflow._worker.executor import Limits
 from taskflow._worker.executors.job import Job, admission_of, reporting
 from taskflow._worker.verdict import Run, Verdict
 from taskflow.errors import PayloadError, UnknownTaskError
+
+_logger = logging.getLogger("taskflow.worker")
 
 _MOST_DECLARED = 10_000
 
@@ -141,7 +149,7 @@ class Desk:
             try:
                 result = job.task.result.encode(value)
                 check_size(result, self._limits.max_result_bytes, job.name)
-            except PayloadError as misfit:
+            except Exception as misfit:  # noqa: BLE001 - encoding calls its code
                 return self.judge(job, misfit, seconds)
             outcome = settle.complete(job.claim, result)
             return self._reported(job, outcome, SUCCESS), None
@@ -150,17 +158,38 @@ class Desk:
     def judge(self, job: Job, error: BaseException, seconds: float) -> Verdict:
         """Decide what becomes of a run that ended with *error*.
 
+        Where what the task declares fails while it is asked, that is the end of the
+        run, and the usual rules are asked: without an outcome its lease would be
+        renewed for ever.
+
         Returns:
             The outcome, and the event that tells of it.
         """
-        call = None
-        if job.admission is not None:
-            call = classify(self._registry.upstream(job.claim.upstream), error)
-        run = evolve(self.run_of(job, seconds), call=call)
+        run = self.run_of(job, seconds)
+        try:
+            return self._judged(job, run, error)
+        except Exception as failure:
+            _logger.exception("the end of task %s could not be judged", job.claim.id)
+            run = evolve(run, task=None)
+            return verdict.judge(run, failure, self._limits, self._rng)
+
+    def _judged(self, job: Job, run: Run, error: BaseException) -> Verdict:
+        call = self._call_verdict(job, error)
+        run = evolve(run, call=call)
         outcome, event = verdict.judge(run, error, self._limits, self._rng)
         if call is not None:
             outcome = self._reported(job, outcome, call, error)
         return outcome, event
+
+    def _call_verdict(self, job: Job, error: BaseException) -> CallVerdict | None:
+        if job.admission is None:
+            return None
+        upstream = self._registry.upstream(job.claim.upstream)
+        try:
+            return classify(upstream, error)
+        except Exception:
+            _logger.exception("the rules of upstream %r failed", upstream.name)
+            return NEUTRAL
 
     def run_of(self, job: Job, seconds: float) -> Run:
         """Say what the rules of a verdict look at."""
