@@ -1,6 +1,7 @@
 """The worker's side of a pool: what it gives out, and what it makes of answers."""
 
 import asyncio
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,11 @@ from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors import message
 from taskflow._worker.executors.line import Line, pack
-from taskflow._worker.executors.prefork import MOST_PER_MESSAGE, PreforkExecutor
+from taskflow._worker.executors.prefork import (
+    MOST_PER_MESSAGE,
+    STOP_GRACE,
+    PreforkExecutor,
+)
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -246,6 +251,27 @@ async def test_a_task_that_waits_here_is_cancelled_at_once(stage: Stage) -> None
     assert not stage.executor.abandon("nobody", "1:w:nobody")
     assert [("c", "cancel")] == stage.ended()
     assert 0 == stage.executor.ready
+
+
+@pytest.mark.parametrize("way", ["cancel", "abandon"])
+async def test_a_task_stopped_before_it_begins_is_killed_after_its_grace(
+    stage: Stage, killed: list[int], way: str
+) -> None:
+    """Its body may have begun before its child heard, and take no notice."""
+    child = stage.child()
+    await learn(stage, child)
+    stage.start("x", "y")
+    stage.start("a", "b", "c", "d")
+    stage.executor.over(3)
+    child.say(("begin", 5))
+    await stage.until(lambda: stage.executor.names)
+    getattr(stage.executor, way)("b", "1:w:b")
+    child.say(("done", 5, DONE, None, 0.001))
+    began = time.monotonic()
+    await stage.until(lambda: signal.SIGKILL in killed)
+
+    assert time.monotonic() - began >= STOP_GRACE
+    assert [("a", "complete")] == stage.ended()
 
 
 async def test_what_runs_is_killed_and_given_up(

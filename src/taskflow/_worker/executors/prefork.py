@@ -341,6 +341,8 @@ class PreforkExecutor:
         if job is None:
             return
         self._desk.start(job)
+        if job.stop:  # before it began
+            job.hard_at = min(job.hard_at, job.started + STOP_GRACE)
         if self._host.events.wants(TaskStarted):
             claim = job.claim
             self._host.events.emit(
