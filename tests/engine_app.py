@@ -169,6 +169,14 @@ async def asoft(trace: str) -> None:
         Path(trace).write_text("cleaned", encoding="utf-8")
 
 
+@registry.task(name="late_report", timeout=1.0, retry=ONCE)
+def late_report(seconds: float, ctx: Context) -> str:
+    """Say how far it is, at the very end."""
+    time.sleep(seconds)
+    ctx.progress(1, 1)
+    return "whole"
+
+
 @registry.task(name="ahard", soft_timeout=0.1, timeout=0.4, retry=ONCE)
 async def ahard() -> None:
     """Refuse to be cancelled."""

@@ -8,6 +8,7 @@ is read from their records, as a user would. Another engine joins by one line in
 import json
 import os
 import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,19 @@ class TestLimits:
         assert "ran longer than its hard limit of 0.4 s" == record.error_message
         (entry,) = record.history
         assert 0.4 <= entry.facts["seconds"] < 1.0
+
+    def test_no_limit_is_left_when_only_reports_wait_for_the_server(
+        self, stage: Stage
+    ) -> None:
+        """The body has ended in time, and its result stands."""
+        task_id = stage.begin(engine_app.late_report.call(0.4))
+        stage.freeze_server()
+        time.sleep(1.5)
+        stage.thaw_server()
+        record = stage.ended(task_id)
+
+        assert ("COMPLETED", 1, 0) == (record.state, record.deliveries, record.crashes)
+        assert record.progress is not None
 
     def test_a_hard_limit_follows_the_policy(self, stage: Stage) -> None:
         """It is a failed attempt, and another may follow."""

@@ -90,6 +90,8 @@ class Stage:
         self.reports: list[Note] = []
         self.given_back: list[Claim] = []
         self.refusal: Exception | None = None
+        self.server_up = asyncio.Event()
+        self.server_up.set()
         self._changed = asyncio.Event()
         self._number = 0
         self.executor = make(self)
@@ -110,6 +112,7 @@ class Stage:
         """Keep a report."""
         del claim
         await asyncio.sleep(0)
+        await self.server_up.wait()
         if self.refusal is not None:
             raise self.refusal
         self.reports.append(report)
@@ -489,6 +492,54 @@ class TestReports:
 
         assert "complete" == outcome.verb
         assert "could not be stored" in caplog.text
+
+    @pytest.mark.parametrize("plain", [False, True], ids=["coroutine", "function"])
+    @pytest.mark.parametrize("meanwhile", ["limit", "cancel", "release", "abandon"])
+    async def test_what_has_ended_stands_while_its_reports_wait_for_the_server(
+        self, stage: Stage, plain: bool, meanwhile: str
+    ) -> None:
+        """No limit ends it any more, and nobody runs it again."""
+        task = self.declare(stage, plain=plain)
+        stage.server_up.clear()
+        claim = stage.claim(task)
+        stage.executor.start([claim])
+        await asyncio.sleep(0.2)
+        running = stage.executor.running
+        released: list[Claim] = []
+        if meanwhile == "limit":
+            await asyncio.sleep(0.3)
+        elif meanwhile == "cancel":
+            stage.executor.cancel(claim.id, claim.token)
+        elif meanwhile == "release":
+            released = stage.executor.release_running()
+        else:
+            assert stage.executor.abandon(claim.id, claim.token)
+        if meanwhile != "release":
+            stage.server_up.set()
+        wanted = [] if meanwhile == "abandon" else ["complete"]
+        await stage.until(lambda: len(stage.outcomes) == len(wanted))
+        stage.server_up.set()
+        await asyncio.sleep(0.05)
+
+        assert (1, 0) == (running, stage.executor.running)
+        assert wanted == [each.verb for each in stage.outcomes]
+        assert [] == released
+        assert await stage.executor.aclose()
+
+    def declare(self, stage: Stage, *, plain: bool) -> Any:
+        """Declare a task that ends at once, with something to report."""
+
+        @stage.registry.task(name="coroutine", timeout=0.3, soft_timeout=0.25)
+        async def coroutine(ctx: Context) -> int:
+            ctx.progress(1, 1)
+            return 42
+
+        @stage.registry.task(name="function", timeout=0.3, soft_timeout=0.25)
+        def function(ctx: Context) -> int:
+            ctx.progress(1, 1)
+            return 42
+
+        return function if plain else coroutine
 
 
 class TestStopping:

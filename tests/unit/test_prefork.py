@@ -18,11 +18,8 @@ from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors import message
 from taskflow._worker.executors.line import Line, pack
-from taskflow._worker.executors.prefork import (
-    MOST_PER_MESSAGE,
-    STOP_GRACE,
-    PreforkExecutor,
-)
+from taskflow._worker.executors.message import MOST_PER_MESSAGE
+from taskflow._worker.executors.prefork import STOP_GRACE, PreforkExecutor
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -64,6 +61,7 @@ class Stage:
         self.events.subscribe(self.crashes.append, TaskCrashed)
         for name in ("quick", "slow"):
             self.registry.task(name=name)(lambda: 1)
+        self.registry.task(name="limited", timeout=0.2)(lambda: 1)
         self.address = str(folder / "line")
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.address)
@@ -272,6 +270,41 @@ async def test_a_task_stopped_before_it_begins_is_killed_after_its_grace(
 
     assert time.monotonic() - began >= STOP_GRACE
     assert [("a", "complete")] == stage.ended()
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "outcomes"),
+    [
+        ("limit", [("a", "complete")]),
+        ("cancel", [("a", "complete")]),
+        ("abandon", []),
+        ("death", [("a", "complete")]),
+        ("release", [("a", "complete")]),
+    ],
+)
+async def test_a_body_that_has_ended_is_stopped_no_more(
+    stage: Stage, killed: list[int], meanwhile: str, outcomes: list[tuple[str, str]]
+) -> None:
+    """Its child stores what it reported; what became of it is known."""
+    child = stage.child()
+    stage.start("a", name="limited")
+    child.say(("begin", 1), ("ended", 1, DONE, None, 0.1))
+    await stage.until(lambda: stage.executor.names)
+    if meanwhile in {"cancel", "abandon"}:
+        getattr(stage.executor, meanwhile)("a", "1:w:a")
+    await asyncio.sleep(0.3 if meanwhile == "limit" else STOP_GRACE + 0.2)
+    before = (stage.ended(), killed.count(signal.SIGKILL), stage.executor.running)
+    if meanwhile == "release":
+        child.line.close()
+        assert [] == stage.executor.release_running()
+    elif meanwhile == "death":
+        child.line.close()
+    else:
+        child.say(("done", 1))
+    await stage.until(lambda: not stage.executor.running)
+
+    assert ([], 0, 1) == before
+    assert outcomes == stage.ended()
 
 
 async def test_what_runs_is_killed_and_given_up(

@@ -121,7 +121,14 @@ class Executor(Protocol):
         ...
 
     def release_running(self) -> list[Claim]:
-        """Stop all bodies and give up their claims; they give no outcome."""
+        """Stop all bodies and give up their claims; they give no outcome.
+
+        Except for bodies that have ended and whose reports wait for the server: their
+        outcomes are given now, and those reports are lost.
+
+        Returns:
+            The claims of the others.
+        """
         ...
 
     async def aclose(self) -> bool:

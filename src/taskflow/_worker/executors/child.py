@@ -172,9 +172,14 @@ class Child:
         stops = (asyncio.CancelledError, self._equipment.interruption)
         if job.stop == "soft" and isinstance(error, stops):
             error = timed_out(job, "soft")
-        if notes is not None:
+        outcome, event, _ = self._desk.close(job, value, error, seconds)
+        if notes is not None and notes.has_any:
+            # The server may be away; limits are for the body, which is over.
+            self._answer(seconds, outcome, event, "ended")
             notes.store()
-        self._answer(seconds, *self._desk.close(job, value, error, seconds))
+            self._say(("done", self._number))
+        else:
+            self._answer(seconds, outcome, event)
 
     def _notes(self, job: Job, arguments: dict[str, Any]) -> Notes | None:
         wanted = job.task.arguments.context_parameter
@@ -217,11 +222,17 @@ class Child:
             self._coroutine.cancel()
         return self._loop.run_until_complete(self._coroutine)
 
-    def _answer(self, seconds: float, outcome: Outcome, event: Event | None) -> None:
+    def _answer(
+        self,
+        seconds: float,
+        outcome: Outcome,
+        event: Event | None,
+        kind: str = "done",
+    ) -> None:
         report = None if outcome.report is None else tuple(outcome.report)
         told = None if event is None else (type(event).__name__, _facts(event))
         move = (outcome.verb, outcome.detail, report)
-        self._say(("done", self._number, move, told, seconds))
+        self._say((kind, self._number, move, told, seconds))
 
     def _say(self, frame: Frame) -> None:
         was_busy, self._is_busy = self._is_busy, True

@@ -5,6 +5,7 @@ is closed: what it returned or raised becomes one outcome, and what it says of i
 upstream goes with it.
 """
 
+import asyncio
 import logging
 import time
 from datetime import UTC, datetime
@@ -24,13 +25,18 @@ from taskflow._declare.context import Context
 from taskflow._declare.ports import ContextPort
 from taskflow._declare.registry import Registry
 from taskflow._declare.task import Task
-from taskflow._events import Event
 from taskflow._protocol import settle
 from taskflow._protocol.readable import moment
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker import verdict
 from taskflow._worker.executor import Limits
-from taskflow._worker.executors.job import Job, admission_of, reporting
+from taskflow._worker.executors.job import (
+    Ending,
+    Job,
+    admission_of,
+    reporting,
+    timed_out,
+)
 from taskflow._worker.verdict import Run, Verdict
 from taskflow.errors import PayloadError, UnknownTaskError
 
@@ -39,9 +45,6 @@ _logger = logging.getLogger("taskflow.worker")
 _MOST_DECLARED = 10_000
 
 _Declared = tuple[Task[..., Any, Any] | None, Spec]
-
-Ending = tuple[Outcome, Event | None]
-"""What a run came to, and the event that tells of it; None = it completed."""
 
 
 class Desk:
@@ -143,17 +146,17 @@ class Desk:
             seconds: The body ran.
 
         Returns:
-            The outcome, and the event that tells of it; None where it completed.
+            The outcome, the event that tells of it, and *seconds*.
         """
         if error is None:
             try:
                 result = job.task.result.encode(value)
                 check_size(result, self._limits.max_result_bytes, job.name)
             except Exception as misfit:  # noqa: BLE001 - encoding calls its code
-                return self.judge(job, misfit, seconds)
+                return *self.judge(job, misfit, seconds), seconds
             outcome = settle.complete(job.claim, result)
-            return self._reported(job, outcome, SUCCESS), None
-        return self.judge(job, error, seconds)
+            return self._reported(job, outcome, SUCCESS), None, seconds
+        return *self.judge(job, error, seconds), seconds
 
     def judge(self, job: Job, error: BaseException, seconds: float) -> Verdict:
         """Decide what becomes of a run that ended with *error*.
@@ -165,7 +168,7 @@ class Desk:
         Returns:
             The outcome, and the event that tells of it.
         """
-        run = self.run_of(job, seconds)
+        run = self._run_of(job, seconds)
         try:
             return self._judged(job, run, error)
         except Exception as failure:
@@ -191,8 +194,26 @@ class Desk:
             _logger.exception("the rules of upstream %r failed", upstream.name)
             return NEUTRAL
 
-    def run_of(self, job: Job, seconds: float) -> Run:
-        """Say what the rules of a verdict look at."""
+    def died(self, job: Job, how: str) -> Verdict:
+        """Decide what becomes of a run whose process has died, or was killed.
+
+        Args:
+            job: The run.
+            how: The process ended, for people; empty where nobody knows.
+
+        Returns:
+            The outcome, and the event that tells of it.
+        """
+        seconds = time.monotonic() - job.started
+        if job.stop == "cancel":
+            return self.judge(job, asyncio.CancelledError(), seconds)
+        if job.stop == "hard":
+            return self.judge(job, timed_out(job, "hard"), seconds)
+        run = self._run_of(job, seconds)
+        how = how or "its process ended, nobody knows how"
+        return verdict.crashed(run, how, self._limits.max_crashes)
+
+    def _run_of(self, job: Job, seconds: float) -> Run:
         is_cancelled = job.stop == "cancel"
         return _run_of(job.claim, job.name, job.task, job.spec, seconds, is_cancelled)
 

@@ -11,6 +11,7 @@ from taskflow._declare.context import Context
 from taskflow._declare.ports import Admission
 from taskflow._declare.task import Task
 from taskflow._declare.upstream import Upstream
+from taskflow._events import Event
 from taskflow._protocol import settle
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.reports import Reports
@@ -18,8 +19,17 @@ from taskflow._worker.reports import Reports
 _MUTE = frozenset({"neutral", "shut"})
 
 
+Ending = tuple[Outcome, Event | None, float]
+"""What a run came to, the event that tells of it, and the seconds that it took; no
+event = it completed."""
+
+
 class Job:
-    """One body that runs; also the port through which its context speaks."""
+    """One body that runs; also the port through which its context speaks.
+
+    Attributes:
+        ending: What it came to, while its reports wait for the server.
+    """
 
     __slots__ = (
         "abandoned",
@@ -27,6 +37,7 @@ class Job:
         "begun",
         "claim",
         "context",
+        "ending",
         "future",
         "hard_at",
         "name",
@@ -49,6 +60,7 @@ class Job:
         self.reports: Reports | None = None
         self.context: Context | None = None
         self.admission: Admission | None = None
+        self.ending: Ending | None = None
         self.stop = ""
         self.abandoned = False
         self.begun = False

@@ -9,6 +9,8 @@ From the child:
 - ``begin, number``: message *number* is being worked on.
 - ``done, number, (verb, detail, report), event, seconds``: the next of its tasks
   has ended; *event* is its name and facts, or None.
+- ``ended`` with the same, and ``done, number`` later: its body has ended, and what it
+  reported is stored in between.
 - ``back, number, begun``: it has begun that many of its tasks, and begins no more.
 
 To the child, each followed by the signal `ALERT`:

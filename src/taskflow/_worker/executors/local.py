@@ -18,7 +18,7 @@ from taskflow._events import TaskCompleted, TaskStarted
 from taskflow._protocol.record import Claim
 from taskflow._worker.executor import Host, Limits
 from taskflow._worker.executors.desk import Desk
-from taskflow._worker.executors.job import Job, call_body, timed_out
+from taskflow._worker.executors.job import Ending, Job, call_body, timed_out
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Verdict
 from taskflow.errors import PayloadError
@@ -195,28 +195,32 @@ class LocalExecutor:
             return
         if job.stop == "soft" and isinstance(error, asyncio.CancelledError):
             error = timed_out(job, "soft")
+        seconds = time.monotonic() - job.started
+        ending = self._desk.close(job, value, error, seconds)
         reports = job.reports
         if reports is not None and reports.pending:
-            finishing = self._loop.create_task(
-                self._finish_after(reports, job, value, error)
-            )
+            # The server may be away; limits are for the body, which is over.
+            job.soft_at = job.hard_at = float("inf")
+            job.ending = ending
+            finishing = self._loop.create_task(self._finish_after(reports, job, ending))
             self._finishing.add(finishing)
             finishing.add_done_callback(self._finishing.discard)
         else:
-            self._finish(job, value, error)
+            self._finish(job, ending)
 
-    async def _finish_after(
-        self, reports: Reports, job: Job, value: Any, error: BaseException | None
-    ) -> None:
+    async def _finish_after(self, reports: Reports, job: Job, ending: Ending) -> None:
         await reports.store()
         if not job.abandoned:
-            self._finish(job, value, error)
+            self._finish(job, ending)
 
-    def _finish(self, job: Job, value: Any, error: BaseException | None) -> None:
-        seconds = time.monotonic() - job.started
-        self._typical += 0.05 * (seconds - self._typical)
+    def _finish(self, job: Job, ending: Ending) -> None:
         del self._jobs[job.claim.id, job.claim.token]
-        outcome, event = self._desk.close(job, value, error, seconds)
+        self._tell(job, ending)
+        self._fill()
+
+    def _tell(self, job: Job, ending: Ending) -> None:
+        outcome, event, seconds = ending
+        self._typical += 0.05 * (seconds - self._typical)
         if event is not None:
             self._host.events.emit(event)
         elif self._host.events.wants(TaskCompleted):
@@ -225,7 +229,6 @@ class LocalExecutor:
                 TaskCompleted(job.claim.id, job.name, attempt, seconds)
             )
         self._host.done(job.claim, outcome)
-        self._fill()
 
     def _refuse(self, claim: Claim, decided: Verdict) -> None:
         outcome, event = decided
@@ -263,7 +266,7 @@ class LocalExecutor:
 
     def _let_go(self, job: Job) -> None:
         job.abandoned = True
-        if not job.task.is_async:
+        if not job.task.is_async and job.ending is None:
             self._stuck += 1
         self._interrupt(job, job.stop or "abandoned")
 
@@ -274,12 +277,14 @@ class LocalExecutor:
         return claims
 
     def release_running(self) -> list[Claim]:
-        """Stop all bodies and give up their claims; they give no outcome."""
+        """Stop all bodies and give up the claims of those that had not ended."""
         jobs = list(self._jobs.values())
         self._jobs.clear()
         for job in jobs:
             self._let_go(job)
-        return [job.claim for job in jobs]
+            if job.ending is not None:
+                self._tell(job, job.ending)
+        return [job.claim for job in jobs if job.ending is None]
 
     async def _watch(self) -> None:
         while True:

@@ -23,7 +23,11 @@ _logger = logging.getLogger("taskflow.worker")
 
 
 class Notes(Gathering):
-    """The reports of one claim that runs in a child; safe in any thread."""
+    """The reports of one claim that runs in a child; safe in any thread.
+
+    Attributes:
+        has_any: Whether something was ever reported.
+    """
 
     def __init__(self, claim: Claim, connection: Connection) -> None:
         super().__init__()
@@ -31,8 +35,10 @@ class Notes(Gathering):
         self._connection = connection
         self._one_at_a_time = threading.Lock()
         self._timer: threading.Timer | None = None
+        self.has_any = False
 
     def _ask(self) -> None:
+        self.has_any = True
         with self._guard:
             if self._timer is None:
                 self._timer = threading.Timer(FLUSH_EVERY, self._on_time)

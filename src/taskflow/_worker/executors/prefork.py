@@ -24,24 +24,17 @@ from taskflow import _events
 from taskflow._events import Event, TaskCompleted, TaskStarted
 from taskflow._protocol import settle
 from taskflow._protocol.record import Claim, Outcome, Verb
-from taskflow._worker import verdict
 from taskflow._worker.executor import Host
 from taskflow._worker.executors.desk import Desk
-from taskflow._worker.executors.job import Job, timed_out
+from taskflow._worker.executors.job import Job
 from taskflow._worker.executors.line import Frame
-from taskflow._worker.executors.message import ChildLine, Message, Pool
-from taskflow._worker.verdict import Verdict
+from taskflow._worker.executors.message import ChildLine, Message, Packer, Pool
 
 WATCH_EVERY = 0.05
 """Seconds between two looks at the limits of all running bodies."""
 
 STOP_GRACE = 0.75
 """Seconds that a body has to end once it was cancelled; then its child is killed."""
-
-BRISK = 0.01
-"""Seconds; tasks that are shorter share a message."""
-
-MOST_PER_MESSAGE = 16
 
 STUCK = 0.25
 """Seconds that a task may keep those waiting that share its message."""
@@ -78,7 +71,7 @@ class PreforkExecutor:
         self._messages: dict[int, Message] = {}
         self._in_pool: set[int] = set()
         self._lines: set[ChildLine] = set()
-        self._typical: dict[str, float] = {}
+        self._packer = Packer(host.slots)
         self._is_over = False
         self._loop.add_reader(listener.fileno(), self._accept)
         self._watcher = self._loop.create_task(self._watch())
@@ -156,6 +149,8 @@ class PreforkExecutor:
             job.abandoned = True
         elif job.stop in {"cancel", "hard"}:
             return
+        if job is message.current and message.ending is not None:
+            return  # its body has ended
         job.stop = why
         if message.line is None:
             return  # as soon as it has begun
@@ -185,6 +180,9 @@ class PreforkExecutor:
             while line.is_open and time.monotonic() < deadline:
                 self._take(line.receive(), line)
                 time.sleep(0.001)
+        for message in self._messages.values():
+            if message.ending is not None:
+                self._settle(message, *message.ending)
         claims = [
             job.claim
             for message in self._messages.values()
@@ -214,26 +212,12 @@ class PreforkExecutor:
         while (
             self._ready and not self._is_over and len(self._in_pool) < self._host.slots
         ):
-            message = Message(next(self._numbers), self._next_jobs())
+            jobs = self._packer.take(self._ready)
+            message = Message(next(self._numbers), jobs)
             self._messages[message.number] = message
             self._in_pool.add(message.number)
             claims = [tuple(job.claim) for job in message.jobs]
             self._pool.submit(message.number, claims)
-
-    def _next_jobs(self) -> list[Job]:
-        jobs = [self._ready.popleft()]
-        most = min(MOST_PER_MESSAGE, -(-len(self._ready) // self._host.slots))
-        while len(jobs) < most and self._ready and self._can_share(jobs[-1]):
-            if not self._can_share(self._ready[0]):
-                break
-            jobs.append(self._ready.popleft())
-        return jobs
-
-    def _can_share(self, job: Job) -> bool:
-        # A suspect may kill its child, and those who share its message with it.
-        if job.claim.lane == "suspects" or job.claim.crashes:
-            return False
-        return self._typical.get(job.name, 1.0) < BRISK
 
     def over(self, number: int, how: str = "") -> None:
         """The pool has done with a message: its child is free, or has died.
@@ -327,8 +311,10 @@ class PreforkExecutor:
                 for job in message.jobs:
                     if job.stop:
                         line.alert(("cancel", job.claim.token))
+            elif kind == "ended":
+                self._ended(message, rest)
             elif kind == "done":
-                self._done(message, *rest)
+                self._done(message, rest)
             else:
                 (begun,) = rest
                 given_back = message.jobs[begun:]
@@ -351,7 +337,19 @@ class PreforkExecutor:
                 )
             )
 
-    def _done(
+    def _ended(self, message: Message, ending: list[Any]) -> None:
+        job = message.current
+        if job is not None:
+            # The server may be away; limits are for the body, which is over.
+            job.soft_at = job.hard_at = float("inf")
+            message.ending = ending
+
+    def _done(self, message: Message, ending: list[Any]) -> None:
+        self._settle(message, *(ending or message.ending or ()))
+        self._begin(message)
+        self._close(message)
+
+    def _settle(
         self,
         message: Message,
         outcome: tuple[Verb, bytes, tuple[Any, ...] | None],
@@ -362,9 +360,9 @@ class PreforkExecutor:
         if job is None:
             return
         message.ended += 1
+        message.ending = None
         claim = job.claim
-        known = self._typical.get(job.name, seconds)
-        self._typical[job.name] = known + 0.2 * (seconds - known)
+        self._packer.learn(job.name, seconds)
         if not job.abandoned:
             if event is not None:
                 self._host.events.emit(getattr(_events, event[0])(*event[1]))
@@ -376,8 +374,6 @@ class PreforkExecutor:
             verb, detail, report = outcome
             said = None if report is None else settle.report_of(*report)
             self._host.done(claim, Outcome(claim.id, claim.token, verb, detail, said))
-        self._begin(message)
-        self._close(message)
 
     def _close(self, message: Message) -> None:
         if message.ended == len(message.jobs):
@@ -402,19 +398,11 @@ class PreforkExecutor:
         del self._messages[message.number]
         job = message.current
         rest = message.jobs[message.ended + 1 :]
-        if job is not None and not job.abandoned:
-            seconds = time.monotonic() - job.started
-            self._tell(job.claim, *self._last_verdict(job, message.how, seconds))
+        if message.ending is not None:
+            self._settle(message, *message.ending)
+        elif job is not None and not job.abandoned:
+            self._tell(job.claim, *self._desk.died(job, message.how))
         self._put_back(rest)
-
-    def _last_verdict(self, job: Job, how: str, seconds: float) -> Verdict:
-        if job.stop == "cancel":
-            return self._desk.judge(job, asyncio.CancelledError(), seconds)
-        if job.stop == "hard":
-            return self._desk.judge(job, timed_out(job, "hard"), seconds)
-        run = self._desk.run_of(job, seconds)
-        how = how or "its process ended, nobody knows how"
-        return verdict.crashed(run, how, self._host.limits.max_crashes)
 
     def _tell(self, claim: Claim, outcome: Outcome, event: Event) -> None:
         self._host.events.emit(event)
