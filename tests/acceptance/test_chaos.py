@@ -23,6 +23,7 @@ from invariants import broken
 from keyspace import LEASE as LONG_LEASE
 from keyspace import NOW, dump
 from taskflow import TaskState
+from taskflow._protocol import scripts
 from taskflow._protocol.settle import complete, settle
 from taskflow._protocol.upkeep import reap
 from taskflow.errors import ServerFullError, TaskNotFoundError
@@ -411,6 +412,35 @@ def test_a_worker_that_is_asked_to_stop_under_load_hands_all_back(
     arena.settle_down(60.0)
     figures = arena.judge()
     assert (62, 0) == (figures["COMPLETED"], figures["crashes"])
+
+
+def test_a_worker_that_stops_as_its_claim_is_cut_off_hands_back_what_it_was_given(
+    arena: Arena,
+) -> None:
+    """The server has handed out twenty tasks, and nobody has heard of it."""
+    script = scripts.load("claim")
+    arena.client.script_load(script.source)
+    arena.enqueue([chaos_app.aworks.call(0.0) for _ in range(20)])
+    worker = arena.play("--executor", "asyncio", "--concurrency", "20")
+    stopped = threading.Event()
+
+    def stop() -> None:
+        worker.signal(signal.SIGTERM)
+        worker.proxy.cut()
+        stopped.set()
+
+    worker.proxy.trap(script.sha, "after", stop)
+    assert stopped.wait(30)
+    assert 20 == arena.count(TaskState.ACTIVE)
+    time.sleep(1.5)  # longer than a call is sent again by itself
+    worker.proxy.heal()
+
+    assert 0 == worker.process.wait(30)
+    assert (20, 0) == (arena.count(TaskState.PENDING), arena.count(TaskState.ACTIVE))
+    worker.start()
+    arena.settle_down(30.0)
+    figures = arena.judge()
+    assert (20, 20, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
 
 
 def test_no_late_settle_of_five_hundred_writes_a_key(real_stage: Any) -> None:

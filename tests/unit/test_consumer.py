@@ -2,7 +2,7 @@
 
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
-from taskflow._worker.consumer import Consumer, ConsumerSettings
+from taskflow._worker.consumer import Ask, Consumer, ConsumerSettings
 
 SETTINGS = ConsumerSettings(
     Keys(), "worker-1", 15.0, LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
@@ -14,8 +14,7 @@ NONCE = 3
 def test_a_worker_that_is_run_again_claims_under_new_names() -> None:
     """Else the server would answer with the tasks of the run before."""
     nonces = {
-        Consumer(SETTINGS, 0).operation(1, suspect=False, now_ms=0).args[NONCE]
-        for _ in range(50)
+        Consumer(SETTINGS, 0).operation(Ask(1), now_ms=0).args[NONCE] for _ in range(50)
     }
 
     assert 50 == len(nonces)

@@ -19,6 +19,7 @@ from taskflow._worker.consumer import ConsumerSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
+from taskflow.errors import ServerUnavailableError
 
 NONCE = 3
 """Where the nonce stands among the arguments of the claim."""
@@ -88,11 +89,21 @@ class StubExecutor:
         if claims:
             self.has_begun.set()
 
+    def release_ready(self) -> list[Claim]:
+        """Give up nothing: all that was given has begun."""
+        return []
+
 
 class StubRunner:
-    """Answers one claim with one task when told to, and keeps what is settled."""
+    """Answers one claim with one task when told to, and keeps what is settled.
+
+    Attributes:
+        loses: Of its answers to claims so many.
+    """
 
     def __init__(self) -> None:
+        self.loses = 0
+        self.claims: list[tuple[Any, Any]] = []
         self.asked = asyncio.Event()
         self.answer = asyncio.Event()
         self.settled: list[str] = []
@@ -107,21 +118,26 @@ class StubRunner:
             self.settled.append(str(operation.args[3]))
             self.was_settled.set()
             return ["OK"]
-        if self.asked.is_set():
+        nonce, slots = operation.args[NONCE : NONCE + 2]
+        self.claims.append((nonce, slots))
+        if nonce != self.claims[0][0]:
             return ClaimReply(0, 0, [])
         self.asked.set()
         await self.answer.wait()
+        if self.loses:
+            self.loses -= 1
+            return ServerUnavailableError("no reply")
         return ClaimReply(0, 0, [CLAIM])
 
 
 class Bench:
     """A pump between stubs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lease: float = 15.0) -> None:
         self.runner, self.executor = StubRunner(), StubExecutor()
         self.leases, events = Leases(), Events()
         share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
-        settings = ConsumerSettings(Keys(), "w", 15.0, share)
+        settings = ConsumerSettings(Keys(), "w", lease, share)
         runner: Any = self.runner
         executor: Any = self.executor
         self.pump = Pump(
@@ -171,4 +187,40 @@ async def test_a_stray_that_is_being_handed_back_is_not_run() -> None:
 
     assert ["t1"] == bench.runner.settled
     assert [] == bench.executor.started
+    await bench.close()
+
+
+async def test_a_claim_whose_reply_is_lost_as_its_worker_stops_is_handed_back() -> None:
+    """The worker asks once more for what it was given, and for nothing else."""
+    bench = Bench()
+    async with asyncio.timeout(10):
+        await bench.runner.asked.wait()
+        bench.pump.stop_claiming()
+        bench.runner.loses = 1
+        bench.runner.answer.set()
+
+        assert await bench.pump.emptied(5.0)
+
+    assert ["t1"] == bench.runner.settled
+    assert [] == bench.executor.started
+    (first, _), (second, slots) = bench.runner.claims
+    assert (first, 1) == (second, slots)
+    await bench.close()
+
+
+async def test_a_server_that_is_gone_holds_a_stopping_worker_for_a_lease_at_most() -> (
+    None
+):
+    """Then the leases of what it may have handed out have ended."""
+    bench = Bench(lease=0.1)
+    async with asyncio.timeout(10):
+        await bench.runner.asked.wait()
+        bench.pump.stop_claiming()
+        bench.runner.loses = 1_000
+        bench.runner.answer.set()
+
+        assert not await bench.pump.emptied(0.01)
+        assert await bench.pump.emptied(5.0)
+
+    assert [] == bench.runner.settled
     await bench.close()

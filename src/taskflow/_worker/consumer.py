@@ -29,35 +29,66 @@ class ConsumerSettings:
     share: LaneShare
 
 
+@frozen
+class Ask:
+    """What a claim asks for.
+
+    Attributes:
+        slots: Most tasks, 1 to 100.
+        suspect: Whether a suspect may be among them.
+    """
+
+    slots: int
+    suspect: bool = False
+
+
 class Consumer:
     """Describes the claims of one channel, one at a time.
 
     A claim whose reply was lost is sent again under the same nonce: the
     server answers with the tasks it handed out then. A reply that took longer
     than half a lease is not trusted either, and is asked for again.
+
+    Attributes:
+        unanswered: What was asked for and not answered yet, if anything: tasks may
+            have been handed out for it.
     """
 
     def __init__(self, settings: ConsumerSettings, channel: int) -> None:
+        self.unanswered: Ask | None = None
         self._settings = settings
         self._channel = channel
         # Not from 1: a worker that is run again, or started again under its old
         # id, must not be answered with the tasks of its last life.
         self._number = secrets.randbits(40)
-        self._sent = 0.0
+        self._asked = self._sent = 0.0
 
     def operation(
-        self, slots: int, *, suspect: bool, now_ms: int
+        self, ask: Ask, *, now_ms: int, repeats: bool = False
     ) -> Operation[ClaimReply]:
-        """Describe claiming up to *slots* tasks, 1 to 100."""
+        """Describe claiming what *ask* says.
+
+        Args:
+            ask: Of a claim that was not answered: the same.
+            now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+            repeats: Whether to ask for no more than was handed out already. The
+                server may not have heard of it, and then hands out one task.
+
+        Returns:
+            An operation whose reply `receive` takes.
+        """
         self._sent = time.monotonic()
+        if self.unanswered is None:
+            self._asked = self._sent
+        self.unanswered = ask
         return claim.claim(
             self._settings.keys,
             worker=self._settings.worker,
             nonce=f"{self._channel}-{self._number}",
-            slots=slots,
+            slots=1 if repeats else ask.slots,
             lease_ms=round(self._settings.lease * 1000),
             share=self._settings.share,
-            suspect=suspect,
+            suspect=ask.suspect and not repeats,
             now_ms=now_ms,
         )
 
@@ -67,3 +98,7 @@ class Consumer:
             return None
         self._number += 1
         return reply.claims
+
+    def is_hopeless(self) -> bool:
+        """Whether a lease has passed since the unanswered claim was first sent."""
+        return time.monotonic() - self._asked > self._settings.lease

@@ -24,7 +24,7 @@ from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
 from taskflow._servers.runner import AsyncRunner
-from taskflow._worker.consumer import Consumer, ConsumerSettings
+from taskflow._worker.consumer import Ask, Consumer, ConsumerSettings
 from taskflow._worker.executor import Executor
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
@@ -63,8 +63,7 @@ class PumpSettings:
 @frozen
 class _Trip:
     outcomes: list[Outcome] = field(factory=list[Outcome])
-    slots: int = 0
-    suspect: bool = False
+    ask: Ask | None = None
 
 
 class Pump:
@@ -211,7 +210,7 @@ class Pump:
         """Make trips, one after the other, until cancelled."""
         consumer = Consumer(self._settings.consumer, channel)
         while True:
-            trip = self._plan()
+            trip = self._plan(consumer)
             if trip is None:
                 self._wake.clear()
                 await self._wake.wait()
@@ -225,7 +224,7 @@ class Pump:
         self.look()
         has_settled = False
         while True:
-            trip = self._plan()
+            trip = self._plan(consumer)
             if trip is not None:
                 await self._make(trip, consumer)
                 has_settled = bool(trip.outcomes)
@@ -255,52 +254,65 @@ class Pump:
                 await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
             self.look()
 
-    def _plan(self) -> _Trip | None:
+    def _plan(self, consumer: Consumer) -> _Trip | None:
         outcomes = self._settler.take() if self._settler.waiting else []
-        slots = 0
-        if self._claiming and not self._sated.is_set():
-            ahead = AHEAD if self._executor.is_brisk else 1.0
-            most = int(self._settings.slots * ahead)
-            held = self.in_hand - len(outcomes) + self._reserved
-            slots = max(0, min(most - held, claim.MOST_PER_CALL))
-        if not outcomes and not slots:
+        ask = consumer.unanswered
+        if ask is None:
+            ask = self._wish(len(outcomes))
+        elif not self._claiming and consumer.is_hopeless():
+            # Others have taken back by now what was handed out, if anything was.
+            self._answered(consumer, ask)
+            ask = None
+        return _Trip(outcomes, ask) if outcomes or ask else None
+
+    def _wish(self, settling: int) -> Ask | None:
+        """Say what to claim next, and keep the slots for it."""
+        if not self._claiming or self._sated.is_set():
             return None
-        suspect = slots > 0 and not self._suspects and not self._suspect_asked
-        return _Trip(outcomes, slots, suspect)
+        ahead = AHEAD if self._executor.is_brisk else 1.0
+        most = int(self._settings.slots * ahead)
+        held = self.in_hand - settling + self._reserved
+        slots = min(most - held, claim.MOST_PER_CALL)
+        if slots <= 0:
+            return None
+        suspect = not self._suspects and not self._suspect_asked
+        self._reserved += slots
+        self._suspect_asked = self._suspect_asked or suspect
+        return Ask(slots, suspect)
+
+    def _answered(self, consumer: Consumer, ask: Ask) -> None:
+        """Nothing more is to come of *ask*."""
+        consumer.unanswered = None
+        self._reserved -= ask.slots
+        if ask.suspect:
+            self._suspect_asked = False
 
     async def _make(self, trip: _Trip, consumer: Consumer) -> None:
         now_ms = self._settings.clock()
         operations: list[Operation[list[SettleWord]] | Operation[ClaimReply]] = []
         if trip.outcomes:
             operations.append(self._settler.operation(trip.outcomes, now_ms=now_ms))
-        if trip.slots:
+        if trip.ask:
             operations.append(
-                consumer.operation(trip.slots, suspect=trip.suspect, now_ms=now_ms)
+                consumer.operation(trip.ask, now_ms=now_ms, repeats=not self._claiming)
             )
-            self._reserved += trip.slots
-            self._suspect_asked = self._suspect_asked or trip.suspect
         try:
             answers = await self._runner.send_all(operations)
         except BaseException:
-            self._give_up(trip)
+            self._give_up(trip, consumer)
             raise
         errors = [each for each in answers if isinstance(each, TaskflowError)]
         if trip.outcomes:
             self._settled(trip.outcomes, answers[0])
-        if trip.slots:
-            self._reserved -= trip.slots
-            if trip.suspect:
-                self._suspect_asked = False
-            if not isinstance(answers[-1], TaskflowError):
-                self._claimed(trip, consumer, answers[-1])
+        if trip.ask and not isinstance(answers[-1], TaskflowError):
+            self._claimed(trip.ask, consumer, answers[-1])
         await self._mind(errors)
 
-    def _give_up(self, trip: _Trip) -> None:
+    def _give_up(self, trip: _Trip, consumer: Consumer) -> None:
         if trip.outcomes:
             self._settler.put_back(trip.outcomes)
-        self._reserved -= trip.slots
-        if trip.suspect:
-            self._suspect_asked = False
+        if trip.ask:
+            self._answered(consumer, trip.ask)
 
     def _settled(
         self, outcomes: list[Outcome], answer: list[SettleWord] | TaskflowError
@@ -318,11 +330,12 @@ class Pump:
             if word != "OK":
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
 
-    def _claimed(self, trip: _Trip, consumer: Consumer, reply: ClaimReply) -> None:
+    def _claimed(self, ask: Ask, consumer: Consumer, reply: ClaimReply) -> None:
         self._polled_at = time.monotonic()
         received = consumer.receive(reply)
         if received is None:
             return
+        self._answered(consumer, ask)
         claims = [
             each for each in received if (each.id, each.token) not in self._strays
         ]
@@ -330,7 +343,7 @@ class Pump:
         self._suspects.update(
             (each.id, each.token) for each in claims if each.lane == "suspects"
         )
-        if len(received) < trip.slots:
+        if len(received) < ask.slots:
             due = (reply.next_due_ms - reply.now_ms) / 1000
             self._due_at = time.monotonic() + due if reply.next_due_ms else float("inf")
             self._sated.set()
