@@ -443,6 +443,28 @@ def test_a_worker_that_stops_as_its_claim_is_cut_off_hands_back_what_it_was_give
     assert (20, 20, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
 
 
+def test_a_blocked_loop_costs_no_crash_of_what_it_was_given_and_has_not_seen(
+    arena: Arena,
+) -> None:
+    """The answer to a claim lies unread for three leases; its tasks go to another."""
+    for _ in range(2):
+        player = arena.play(*ENGINES["asyncio"], TASKFLOW_LEASE="1")
+        player.proxy.delay = 0.02  # so that some answer is nearly always underway
+    wait_until(lambda: arena.alive() == 2)
+    for _ in range(3):
+        arena.enqueue([chaos_app.aworks.call(0.01) for _ in range(300)])
+        arena.enqueue([chaos_app.blocks.call(3.0)])
+        arena.enqueue([chaos_app.aworks.call(0.01) for _ in range(300)])
+        wait_until(lambda: not arena.backlog())
+
+    figures = arena.judge()
+    assert (1803, 1803, 0) == (
+        figures["COMPLETED"],
+        figures["runs"],
+        figures["crashes"],
+    )
+
+
 def test_no_late_settle_of_five_hundred_writes_a_key(real_stage: Any) -> None:
     """Each is refused, and the keyspace is the same byte for byte."""
     stage = real_stage

@@ -2,14 +2,24 @@
 
 import threading
 import uuid
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from taskflow import Registry, TaskFlow, TaskState
+from taskflow._protocol import claim
+from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
 from taskflow._servers.memory import MemoryServer
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.leases import Leases
+from taskflow.errors import ServerUnavailableError
+
+LEASE = 15.0
+LEASE_MS = 15_000
+NOW = 1_000_000
 
 
 class Deaf:
@@ -49,3 +59,112 @@ def test_a_beat_that_fails_is_logged_and_followed_by_the_next(
     heartbeat.stop()
     server.close()
     assert "a beat failed" in caplog.text
+
+
+class Patient:
+    """A worker that was given two tasks, and whose loop has heard of one.
+
+    Attributes:
+        now: The time, in ms; the tasks were claimed at `NOW`.
+        is_deaf: Whether the server hears nothing of what ends.
+    """
+
+    def __init__(self) -> None:
+        self.now, self.is_deaf = NOW, False
+        registry = Registry()
+
+        @registry.task(name="idle")
+        def idle() -> None:
+            """Be claimed, and never run."""
+
+        self.flow = TaskFlow(f"memory://{uuid.uuid4().hex}", registry=registry)
+        connection = self.flow.connection
+        self.keys, self.leases = connection.keys, Leases()
+        self._runner = connection.server.runner()
+        self.flow.enqueue_many([idle.call(), idle.call()])
+        given = claim.claim(
+            self.keys,
+            worker="w",
+            nonce="0-1",
+            slots=2,
+            lease_ms=LEASE_MS,
+            share=LaneShare(),
+            suspect=False,
+            now_ms=NOW,
+        )
+        self.pairs = [(each.id, each.token) for each in self._runner.send(given).claims]
+        self.leases.add(self.pairs[:1])
+        self.heartbeat = Heartbeat(
+            HeartbeatSettings(self.keys, "w", LEASE, lambda: self.now),
+            self,
+            self.leases,
+            Deaf(),
+            lambda: b"{}",
+        )
+
+    def send(self, operation: Operation[Any]) -> Any:
+        """Send *operation*."""
+        return self._runner.send(operation)
+
+    def send_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Send *operations*, but for what ends if the server is deaf."""
+        if self.is_deaf and operations[0].script.name == "settle":
+            return [ServerUnavailableError("no reply")]
+        return self._runner.send_all(operations)
+
+    def __getattr__(self, name: str) -> Any:
+        """Do all else as a runner does."""
+        return getattr(self._runner, name)
+
+    def beat(self, after: float) -> list[TaskState]:
+        """Beat *after* seconds; say where the tasks are."""
+        self.now = NOW + round(after * 1000)
+        self.heartbeat.meet()
+        return [self.flow.tasks.get(task_id).state for task_id, _ in self.pairs]
+
+
+@pytest.fixture
+def patient() -> Iterator[Patient]:
+    """Give a worker whose loop is blocked."""
+    made = Patient()
+    yield made
+    made.flow.close()
+
+
+HELD = [TaskState.ACTIVE, TaskState.ACTIVE]
+RETURNED = [TaskState.ACTIVE, TaskState.PENDING]
+
+
+def test_what_a_blocked_loop_has_not_heard_of_is_handed_back_without_it(
+    patient: Patient,
+) -> None:
+    """With half of its lease left, and unharmed; what is held stays held."""
+    assert HELD == patient.beat(7.4)
+    assert RETURNED == patient.beat(7.6)
+
+    record = patient.flow.tasks.get(patient.pairs[1][0])
+    assert (0, 0) == (record.crashes, record.attempts)
+    # Its claim is answered after all: what was handed back is not run.
+    assert {patient.pairs[1]} == patient.leases.add(patient.pairs)
+    assert patient.pairs[:1] == patient.leases.snapshot()
+
+
+def test_what_cannot_be_handed_back_is_with_the_next_beat(patient: Patient) -> None:
+    """It was disowned, so nobody runs it meanwhile."""
+    patient.is_deaf = True
+    assert HELD == patient.beat(7.6)
+    patient.is_deaf = False
+    assert RETURNED == patient.beat(7.7)
+
+
+def test_a_heartbeat_that_stops_hands_back_what_it_could_not(patient: Patient) -> None:
+    """With its goodbye."""
+    patient.is_deaf = True
+    patient.beat(7.6)
+    patient.is_deaf = False
+
+    patient.heartbeat.stop()
+
+    assert RETURNED == [
+        patient.flow.tasks.get(task_id).state for task_id, _ in patient.pairs
+    ]

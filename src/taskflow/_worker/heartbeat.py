@@ -4,6 +4,11 @@ A body that blocks the loop must not lose its lease (measured: a 3 s block
 makes a 0.2 s heartbeat on the loop 3.2 s late, one in a thread 0.05 s). So
 this thread has a connection of its own, and shares with the loop only the
 table of leases and a way to call back.
+
+It also hands back what the server has leased to us and the loop has not heard of:
+strays. The reply of their claim was lost, or lies unread while a body blocks the loop.
+A lease that the loop holds is renewed every third of a lease, and a reply is trusted
+for half of one; so what has less than half left is a stray.
 """
 
 import logging
@@ -17,7 +22,9 @@ from attrs import frozen
 
 from taskflow._protocol import settle, upkeep
 from taskflow._protocol.keys import Keys
-from taskflow._protocol.settle import ExtendWord
+from taskflow._protocol.operation import Operation
+from taskflow._protocol.record import Outcome
+from taskflow._protocol.settle import ExtendWord, SettleWord
 from taskflow._protocol.upkeep import BeatReply
 from taskflow._servers.runner import SyncRunner
 from taskflow._worker.leases import Leases
@@ -31,9 +38,6 @@ class Listener(Protocol):
 
     def lease_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
         """Take what became of leases that were not simply renewed."""
-
-    def strays(self, pairs: list[tuple[str, str]]) -> None:
-        """Take leases that the server holds for us and that we do not run."""
 
     def server_lost(self, message: str) -> None:
         """The server does not answer."""
@@ -92,6 +96,7 @@ class Heartbeat(threading.Thread):
         self._describe = describe
         self._stop_asked = threading.Event()
         self._lost = False
+        self._strays: set[tuple[str, str]] = set()
         self._offset_ms: float | None = None
 
     def meet(self) -> None:
@@ -144,7 +149,7 @@ class Heartbeat(threading.Thread):
             ttl_ms=1,
             now_ms=settings.clock(),
         )
-        self._runner.send_all([goodbye])
+        self._runner.send_all([*self._returns(), goodbye])
         self._runner.close()
 
     def _beat(self) -> None:
@@ -169,7 +174,7 @@ class Heartbeat(threading.Thread):
         look = settle.unrenewed(
             settings.keys,
             worker=settings.worker,
-            horizon_ms=round(settings.period * 1000),
+            horizon_ms=lease_ms // 2,
             now_ms=settings.clock(),
         )
         answers = self._runner.send_all([beat, *extends, look])
@@ -186,10 +191,25 @@ class Heartbeat(threading.Thread):
         ]
         if told:
             self._listener.lease_words(told)
-        known = set(held) | set(self._leases.snapshot())
-        strays = [pair for pair in answers[-1] if pair not in known]
-        if strays:
-            self._listener.strays(strays)
+        self._strays.update(self._leases.disown(answers[-1]))
+        if self._strays:
+            self._hand_back()
+
+    def _hand_back(self) -> None:
+        """Hand back the strays; those that the server does not take stay for a beat."""
+        for answer in self._runner.send_all(self._returns()):
+            if isinstance(answer, TaskflowError):
+                raise answer
+        self._strays.clear()
+
+    def _returns(self) -> list[Operation[list[SettleWord]]]:
+        keys, now_ms = self._settings.keys, self._settings.clock()
+        size = settle.MOST_PER_CALL
+        outcomes = [Outcome(*pair, "release", b"") for pair in list(self._strays)]
+        return [
+            settle.settle(keys, outcomes[first : first + size], now_ms=now_ms)
+            for first in range(0, len(outcomes), size)
+        ]
 
     def _hear(self, beat: BeatReply) -> None:
         offset = beat.now_ms - time.monotonic() * 1000

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Callable
 
 from attrs import field, frozen
@@ -38,8 +37,6 @@ AHEAD = 1.2
 at hand when a slot gets free."""
 
 _FAILURES = frozenset({"retry", "dead", "fail"})
-
-_STRAYS_KEPT = 1_000
 
 LONGEST_DOZE = 5.0
 """Seconds that an idle worker waits for the marker before it looks itself."""
@@ -96,7 +93,6 @@ class Pump:
         self._reserved = 0
         self._suspects: set[tuple[str, str]] = set()
         self._suspect_asked = False
-        self._strays: deque[tuple[str, str]] = deque(maxlen=_STRAYS_KEPT)
         self._due_at = float("inf")
         self._failures = 0
         self._polled_at = time.monotonic()
@@ -170,17 +166,6 @@ class Pump:
             self.released += 1
             self._settler.add(settle.release(each))
             self._events.emit(TaskReleased(each.id, started))
-        self._wake.set()
-
-    def release_strays(self, pairs: list[tuple[str, str]]) -> None:
-        """Hand back leases that the server holds for us and we do not run.
-
-        A claim that is answered late may bring one of them after all: whichever
-        comes first stands, so that no task is both run here and handed back.
-        """
-        for pair in set(pairs).difference(self._strays, self._leases.snapshot()):
-            self._strays.append(pair)
-            self._settler.add(Outcome(*pair, "release", b""))
         self._wake.set()
 
     def forget(self, task_id: str, token: str) -> None:
@@ -336,10 +321,10 @@ class Pump:
         if received is None:
             return
         self._answered(consumer, ask)
-        claims = [
-            each for each in received if (each.id, each.token) not in self._strays
-        ]
-        self._leases.add((each.id, each.token) for each in claims)
+        disowned = self._leases.add((each.id, each.token) for each in received)
+        claims = received
+        if disowned:
+            claims = [each for each in claims if (each.id, each.token) not in disowned]
         self._suspects.update(
             (each.id, each.token) for each in claims if each.lane == "suspects"
         )

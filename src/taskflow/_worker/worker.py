@@ -396,10 +396,6 @@ class Worker:
         """Take what became of leases that were not simply renewed."""
         self._on_loop(self._hear_words, words)
 
-    def strays(self, pairs: list[tuple[str, str]]) -> None:
-        """Hand back leases that the server holds for us and that we do not run."""
-        self._on_loop(self._pump.release_strays, pairs)
-
     def server_lost(self, message: str) -> None:
         """The server does not answer."""
         self._gate.hold()
