@@ -29,7 +29,7 @@ class Leases:
         """
         new = set(pairs)
         with self._lock:
-            refused = new.intersection(self._disowned) if self._disowned else set()
+            refused = new.intersection(self._disowned)
             self._held.update(new - refused if refused else new)
             if self._mirror is not None:
                 self._mirror(self._held)
