@@ -1,21 +1,25 @@
 """Workers that reach their server by a proxy each, and what is done to them.
 
 What was done is counted, what was acknowledged is kept, and in the end everything
-is judged by the run log, the records and the checker of the invariants.
+is judged by the run log, the records, the server's append-only file, what a witness saw
+of the processes, and the checker of the invariants.
 """
 
 import os
 import random
 import signal
+import subprocess
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from redis import Redis
 
 import chaos_app
+from appended import Moves, commands, moves
 from invariants import broken
 from keyspace import dump
 from proxy import Proxy, Side
@@ -28,6 +32,14 @@ from taskflow.errors import (
     TaskNotFoundError,
 )
 from theatre import LEASE, Theatre, wait_until
+from witness import (
+    LostLease,
+    Witness,
+    children,
+    is_running,
+    reason_missing,
+    worker_of,
+)
 
 GOES_ON = (TaskState.PENDING, TaskState.ACTIVE, TaskState.SCHEDULED)
 TRAPPED = ("claim", "settle", "extend", "beat", "reap")
@@ -48,6 +60,7 @@ class Player:
         self.process = self._arena.worker(
             *("--url", self.proxy.url, "--log-level", "WARNING"),
             *self._arguments,
+            way=self.proxy,
             **self._environment,
         )
 
@@ -73,11 +86,7 @@ class Player:
 
     def children(self) -> list[int]:
         """List the processes that it has started."""
-        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        try:
-            return [int(each) for each in path.read_text("ascii").split()]
-        except OSError:
-            return []
+        return children(self.pid)
 
     def trap(self, script: str, side: Side) -> None:
         """Kill the process when it calls *script* next."""
@@ -99,10 +108,14 @@ class Arena(Theatre):
         done: What was done to the players, and how often.
         acknowledged: Ids of the tasks whose enqueue returned.
         cancelled: Ids of tasks for which a cancel was asked.
+        witness: Sees what becomes of the processes.
     """
 
     def __init__(self, folder: Path, seed: int = 1, **options: Any) -> None:
         app = Path(chaos_app.__file__).read_text(encoding="utf-8")
+        # What was written is read from the file, so it must not be written anew.
+        ours = ("--auto-aof-rewrite-percentage", "0")
+        options["options"] = (*ours, *options.get("options", ()))
         super().__init__(folder, app, chaos_app.registry, **options)
         self.rng = random.Random(seed)
         self.done: Counter[str] = Counter()
@@ -111,6 +124,21 @@ class Arena(Theatre):
         self.players: list[Player] = []
         self._undo: list[tuple[float, Callable[[], Any]]] = []
         self.client: Any = Redis.from_url(self.url)
+        self.witness = Witness(lambda: is_running(self.server.pid))
+        self.witness.start()
+
+    def worker(
+        self,
+        *arguments: str,
+        under: Sequence[str] = (),
+        way: Proxy | None = None,
+        **environment: str,
+    ) -> "subprocess.Popen[bytes]":
+        """Start a worker process, perhaps one that reaches the server by a proxy."""
+        process = super().worker(*arguments, under=under, **environment)
+        lease = float(environment.get("TASKFLOW_LEASE", LEASE))
+        self.witness.know(process.pid, lease, way)
+        return process
 
     def play(self, *arguments: str, **environment: str) -> Player:
         """Start a worker that reaches the server by a proxy of its own."""
@@ -245,8 +273,11 @@ class Arena(Theatre):
 
         wait_until(is_quiet, patience)
 
-    def judge(self) -> dict[str, int]:
+    def judge(self, *, clock_was_set: bool = False) -> dict[str, int]:
         """Hold everything against what was promised.
+
+        Args:
+            clock_was_set: The server's, so that its times say nothing here.
 
         Returns:
             Figures for a report.
@@ -254,6 +285,9 @@ class Arena(Theatre):
         figures: Counter[str] = Counter()
         starts, ends = self._log("start"), self._log("end")
         begun = Counter(task_id for task_id, _ in starts)
+        bodies: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        for _, task_id, _, at, pid in self.rows("start"):
+            bodies[task_id].append((float(at), int(pid)))
         for task_id in self.acknowledged:
             try:
                 record = self.flow.tasks.get(task_id)
@@ -266,6 +300,12 @@ class Arena(Theatre):
             figures["runs"] += begun[task_id]
             assert record.state not in GOES_ON, told
             assert begun[task_id] <= record.deliveries, told
+            for lost in self._lost_leases(record, bodies[task_id]):
+                if clock_was_set:
+                    lost = evolve(lost, after=0.0, at=float("inf"))  # noqa: PLW2901
+                witness = self.witness
+                wrong = reason_missing(lost, witness.lives, witness.outages)
+                assert wrong is None, f"{wrong}: {lost}\n{told}"
             if record.state is TaskState.COMPLETED:
                 # Settled by a run that came to its end, and by that one alone.
                 assert record.result is not None, told
@@ -282,9 +322,47 @@ class Arena(Theatre):
         now_ms = seconds * 1000 + micros // 1000
         wrong = broken(dump(self.client), now_ms=now_ms, lease_ms=round(LEASE * 1e3))
         assert [] == wrong
+        written = self.moves()
+        assert [] == written.wrong, written.wrong
+        figures["hand-outs"] = written.handed_out
+        figures["settled"] = written.settled.total()
+        assert figures["hand-outs"] == figures["settled"], figures
         assert 0 == figures["lost"], figures
         assert 0 == figures["begun twice in one hand-out"], starts.most_common(3)
         return dict(figures)
+
+    def moves(self) -> Moves:
+        """Follow every task through what the server has written."""
+        found = self.client.config_get("*dir*")
+        return moves(commands(Path(found["dir"]) / found["appenddirname"]), self.prefix)
+
+    def _lost_leases(
+        self, record: Any, bodies: list[tuple[float, int]]
+    ) -> list[LostLease]:
+        """Read from a task's history which of its leases were lost.
+
+        Args:
+            record: Of the task.
+            bodies: When its body began, and in which process.
+
+        Returns:
+            The leases, each with the process in which the body began under it.
+        """
+        lost, before = [], record.created_at.timestamp()
+        for entry in record.history:
+            after, at = before, entry.at.timestamp()
+            after = max(after, entry.facts.get("started_ms", 0) / 1000)
+            before = at
+            if entry.outcome == "crash":
+                worker = worker_of(entry.facts["worker"])
+                ran = [
+                    pid
+                    for when, pid in bodies
+                    if after <= when <= at and worker in {pid, self.witness.parent(pid)}
+                ]
+                body = ran[-1] if ran else None
+                lost.append(LostLease(after, at, worker, "how" in entry.facts, body))
+        return lost
 
     def _log(self, word: str) -> Counter[tuple[str, int]]:
         """Count the lines of the run log by task and hand-out."""
@@ -325,5 +403,6 @@ class Arena(Theatre):
             player.signal(signal.SIGCONT)
             player.kill()
             player.proxy.close()
+        self.witness.stop()
         self.client.close()
         super().close()

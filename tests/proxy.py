@@ -91,6 +91,11 @@ class Proxy:
         """By which a client reaches the server through it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether something does not pass at all, at least one way."""
+        return self._refuses or not all(each.is_set() for each in self._passes.values())
+
     def cut(self) -> None:
         """Cut every connection, and let no new one come to be."""
         self._refuses = True

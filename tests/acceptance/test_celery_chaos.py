@@ -24,36 +24,19 @@ if not hasattr(select, "epoll"):
 import chaos_app
 from arena import Arena
 from taskflow import TaskState
-from theatre import Theatre, wait_until
+from theatre import wait_until
+from witness import children
 
 KILLS = int(os.environ.get("TASKFLOW_KILLS", "20"))
 SEED = int(os.environ.get("TASKFLOW_SEED", "0")) or random.randrange(1, 10**6)
 FINAL = {TaskState.COMPLETED, TaskState.DLQ}
 
 
-def children(pid: int) -> list[int]:
-    """List the children of a process."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    try:
-        return [int(each) for each in path.read_text("ascii").split()]
-    except OSError:
-        return []
-
-
-def story(theatre: Theatre, record: Any) -> str:
+def story(arena: Arena, record: Any) -> str:
     """Tell which process began and ended a task when, and what its record says."""
-    lines = theatre.log.read_text("utf-8").splitlines()
+    lines = arena.log.read_text("utf-8").splitlines()
     ran = [line for line in lines if line.split()[1] == record.id]
     return "\n".join([*ran, *map(str, record.history), f"{record}"])
-
-
-@pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
-    """Give a server."""
-    app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    made = Theatre(tmp_path, app, chaos_app.registry)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -109,15 +92,15 @@ def test_the_task_of_a_killed_child_starts_again_within_a_second(arena: Arena) -
 
 @pytest.mark.timeout(900)
 def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
-    theatre: Theatre,
+    arena: Arena,
 ) -> None:
     """Every task has exactly one end, and only a crash repeats a body."""
     rng = random.Random(SEED)
     print("seed", SEED)  # noqa: T201 - repeats the run
-    flow = theatre.flow
+    flow = arena.flow
 
     def start() -> Any:
-        return theatre.worker(
+        return arena.worker(
             *("--executor", "celery", "--concurrency", "4", "--log-level", "ERROR"),
             WORKER_PREFETCH_MULTIPLIER="3",
         )
@@ -125,12 +108,12 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
     workers = [start(), start()]
     kinds = (chaos_app.works, chaos_app.aworks)
     calls = [rng.choice(kinds).call(rng.uniform(0.0, 0.2)) for _ in range(KILLS * 10)]
-    ids = [handle.id for handle in flow.enqueue_many(calls)]
+    arena.acknowledged += [handle.id for handle in flow.enqueue_many(calls)]
     killed = Counter[str]()
     while killed["child"] < KILLS or killed["worker"] < KILLS // 10:
         if not flow.queues.status().states[TaskState.PENDING]:
             more = [rng.choice(kinds).call(0.05) for _ in range(50)]
-            ids += [handle.id for handle in flow.enqueue_many(more)]
+            arena.acknowledged += [handle.id for handle in flow.enqueue_many(more)]
         place = rng.randrange(2)
         pids = children(workers[place].pid)
         if rng.random() < 0.1 and killed["worker"] < KILLS // 10:
@@ -152,10 +135,10 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
         ),
         300.0,
     )
-    records = [flow.tasks.get(each) for each in ids]
+    records = [flow.tasks.get(each) for each in arena.acknowledged]
     begun, ended = Counter[str](), Counter[str]()
     for name, counter in (("start", begun), ("end", ended)):
-        counter.update(task_id for task_id, _, _ in theatre.lines(name))
+        counter.update(task_id for task_id, _, _ in arena.lines(name))
     for record in records:
         crashes = [line for line in record.history if line.outcome == "crash"]
         assert record.state in FINAL
@@ -163,7 +146,7 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
         assert record.crashes == len(crashes)
         assert record.deliveries <= 1 + len(crashes) + killed["worker"]
         # A body that began was ended, or died: nothing else repeats one.
-        assert begun[record.id] <= 1 + len(crashes), story(theatre, record)
+        assert begun[record.id] <= 1 + len(crashes), story(arena, record)
         if record.state == TaskState.COMPLETED:
             assert ended[record.id] >= 1
             assert record.result == str(record.deliveries).encode()
@@ -171,5 +154,7 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
             assert len(crashes) == 3
     states = Counter(str(record.state) for record in records)
     crashes = sum(each.crashes for each in records)
+    # Also: each crash was that of a process that died, and no hand-out was settled twice.
+    arena.judge()
     print(dict(states), dict(killed), "crashes", crashes)  # noqa: T201 - for the docs
     assert not [found for found in flow.doctor() if found.severity == "error"]

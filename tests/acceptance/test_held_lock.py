@@ -39,6 +39,9 @@ def figures(
     wait_until(lambda: arena.alive() == (count or len(workers)))
     arena.enqueue([chaos_app.seizes.call(SECONDS)])
     arena.settle_down(60.0)
+    for row in arena.rows("start"):
+        if row[2] == "1":  # from outside nobody sees that its threads stand still
+            arena.witness.excuse(int(row[4]), float(row[3]), float(row[3]) + SECONDS)
     found = arena.judge()
     return found["COMPLETED"], found["runs"], found["crashes"]
 
