@@ -1,19 +1,22 @@
-"""Each of three users may do what it is for, and nothing else."""
+"""Each of three users may do what it is for, and no more than its page says."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, ResponseError
 
 import acl
 import chaos_app
+import population
 from taskflow import Finding, TaskFlow, TaskState
+from taskflow._client.reset import pass_over
 from taskflow._protocol import scripts
 from taskflow._servers.redis import RedisServer
-from taskflow.errors import ServerRefusedError
+from taskflow.errors import ServerRefusedError, TaskNotFoundError
 from theatre import Theatre, wait_until
 
 LUA = Path(scripts.__file__).parent / "lua"
@@ -24,6 +27,27 @@ WRITES = {
     "a pause": lambda flow, _: flow.queues.pause("retry"),
     "a steer": lambda flow, _: flow.upstreams.open("task:works"),
 }
+# An ACL knows commands and not scripts: who may settle a task may also requeue one.
+DEEDS_OF_PEOPLE = {
+    "cancel": lambda flow, ids: flow.tasks.cancel(ids["waiting"]),
+    "requeue": lambda flow, ids: flow.tasks.retry(ids["waiting"]),
+    "run now": lambda flow, ids: flow.tasks.retry(ids["scheduled"]),
+    "delete": lambda flow, ids: flow.tasks.delete(ids["keyed"]),
+    "edit": lambda flow, ids: flow.dlq.edit(ids["letter 1"], number=7),
+    "requeue a dead letter": lambda flow, ids: flow.dlq.requeue(ids["letter 1"]),
+    "purge a group": lambda flow, _: flow.dlq.purge(name="dies"),
+    "pause": lambda flow, _: flow.queues.pause("primary"),
+    "pause a schedule": lambda flow, _: flow.schedules.pause("hourly"),
+    "hold": lambda flow, _: flow.upstreams.open("task:add"),
+    "steer": lambda flow, _: flow.upstreams.close("api"),
+    "drain": lambda flow, _: flow.workers.drain(population.WORKER),
+}
+OVERVIEWS = {
+    "list what waits": lambda flow: flow.tasks.list(),
+    "read the journal": lambda flow: flow.journal.list(),
+    "look for orphans": lambda flow: flow.tasks.requeue_orphaned(),
+    "reset": lambda flow: flow.connection.run(pass_over(flow.connection, delete=True)),
+}
 FOREIGN = {
     "another's key": lambda client: client.get("session:1"),
     "all data": lambda client: client.flushall(),
@@ -33,6 +57,14 @@ FOREIGN = {
     "another channel": lambda client: client.publish("theirs", "x"),
     "the users": lambda client: client.acl_list(),
     "a shutdown": lambda client: client.shutdown(),
+}
+
+# They are loaded as ours are; the key is named in the call, or only in the script.
+OWN_SCRIPTS = {
+    "read another's key": "return redis.call('GET', 'session:1')",
+    "write another's key": "return redis.call('SET', 'session:1', 'mine')",
+    "call what was not granted": "return redis.call('KEYS', '*')",
+    "publish elsewhere": "return redis.call('PUBLISH', 'theirs', 'x')",
 }
 
 
@@ -128,6 +160,32 @@ def test_a_reader_sees_all_and_changes_nothing(
         assert 3 == theatre.count(TaskState.PENDING), name
 
 
+def test_the_user_of_workers_can_do_what_people_decide_and_see_less(
+    theatre: Theatre,
+) -> None:
+    """It is as good as trusted with tasks, and cannot go through or delete everything."""
+    with TaskFlow(theatre.url, registry=population.registry) as made:
+        ids = asyncio.run(population.populate(made))
+        letters = [each.id for each in made.dlq.list().items if each.name == "dies"]
+    ids["letter 1"] = letters[0]
+    url = acl.as_user(theatre.url, "worker")
+
+    with TaskFlow(url, registry=population.registry) as flow:
+        for name, look in OVERVIEWS.items():
+            with pytest.raises(ServerRefusedError, match="refused '"):
+                raise AssertionError((name, look(flow)))
+        assert [] == homes(flow.doctor(repair=True))
+        for deed in DEEDS_OF_PEOPLE.values():
+            deed(flow, ids)
+
+        assert flow.tasks.get(ids["waiting"]).state is TaskState.PENDING
+        assert flow.tasks.get(ids["scheduled"]).state is TaskState.PENDING
+        assert flow.tasks.get(letters[0]).state is TaskState.PENDING
+        assert flow.tasks.get(letters[1]).state is TaskState.FAILED
+        with pytest.raises(TaskNotFoundError):
+            flow.tasks.get(ids["keyed"])
+
+
 def homes(findings: tuple[Finding, ...]) -> list[Finding]:
     """Give what was found about the homes."""
     return [each for each in findings if each.check == "homes"]
@@ -141,6 +199,13 @@ def test_nobody_may_do_what_is_not_ours(theatre: Theatre, kind: str) -> None:
     for name, deed in FOREIGN.items():
         with pytest.raises(NoPermissionError):
             raise AssertionError((name, deed(client)))
+    for name, script in OWN_SCRIPTS.items():
+        sha = client.script_load(script)
+        for keys in ((), ("session:1",)):
+            with pytest.raises(
+                ResponseError, match=r"permission|ACL|can't (access|run|publish)"
+            ):
+                raise AssertionError((name, client.evalsha(sha, len(keys), *keys)))
     client.close()
     server.close()
 
