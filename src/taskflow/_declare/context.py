@@ -63,8 +63,11 @@ class Context:
         name: Of the declared function.
         attempt: Failed attempts so far + 1.
         max_retries: Failed attempts that are followed by another.
-        deliveries: How often the task was handed out; only ever rises. Use
-            it as fencing token in other systems.
+        deliveries: How often the task was handed out. Use it as fencing token in
+            other systems. It rises as long as the server forgets nothing: a
+            hand-out that is lost at a failover, or when the machine crashes with
+            ``appendfsync everysec``, is made again with the same number, and its
+            first run may still live.
         deadline: When the hard time limit ends this attempt; aware, None =
             never.
         tick: The moment of the schedule that this run is for; aware, None when
