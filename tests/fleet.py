@@ -135,6 +135,16 @@ class SentinelSet:
         self.url = f"redis+sentinel://{hosts}/{NAME}/0"
         wait_for(lambda: all(map(self._sees_all, self.sentinels)))
 
+    def part(self) -> None:
+        """Let the replica hear nothing more of the primary, nor come back to it.
+
+        Within ten times `DOWN_AFTER` the sentinels take it for a successor all the same.
+        """
+        self.primary.ask("ACL", "SETUSER", "default", "-psync", "-sync")
+        self.primary.client.client_kill_filter(_type="replica")
+        told = self.replica.client.info
+        wait_for(lambda: told("replication")["master_link_status"] == "down")
+
     def _sentinel(self, start: Callable[..., Node]) -> Node:
         sentinel = start("--sentinel")
         sentinel.ask("SENTINEL", "MONITOR", NAME, "127.0.0.1", self.primary.port, 2)

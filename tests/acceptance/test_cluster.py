@@ -105,6 +105,27 @@ def test_a_worker_follows_when_the_node_dies(empty: Cluster, tmp_path: Path) -> 
         empty.forget(owner)
 
 
+def test_the_doctor_finds_and_mends_what_is_broken(empty: Cluster) -> None:
+    """On the node that holds the slot, whichever it is."""
+    with TaskFlow(empty.url, prefix=PREFIX, registry=registry) as flow:
+        flow.enqueue_many([nap.call(n, 0.0) for n in range(3)])
+        empty.owner().client.lpop(f"{PREFIX}tasks:pending:primary")
+
+        def told(*, repair: bool) -> str:
+            found = flow.doctor(repair=repair)
+            return next(each.severity for each in found if each.check == "homes")
+
+        assert "error" == told(repair=False)
+        told(repair=True)
+        assert "ok" == told(repair=False)
+        assert 3 == flow.queues.status().states[TaskState.PENDING]
+        lanes = ("primary", "retry")
+        sizes = [
+            empty.owner().client.llen(f"{PREFIX}tasks:pending:{lane}") for lane in lanes
+        ]
+        assert [2, 1] == sizes
+
+
 class TestTheSlot:
     """Which node is spoken to, and when it is looked up anew."""
 

@@ -13,7 +13,11 @@ import pytest
 from fleet import DOWN_AFTER, SentinelSet, nodes, wait_for
 from taskflow import Registry, TaskFlow, TaskState
 from taskflow._servers.sentinel import SentinelServer
-from taskflow.errors import ServerRefusedError, ServerUnavailableError
+from taskflow.errors import (
+    ServerRefusedError,
+    ServerUnavailableError,
+    TaskNotFoundError,
+)
 from theatre import Theatre
 from tiny import echo, incr, publish
 
@@ -68,13 +72,16 @@ def guarded() -> Iterator[str]:
         yield made.guard(sentinels=SECRET, server=OTHER)
 
 
+@pytest.mark.parametrize("engine", ["asyncio", "celery"])
 def test_a_worker_follows_a_failover_and_loses_nothing_replicated(
-    watched: SentinelSet, tmp_path: Path
+    watched: SentinelSet, tmp_path: Path, engine: str
 ) -> None:
     """What ran is settled with the new primary, what waited runs there; each once."""
+    if engine == "celery":
+        pytest.importorskip("celery")
     theatre = Theatre(tmp_path, APP, registry, url=watched.url)
     try:
-        theatre.worker("-c", "5")
+        theatre.worker("-c", "5", "--executor", engine)
         running = theatre.flow.enqueue_many([nap.call(n, 1.5) for n in range(5)])
         waiting = theatre.flow.enqueue_many([nap.call(n, 0.05) for n in range(5, 30)])
         wait_for(lambda: len(theatre.lines("start")) == 5)
@@ -93,6 +100,96 @@ def test_a_worker_follows_a_failover_and_loses_nothing_replicated(
         assert "master" == watched.replica.role()
     finally:
         theatre.close()
+
+
+@pytest.fixture
+def theatre(watched: SentinelSet, tmp_path: Path) -> Iterator[Theatre]:
+    """Give a place for workers of the set."""
+    made = Theatre(tmp_path, APP, registry, url=watched.url)
+    yield made
+    made.close()
+
+
+def findings(theatre: Theatre) -> dict[str, str]:
+    """Tell what the doctor says of the tasks."""
+    told = {each.check: each.severity for each in theatre.flow.doctor()}
+    return {check: told[check] for check in ("homes", "records")}
+
+
+def test_a_claim_that_a_failover_forgets_is_made_again(
+    watched: SentinelSet, theatre: Theatre
+) -> None:
+    """With the same number; the first run goes on beside it, and cannot settle.
+
+    The resume is forgotten as well: a person has to say it once more.
+    """
+    worker = theatre.worker("-c", "2", TASKFLOW_LEASE="30")
+    wait_for(lambda: theatre.alive() == 1)
+    theatre.flow.queues.pause("primary")
+    handle = theatre.flow.enqueue(nap.call(7, 6.0))
+    assert 1 == watched.primary.ask("WAIT", 1, 5000)
+    watched.part()
+    theatre.flow.queues.resume("primary")
+    wait_for(lambda: theatre.lines("start"))
+
+    watched.primary.kill()
+
+    wait_for(lambda: watched.replica.role() == "master")
+    assert TaskState.PENDING is handle.info().state
+    theatre.flow.queues.resume("primary")
+    wait_for(lambda: len(theatre.lines("start")) == 2)
+    (_, first, began), (_, second, again) = theatre.lines("start")
+    assert (1, 1) == (first, second)
+    assert again < began + 6.0
+    wait_for(lambda: "lease lost" in theatre.said(worker))
+    assert TaskState.ACTIVE is handle.info().state
+    assert 7 == handle.result(timeout=20)
+    assert again + 6.0 <= max(at for _, _, at in theatre.lines("end"))
+    assert (1, 0) == (handle.info().deliveries, handle.info().crashes)
+    assert {"homes": "ok", "records": "ok"} == findings(theatre)
+
+
+def test_a_settling_that_a_failover_forgets_is_another_run(
+    watched: SentinelSet, theatre: Theatre
+) -> None:
+    """Its worker does not know of the lease any more, and hands the task back."""
+    theatre.worker("-c", "2")
+    handle = theatre.flow.enqueue(nap.call(7, 1.0))
+    wait_for(lambda: theatre.lines("start"))
+    assert 1 == watched.primary.ask("WAIT", 1, 5000)
+    watched.part()
+    assert 7 == handle.result(timeout=10)
+    unknown = theatre.flow.enqueue(nap.call(8, 0.0))
+
+    watched.primary.kill()
+
+    wait_for(lambda: watched.replica.role() == "master")
+    assert TaskState.ACTIVE is handle.info().state
+    with pytest.raises(TaskNotFoundError):
+        unknown.info()
+    assert 7 == handle.result(timeout=20)
+    runs = [number for name, number, _ in theatre.lines("start") if name == "7"]
+    assert [1, 2] == runs
+    assert {"homes": "ok", "records": "ok"} == findings(theatre)
+
+
+def test_the_doctor_finds_and_mends_what_a_failover_has_broken(
+    watched: SentinelSet, theatre: Theatre
+) -> None:
+    """With whoever is the primary; it says who that is."""
+    handle = theatre.flow.enqueue(nap.call(7, 0.0))
+    assert 1 == watched.primary.ask("WAIT", 1, 5000)
+    watched.primary.kill()
+    wait_for(lambda: watched.replica.role() == "master")
+    watched.replica.client.delete("tasks:pending:primary")
+
+    assert "error" == findings(theatre)["homes"]
+    mended = theatre.flow.doctor(repair=True)
+
+    assert watched.replica.address in "".join(each.what for each in mended)
+    assert {"homes": "ok", "records": "ok"} == findings(theatre)
+    theatre.worker("-c", "2")
+    assert 7 == handle.result(timeout=20)
 
 
 def test_every_runner_leaves_a_primary_that_hangs(watched: SentinelSet) -> None:
