@@ -32,6 +32,11 @@ def bring_back(stage, *task_ids, nonce="n", **changes):
     )
 
 
+def journal(stage):
+    """Read what people have done."""
+    return stage.dump()["tasks:events"]
+
+
 def drop(stage, *task_ids):
     """Discard."""
     return stage.send(discard(stage.keys, task_ids, now_ms=NOW + 1))
@@ -117,6 +122,10 @@ def test_a_scheduled_task_runs_now(stage):
     assert ["OK"] == bring_back(stage, "t1")
     assert ["t1"] == stage.dump()["tasks:pending:primary"]
     assert "tasks:scheduled" not in stage.dump()
+    told = [{"event": "requeued", "id": "t1", "from": "SCHEDULED"}]
+    assert [each | {"at_ms": str(NOW + 1)} for each in told] == journal(stage)
+    assert ["OK"] == bring_back(stage, "t1")
+    assert 1 == len(journal(stage))
 
 
 def test_a_cancelled_schedule_is_brought_back_to_the_retry_lane(stage):

@@ -9,11 +9,12 @@ import attrs
 import pytest
 
 import taskflow
-from taskflow import errors
+from taskflow import _events, errors
 from taskflow._declare.registry import default_registry
-from taskflow._protocol import keys
+from taskflow._protocol import keys, scripts
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import LEGAL_MOVES, TaskState
+from taskflow._worker import verdict
 from taskflow._worker.verdict import MISSES_BEFORE_DEAD
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -63,9 +64,7 @@ def test_the_life_cycle_lists_every_legal_move_and_no_other() -> None:
             TaskState(after) if after else None,
             script.strip("`"),
         )
-        for before, after, _, script, _ in table(
-            "concepts/life-cycle.md", "from", "to", "who and when", "script", "event"
-        )
+        for before, after, _, script, _ in table("concepts/life-cycle.md", *LIFE_CYCLE)
     ]
     legal = [
         (before, after, script)
@@ -74,6 +73,71 @@ def test_the_life_cycle_lists_every_legal_move_and_no_other() -> None:
     ]
 
     assert sorted(map(repr, legal)) == sorted(map(repr, documented))
+
+
+LIFE_CYCLE = ("from", "to", "who and when", "script", "event")
+ENDS = {
+    "retry": {"SCHEDULED"},
+    "snooze": {"SCHEDULED"},
+    "park": {"PENDING"},
+    "crash": {"PENDING", "DLQ", "CANCELLED"},
+    "dead_letter": {"DLQ"},
+    "fail": {"FAILED"},
+    "cancel": {"CANCELLED"},
+}
+"""What may become of a run, by the function that says so of it."""
+
+
+def told_by_verdicts() -> set[tuple[str, str]]:
+    """Pair each state with the events of the verdicts that lead there."""
+    told: set[tuple[str, str]] = set()
+    for function in ast.walk(ast.parse(inspect.getsource(verdict))):
+        if isinstance(function, ast.FunctionDef):
+            names = [ast.unparse(each.func) for each in calls_in(function)]
+            ends = [each.removeprefix("settle.") for each in names if "settle." in each]
+            events = [each for each in names if hasattr(_events, each)]
+            for end in ends:
+                told |= {(state, each) for state in ENDS[end] for each in events}
+    return told
+
+
+def calls_in(function: ast.FunctionDef) -> list[ast.Call]:
+    """List what a function calls."""
+    return [each for each in ast.walk(function) if isinstance(each, ast.Call)]
+
+
+def entries_of(script: str) -> set[str]:
+    """Read what entries of tasks a script, with what it includes, can write."""
+    text = scripts.load(script).source
+    return set(re.findall(r"'event',\s*'(\w+)', 'id'", text)) | (
+        {"discarded"} if script == "discard" else set()
+    )
+
+
+def test_the_life_cycle_names_the_events_that_a_worker_tells() -> None:
+    """A move by ``settle`` tells what the verdict of the run tells."""
+    documented = {
+        (after, event)
+        for _, after, _, script, events in table("concepts/life-cycle.md", *LIFE_CYCLE)
+        for event in re.findall(r"`([A-Z]\w+)`", events)
+        if script == "`settle`"
+    }
+    elsewhere = {("COMPLETED", "TaskCompleted"), ("PENDING", "TaskReleased")}
+
+    assert told_by_verdicts() | elsewhere == documented
+
+
+def test_the_life_cycle_names_the_entries_that_its_scripts_write() -> None:
+    """No script writes one that its rows lack, and no row names one that is not."""
+    documented: dict[str, set[str]] = {}
+    for *_, script, events in table("concepts/life-cycle.md", *LIFE_CYCLE):
+        names = documented.setdefault(script.strip("`"), set())
+        names |= set(re.findall(r"\*`(\w+)`\*", events))
+
+    # What these bury has no state, so it makes no move; or it is dead already.
+    for script in ("promote", "amend"):
+        documented[script].add("dead_letter")
+    assert documented == {script: entries_of(script) for script in documented}
 
 
 def test_the_graph_of_the_life_cycle_draws_every_legal_move() -> None:

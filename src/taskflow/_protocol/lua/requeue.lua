@@ -57,7 +57,6 @@ local function bring_back(id, found)
   if name and holds(name, id) then
     redis.call('PERSIST', prefix .. 'tasks:key:' .. name)
   end
-  redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
 end
 
 local words, moved = {}, 0
@@ -73,6 +72,7 @@ for i = 1, count do
     words[i] = found[1]
   else
     bring_back(id, found)
+    redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
     words[i], moved = 'OK', moved + 1
   end
 end
