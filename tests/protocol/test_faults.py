@@ -2,13 +2,16 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, WHY, record, submission
+from calls import CASES, RULES
+from keyspace import LEASE, NOW, WHY, Stage, record, submission
+from taskflow._protocol import upstreams
 from taskflow._protocol.checkup import amend, mend
 from taskflow._protocol.control import cancel, drain, pause
 from taskflow._protocol.settle import complete, extend, retry, settle
 from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import beat, promote, prune, reap
 from taskflow.errors import ServerFullError
+from writers import FOLDER
 
 
 def fill_up(stage):
@@ -67,6 +70,47 @@ def test_a_full_server_still_drains(real_stage):
     assert [] == [key for key in stage.dump() if "scratch" in key]
 
 
+DRAINS = {
+    name.partition(":")[0]
+    for name in CASES
+    if "-- @include roomy" in (FOLDER / f"{name.partition(':')[0]}.lua").read_text()
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_on_a_full_server_does_all_or_nothing(name, real_stage):
+    """What drains it or is a person's deed passes; what would fill it is refused."""
+    stage, case = real_stage, CASES[name]
+    expected = stage.send(case.make(stage)), stage.dump()
+    stage.client.flushdb()
+    operation = case.make(Stage(stage.client, stage.runner, stage.keys))
+    before = stage.dump()
+    fill_up(stage)
+    try:
+        found = stage.send(operation), stage.dump()
+    except ServerFullError:
+        assert name.partition(":")[0] not in DRAINS
+        assert before == stage.dump()
+    else:
+        assert expected == found
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+
+def test_a_full_server_hears_how_calls_without_a_permit_ended(real_stage):
+    """An upstream that fails is shut then too."""
+    stage, keys = real_stage, real_stage.keys
+    stage.send(upstreams.declare(keys, "api", RULES, now_ms=NOW))
+    left = upstreams.leave(
+        keys, "api", ticket="", epoch=0, verdict="failure", now_ms=NOW
+    )
+    fill_up(stage)
+    try:
+        assert "open" == stage.send(left).state
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+
 def test_a_full_server_can_be_repaired(real_stage):
     """What has no home, or is torn, is put right when people act: at 3 a.m."""
     stage, keys = real_stage, real_stage.keys
@@ -74,11 +118,13 @@ def test_a_full_server_can_be_repaired(real_stage):
         {
             "task:lost": record("ACTIVE"),
             "task:torn": record("FAILED"),
+            "task:ended": record("COMPLETED"),
             "tasks:failed": {"torn": NOW},
         }
     )
     fill_up(stage)
     try:
+        assert "PLACED" == stage.send(mend(keys, "ended", now_ms=NOW)).word
         assert "REQUEUED" == stage.send(mend(keys, "lost", now_ms=NOW)).word
         right = stage.send(amend(keys, "torn", lease_ms=LEASE, now_ms=NOW))
     finally:
