@@ -1,4 +1,4 @@
-"""The page that goes through what was asked for names nothing that is not there."""
+"""The pages that name tests as proofs name nothing that is not there."""
 
 import ast
 import re
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from taskflow._protocol import invariants
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "seed-coverage.md").read_text("utf-8")
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", PAGE)))
+RULES = (ROOT / "docs" / "concepts" / "invariants.md").read_text("utf-8")
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", PAGE + RULES)))
 LINKS = sorted(set(re.findall(r"\]\(([\w/-]+\.md)\)", PAGE)))
 
 
@@ -41,3 +44,14 @@ def test_every_line_without_a_proof_says_why() -> None:
     assert 0 < len(rows) < 10
     for asked, here in rows:
         assert re.search(r"later|\]\(|MIT|docker", asked + here), asked
+
+
+def test_every_rule_names_a_test_that_judges_it() -> None:
+    """From the first to the last; those in bold are those of the one checker."""
+    rows = re.findall(r"^\| (\**)I(\d+)\** \| .+? \| (.+) \|$", RULES, re.MULTILINE)
+
+    assert list(range(1, 25)) == [int(number) for _, number, _ in rows]
+    assert all("::test_" in judges for *_, judges in rows)
+    assert {f"I{number}" for bold, number, _ in rows if bold} == set(
+        re.findall(r"^(I\d+) ", invariants.__doc__ or "", re.MULTILINE)
+    )
