@@ -64,7 +64,7 @@ def _existing(*paths: str) -> list[str]:
 
 
 def _suites(*names: str) -> list[str]:
-    return _existing(*(f"tests/{name}" for name in names))
+    return [f"tests/{name}" for name in names]  # pytest refuses one that is not there
 
 
 def _install(session: nox.Session, *groups: str, extras: str = "") -> None:
@@ -349,7 +349,7 @@ def servers(session: nox.Session) -> None:
     keeps are forgotten (``SCRIPT FLUSH``).
     """
     _install(session, "test", extras="all")
-    suites = _suites("protocol", "conformance", "property", "acceptance")
+    suites = _suites("protocol", "integration", "property", "acceptance")
     for kind in ("memory", "embedded", "redis"):
         if kind == "redis" and not os.environ.get("TASKFLOW_TEST_REDIS_URL"):
             session.log("TASKFLOW_TEST_REDIS_URL is not set: no redis:// run")
