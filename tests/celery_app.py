@@ -1,10 +1,12 @@
 """Tasks that try to break the pool of a Celery engine."""
 
 import ctypes
+import errno
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from taskflow import Context, Registry, RetryPolicy
 
@@ -97,3 +99,27 @@ def sticky(flag: str) -> int:
     while Path(flag).exists():
         time.sleep(0.02)
     return os.getpid()
+
+
+def let_starts_fail(flag: Path) -> None:
+    """Let children fail to start: as often as *flag* says, and with its error."""
+    from billiard.process import BaseProcess
+
+    from taskflow._worker.executors import celery
+
+    start: Any = BaseProcess.start
+
+    def start_or_fail(process: Any) -> None:
+        name, left = (flag.read_text("utf-8") if flag.exists() else "EAGAIN 0").split()
+        if int(left) > 0:
+            flag.write_text(f"{name} {int(left) - 1}", "utf-8")
+            number = getattr(errno, name)
+            raise OSError(number, os.strerror(number))
+        start(process)
+
+    BaseProcess.start = start_or_fail
+    celery.PATIENCE = 1.0
+
+
+if "STARTS_FAIL" in os.environ:
+    let_starts_fail(Path(os.environ["STARTS_FAIL"]))

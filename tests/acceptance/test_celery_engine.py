@@ -157,6 +157,51 @@ class TestChildren:
         assert 7 == stage.result(celery_app.quick.call(7))
 
 
+class TestForks:
+    """A machine that has no room for another process for a while."""
+
+    @pytest.mark.parametrize("error", ["EAGAIN", "ENOMEM"])
+    def test_a_child_that_cannot_be_started_is_started_later(
+        self, stage: Stage, tmp_path: Path, error: str
+    ) -> None:
+        """Its task has an outcome all the same, and no slot is lost."""
+        flag = tmp_path / "flag"
+        served = stage.engine(STARTS_FAIL=str(flag))
+        for _ in range(2):
+            before = children(served)
+            flag.write_text(f"{error} 3", "utf-8")
+            ids = [
+                stage.flow.enqueue(celery_app.dies_once.call("kill")).id
+                for _ in range(SLOTS)
+            ]
+            records = [stage.ended(each) for each in ids]
+
+            assert {("COMPLETED", 1)} == {
+                (str(each.state), each.crashes) for each in records
+            }
+            wait_until(lambda: len(children(served)) == SLOTS, 5.0)
+            assert set(before).isdisjoint(children(served))
+        end(served)
+
+    def test_a_worker_that_can_start_no_child_hands_back_and_fails(
+        self, stage: Stage, tmp_path: Path
+    ) -> None:
+        """Whoever keeps it running starts it again; others take its tasks."""
+        flag = tmp_path / "flag"
+        served = stage.engine(2, STARTS_FAIL=str(flag))
+        hangs = stage.begin(celery_app.hangs.call(60.0))
+        time.sleep(0.2)
+        flag.write_text("EAGAIN 1000000", "utf-8")
+        dies = stage.begin(celery_app.dies_once.call("kill"))
+
+        assert served.wait(10) not in {0, -signal.SIGKILL}
+        for each, crashes in ((hangs, 0), (dies, 1)):
+            record = stage.record(each)
+            assert ("PENDING", crashes) == (str(record.state), record.crashes)
+            assert 0 == record.attempts
+        clear(stage, [hangs, dies])
+
+
 class TestLimits:
     """A body that does not listen is ended."""
 

@@ -1,6 +1,7 @@
 """The worker's side of a pool: what it gives out, and what it makes of answers."""
 
 import asyncio
+import errno
 import signal
 import socket
 import time
@@ -56,7 +57,7 @@ class Stage:
         self.outcomes: list[Outcome] = []
         self.crashes: list[TaskCrashed] = []
         self.submitted: list[tuple[int, list[str]]] = []
-        self.looked = 0
+        self.looked = self.failing_looks = 0
         self.children: list[Child] = []
         self.events.subscribe(self.crashes.append, TaskCrashed)
         for name in ("quick", "slow"):
@@ -91,8 +92,10 @@ class Stage:
         self.submitted.append((number, [claim[0] for claim in claims]))
 
     def look(self) -> None:
-        """Count the looks."""
+        """Count the looks; the first few may fail."""
         self.looked += 1
+        if self.looked <= self.failing_looks:
+            raise BlockingIOError(errno.EAGAIN, "no process can be started")
 
     def pids(self) -> list[int]:
         """There are none."""
@@ -213,6 +216,45 @@ async def test_a_line_that_ends_is_a_crash_of_the_task_it_was_at(
     assert "its process ended: signal 9 (SIGKILL)" == stage.crashes[0].how
     assert ["c"] == stage.submitted[-1][1]
     assert 1 == stage.executor.ready
+
+
+@pytest.mark.parametrize("failing", [1, 1000])
+async def test_a_death_that_the_pool_cannot_look_into_is_a_crash(
+    stage: Stage, failing: int
+) -> None:
+    """What is known of the cause is told, and nothing is held for ever."""
+    stage.failing_looks = failing
+    stage.start("a", "b")
+    for number, known in ((1, True), (2, False)):
+        child = stage.child()
+        child.say(("begin", number))
+        await stage.until(lambda: stage.executor.names)
+        child.line.close()
+        await stage.until(lambda before=stage.looked: stage.looked > before)
+        if known:
+            stage.executor.over(number, "its process ended: signal 9 (SIGKILL)")
+        await stage.until(lambda: not stage.executor.names)
+
+    assert [("a", "crash"), ("b", "crash")] == stage.ended()
+    assert [
+        "its process ended: signal 9 (SIGKILL)",
+        "its process ended, nobody knows how",
+    ] == [each.how for each in stage.crashes]
+
+
+async def test_a_child_that_has_died_is_killed_no_more(
+    stage: Stage, killed: list[int]
+) -> None:
+    """Its number may be another's; nor is its death taken for a time-out."""
+    child = stage.child()
+    stage.start("a", name="limited")
+    child.say(("begin", 1))
+    await stage.until(lambda: stage.executor.names)
+    child.line.close()
+    await stage.until(lambda: stage.outcomes)
+
+    assert [("a", "crash")] == stage.ended()
+    assert [] == killed
 
 
 async def test_a_child_that_dies_before_it_begins_costs_nothing(stage: Stage) -> None:

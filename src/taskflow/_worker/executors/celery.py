@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from random import Random
@@ -40,6 +41,12 @@ from taskflow.errors import ConfigurationError
 MAINTAIN_EVERY = 0.25
 """Seconds between two looks for children that have ended. Celery's 5 s let a task
 that was given to a child about to be recycled wait for 1 to 3 s (celery#9579)."""
+
+PATIENCE = 10.0
+"""Seconds for which a child is missing that cannot be started; then the worker hands
+back what it holds and fails, so that others take it."""
+
+_logger = logging.getLogger("taskflow.worker")
 
 signals: Any = celery_signals  # untyped
 
@@ -146,7 +153,7 @@ class CeleryEngine:
                 self._pool = CeleryPool(consumer)
                 main()
             except BaseException as error:  # noqa: BLE001 - handed on below
-                raised.append(error)
+                raised.append((self._pool and self._pool.failure) or error)
             _POOL_LOG.setLevel(logging.CRITICAL)  # that children end is no error now
             # What follows is quick; a signal must not end it half-way.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -266,11 +273,21 @@ class _Poller:
 
 
 class CeleryPool:
-    """Celery's pool, hung into the running event loop; see `prefork.Pool`."""
+    """Celery's pool, hung into the running event loop; see `prefork.Pool`.
+
+    Attributes:
+        failure: Why it had to give up; None as long as it has not.
+    """
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
         self._pool = consumer.pool
+        # All ways to it: that of the pool's own timer and of a child's end as well.
+        self._replace_ended = self._pool.maintain_pool
+        self._pool.maintain_pool = self._pool._pool.maintain_pool = self._maintain  # noqa: SLF001
+        self._again_at = 0.0
+        self._short_since: float | None = None
+        self.failure: Exception | None = None
         self._hub = consumer.hub
         self._poller = _Poller()
         self._hub.poller = self._poller
@@ -282,6 +299,7 @@ class CeleryPool:
         self._numbers: dict[int, int] = {}
         self._hub.call_repeatedly(MAINTAIN_EVERY, self._pool.maintain_pool)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[Any] | None = None
         self._will_turn = self._is_turning = False
         self._executor: PreforkExecutor | None = None
 
@@ -289,6 +307,7 @@ class CeleryPool:
         """Begin to take turns in the running loop, for *executor*."""
         self._executor = executor
         self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
         self._loop.add_reader(self._poller.fileno(), self._turn)
         self._keep_turning()
         signals.worker_ready.send(sender=self._consumer)
@@ -296,8 +315,10 @@ class CeleryPool:
     def _keep_turning(self) -> None:
         """Take a turn now and then, for the hub's timers."""
         if self._loop is not None:
-            self._turn()
-            self._loop.call_later(MAINTAIN_EVERY / 5, self._keep_turning)
+            try:
+                self._turn()
+            finally:
+                self._loop.call_later(MAINTAIN_EVERY / 5, self._keep_turning)
 
     def _turn(self) -> None:
         self._will_turn, self._is_turning = False, True
@@ -344,6 +365,45 @@ class CeleryPool:
         child = job._write_to or job._scheduled_for  # noqa: SLF001
         job._accepted = True  # noqa: SLF001 - and its number is forgotten
         self._pool._pool.mark_as_worker_lost(job, child.exitcode)  # noqa: SLF001
+
+    def _maintain(self) -> None:
+        """Replace the children that have ended; where that fails, try again soon."""
+        now = time.monotonic()
+        if now < self._again_at:
+            return
+        workers = self._pool._pool  # noqa: SLF001
+        problem: Exception | None = None
+        try:
+            self._replace_ended()
+        except Exception as error:
+            if self._short_since is None:
+                _logger.exception("a child of the pool could not be started")
+            problem = error
+            self._again_at = now + MAINTAIN_EVERY
+            self._forget_unborn(workers)
+        if len(workers._pool) == workers._processes:  # noqa: SLF001
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = now
+        elif now - self._short_since > PATIENCE:
+            self._give_up(problem)
+
+    def _forget_unborn(self, workers: Any) -> None:
+        """Free what billiard keeps for a process that was never started.
+
+        It would fail on it ever after, and have no queues for another.
+        """
+        for child in list(workers._pool):  # noqa: SLF001
+            if child._popen is None:  # noqa: SLF001
+                workers._pool.remove(child)  # noqa: SLF001
+                workers._process_cleanup_queues(child)  # noqa: SLF001
+
+    def _give_up(self, problem: Exception | None) -> None:
+        """Cancel our worker, which then hands back all that it holds."""
+        if self.failure is None and self._main is not None:
+            message = f"a child could not be started for {PATIENCE:g} s: {problem}"
+            self.failure = RuntimeError(message)
+            self._main.cancel()
 
     def look(self) -> None:
         """Find out which children have ended, and replace them."""

@@ -114,11 +114,15 @@ class ChildLine(Line):
 
     def alert(self, *frames: Frame) -> None:
         """Tell the child something now, whatever it does."""
+        if not self.is_open:
+            return  # it has died, and its number may be another's
         with contextlib.suppress(OSError):
             self.sock.send(b"".join(map(pack, frames)))
             os.kill(self.pid, ALERT)
 
     def kill(self) -> None:
         """End the child."""
+        if not self.is_open:
+            return
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ to another.
 import asyncio
 import contextlib
 import itertools
+import logging
 import socket
 import time
 from collections import deque
@@ -29,6 +30,8 @@ from taskflow._worker.executors.desk import Desk
 from taskflow._worker.executors.job import Job
 from taskflow._worker.executors.line import Frame
 from taskflow._worker.executors.message import ChildLine, Message, Packer, Pool
+
+_logger = logging.getLogger("taskflow.worker")
 
 WATCH_EVERY = 0.05
 """Seconds between two looks at the limits of all running bodies."""
@@ -256,6 +259,7 @@ class PreforkExecutor:
         if self.has_begun(message.number) and message.line is not None:
             # Something that its body has started may hold the line open.
             self._hang_up(message.line)
+            self._find_out(message, 0)
         elif self._messages.pop(message.number, None):
             self._put_back(message.jobs)
 
@@ -388,7 +392,10 @@ class PreforkExecutor:
         if message.number not in self._messages:
             return
         if not message.how:
-            self._pool.look()
+            try:
+                self._pool.look()
+            except Exception:
+                _logger.exception("the pool could not look for children that ended")
         if message.how or looks == len(_LOOKS):
             self._bury(message)
         else:
@@ -416,7 +423,7 @@ class PreforkExecutor:
             now = time.monotonic()
             for message in list(self._messages.values()):
                 job, line = message.current, message.line
-                if job is None or line is None:
+                if job is None or line is None or not line.is_open or message.how:
                     continue
                 if now >= job.hard_at:
                     if job.stop in {"", "soft"}:
