@@ -171,6 +171,19 @@ class TestWaitFor:
             assert b"y" == await runner.send(echo("y"))
         assert 5 > lost
 
+    @pytest.mark.parametrize("step", range(12))
+    async def test_a_cancel_is_never_lost(self, runner, step):
+        """Whatever the wait is about; a loop that lost it would go on for ever."""
+        for _ in range(5):
+            waiting = asyncio.create_task(runner.wait_for("m", LATE))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            done, _ = await asyncio.wait({waiting}, timeout=LATE / 2)
+
+            assert {waiting} == done
+            assert waiting.cancelled()
+
     async def test_a_wait_of_no_time_does_not_wait_for_ever(self, runner):
         """To the server, 0 would mean that."""
         started = time.monotonic()

@@ -184,9 +184,12 @@ class AsyncRedisRunner:
         return None
 
     async def _travel(self, link: AsyncLink, trip: Trip) -> list[Any]:
+        cancels = _Cancels()
         try:
             await link.send_packed_command([trip.command], check_health=False)
+            cancels.heed()
             replies = [await _read(link) for _ in range(trip.replies)]
+            cancels.heed()
         except BaseException:
             # Also when cancelled: replies may be on their way, and nobody else
             # may read them.
@@ -234,11 +237,12 @@ class AsyncRedisSubscription:
             await _prepare(source)
             async with asyncio.timeout(source.reply_timeout):
                 link = await _connected(source)
-                self._link = link
+                self._link, cancels = link, _Cancels()
                 await link.send_packed_command(
                     [wire.pack(("SUBSCRIBE", self._channel))], check_health=False
                 )
                 await link.read_response()
+                cancels.heed()
         except FAILURES as error:
             await self._break(error)
 
@@ -257,11 +261,12 @@ class AsyncRedisSubscription:
             if self._link is None:
                 await asyncio.sleep(timeout)
             return None
-        deadline = time.monotonic() + timeout
+        deadline, cancels = time.monotonic() + timeout, _Cancels()
         try:
             while True:
                 left = max(0.0, deadline - time.monotonic())
                 message = await link.read_response(timeout=left)
+                cancels.heed()
                 if message is None:
                     return None
                 if message[0] == b"message":
@@ -286,15 +291,36 @@ class AsyncRedisSubscription:
             raise ours
 
 
+class _Cancels:
+    """Finds a cancel that was lost by what was awaited since this was made.
+
+    redis-py sends by `asyncio.wait_for`, which before Python 3.12 forgets a cancel that
+    comes in the moment in which it has ended; a loop that was cancelled would go on for
+    ever (https://github.com/python/cpython/issues/86296).
+    """
+
+    __slots__ = ("_before", "_task")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._before = 0 if self._task is None else self._task.cancelling()
+
+    def heed(self) -> None:
+        """Be cancelled now, if that was lost."""
+        if self._task is not None and self._task.cancelling() > self._before:
+            raise asyncio.CancelledError
+
+
 async def _prepare(source: LinkSource) -> None:
     if not source.prepared:
         await asyncio.to_thread(source.prepare)
 
 
 async def _connected(source: LinkSource) -> AsyncLink:
-    link = source.async_link()
+    link, cancels = source.async_link(), _Cancels()
     try:
         await link.connect()
+        cancels.heed()
     except BaseException as error:
         await link.disconnect(nowait=True)
         if is_broken(error):

@@ -35,7 +35,7 @@ from taskflow._worker.supervisor import (
     watch_lifeline,
 )
 from taskflow._worker.worker import Worker
-from taskflow.cli import logs
+from taskflow.cli import exit_codes, logs
 from taskflow.cli.apps import App, load_app, refuse_name_clash
 from taskflow.errors import ConfigurationError
 from taskflow.observers.logging import log_events
@@ -245,16 +245,22 @@ def _work(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(worker))
 
+    code = 0
     try:
         engine.run(flow, worker.registry, worker.limits, serve)
+    except Exception:
+        if worker.all_stopped:
+            raise
+        _logger.exception("the worker has failed")
+        code = exit_codes.FAILED
     finally:
         flow.close()
     if not worker.all_stopped:
         # A function that ignores its limits still runs in a thread, and the
         # interpreter would wait for it; its task has long been handed back.
         logging.shutdown()
-        os._exit(0)
-    return 0
+        os._exit(code)
+    return code
 
 
 def _engine(settings: WorkerSettings) -> Engine:

@@ -33,7 +33,6 @@ from taskflow._worker.executors.desk import Desk
 from taskflow._worker.executors.job import Job, timed_out
 from taskflow._worker.executors.line import ALERT, Frame, Line, pack
 from taskflow._worker.executors.notes import Notes
-from taskflow.errors import PayloadError
 
 RECYCLE = 155
 """Exit code that billiard takes for an intended one: the child is replaced."""
@@ -163,7 +162,7 @@ class Child:
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
-        except PayloadError as misfit:
+        except Exception as misfit:  # noqa: BLE001 - decoding calls the task's types
             self._answer(0.0, *self._desk.judge(job, misfit, 0.0))
             return
         notes = self._notes(job, arguments)
