@@ -1,4 +1,4 @@
-"""A proxy between a client and a server that delays, holds, cuts and loses.
+"""A proxy between a client and a server that delays, chokes, holds, cuts and loses.
 
 It runs on a loop and a thread of its own; every method may be called from any
 thread, and holds for what passes from then on.
@@ -58,6 +58,7 @@ class Proxy:
     Attributes:
         port: Where it listens, on 127.0.0.1.
         delay: Seconds that everything takes longer, each way.
+        rate: Bytes that pass in a second, each way, over all connections; 0 = any.
         loss: Share of the replies that are lost; their connection is cut.
         lost: How many were.
         calls: Addresses of the scripts that were called, and how often.
@@ -67,6 +68,7 @@ class Proxy:
     def __init__(self, target: Path, *, seed: int = 0) -> None:
         self.port = 0
         self.delay = 0.0
+        self.rate = 0.0
         self.loss = 0.0
         self.lost = 0
         self.calls: Counter[str] = Counter()
@@ -75,6 +77,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._refuses = False
         self._trap: _Trap | None = None
+        self._busy_until: dict[Way, float] = {"request": 0.0, "reply": 0.0}
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ends = asyncio.Event()
@@ -108,7 +111,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Pass on everything again, what was held too."""
-        self.delay = self.loss = 0.0
+        self.delay = self.rate = self.loss = 0.0
         self._refuses = False
         for event in self._passes.values():
             self._do(event.set)
@@ -180,8 +183,8 @@ class Proxy:
         writer: asyncio.StreamWriter,
         line: _Line,
     ) -> None:
-        while data := await reader.read(1 << 16):
-            await self._travel("request")
+        while data := await reader.read(self._piece()):
+            await self._travel("request", len(data))
             trap = self._trap
             if trap is not None and trap.sha in data:
                 self._trap = None
@@ -200,8 +203,8 @@ class Proxy:
         writer: asyncio.StreamWriter,
         line: _Line,
     ) -> None:
-        while data := await reader.read(1 << 16):
-            await self._travel("reply")
+        while data := await reader.read(self._piece()):
+            await self._travel("reply", len(data))
             if line.sprung:
                 line.sprung.pop()()
                 return
@@ -213,7 +216,16 @@ class Proxy:
             writer.write(data)
             await writer.drain()
 
-    async def _travel(self, way: Way) -> None:
+    def _piece(self) -> int:
+        """Say how much to take at once: little, where connections share a thin line."""
+        return max(64, min(1 << 16, round(self.rate / 50))) if self.rate else 1 << 16
+
+    async def _travel(self, way: Way, size: int) -> None:
         if self.delay:
             await asyncio.sleep(self.delay)
+        if self.rate:
+            now = self._loop.time()
+            begin = max(now, self._busy_until[way])
+            self._busy_until[way] = begin + size / self.rate
+            await asyncio.sleep(self._busy_until[way] - now)
         await self._passes[way].wait()

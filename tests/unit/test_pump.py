@@ -99,10 +99,13 @@ class StubRunner:
 
     Attributes:
         loses: Of its answers to claims so many.
+        cuts: Of what is settled so many calls.
+        sizes: How much was settled at once, or was to be.
     """
 
     def __init__(self) -> None:
-        self.loses = 0
+        self.loses = self.cuts = 0
+        self.sizes: list[int] = []
         self.claims: list[tuple[Any, Any]] = []
         self.asked = asyncio.Event()
         self.answer = asyncio.Event()
@@ -115,9 +118,14 @@ class StubRunner:
 
     async def _answer_to(self, operation: Operation[Any]) -> Any:
         if operation.script.name == "settle":
+            count = int(operation.args[2])
+            self.sizes.append(count)
+            if self.cuts:
+                self.cuts -= 1
+                return ServerUnavailableError("no reply")
             self.settled.append(str(operation.args[3]))
             self.was_settled.set()
-            return ["OK"]
+            return ["OK"] * count
         nonce, slots = operation.args[NONCE : NONCE + 2]
         self.claims.append((nonce, slots))
         if nonce != self.claims[0][0]:
@@ -133,7 +141,7 @@ class StubRunner:
 class Bench:
     """A pump between stubs."""
 
-    def __init__(self, *, lease: float = 15.0) -> None:
+    def __init__(self, *, lease: float = 15.0, slots: int = 1) -> None:
         self.runner, self.executor = StubRunner(), StubExecutor()
         self.leases, events = Leases(), Events()
         share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
@@ -141,7 +149,7 @@ class Bench:
         runner: Any = self.runner
         executor: Any = self.executor
         self.pump = Pump(
-            PumpSettings(settings, 1, lambda: 0),
+            PumpSettings(settings, slots, lambda: 0),
             runner,
             self.leases,
             Outage(events),
@@ -221,4 +229,38 @@ async def test_a_server_that_is_gone_holds_a_stopping_worker_for_a_lease_at_most
         assert await bench.pump.emptied(5.0)
 
     assert [] == bench.runner.settled
+    await bench.close()
+
+
+async def test_trips_that_are_cut_get_smaller_and_then_larger_again() -> None:
+    """What does not pass in the time of one reply would never pass."""
+    bench = Bench()
+    async with asyncio.timeout(10):
+        await bench.runner.asked.wait()
+        bench.runner.answer.set()
+        await bench.executor.has_begun.wait()
+        bench.pump.stop_claiming()
+        bench.executor.started.clear()
+        bench.runner.cuts = 2
+        bench.pump.release([CLAIM] * 100, started=False)
+
+        assert await bench.pump.emptied(9.0)
+
+    assert [100, 50, 25, 26, 27, 22] == bench.runner.sizes
+    await bench.close()
+
+
+async def test_after_a_claim_that_was_cut_the_next_one_asks_for_less() -> None:
+    """The same is asked for the same tasks, until they came or were handed back."""
+    bench = Bench(slots=20)
+    bench.runner.loses = 2
+    async with asyncio.timeout(10):
+        await bench.runner.asked.wait()
+        bench.runner.answer.set()
+        await bench.executor.has_begun.wait()
+        while len(bench.runner.claims) < 4:
+            bench.pump.look()
+            await asyncio.sleep(0.01)
+
+    assert [20, 20, 20, 5] == [slots for _, slots in bench.runner.claims]
     await bench.close()

@@ -188,14 +188,28 @@ def test_an_outcome_is_kept_until_it_is_confirmed() -> None:
     for each in outcomes:
         settler.add(each)
 
-    batch = settler.take()
+    batch = settler.take(100)
     settler.put_back(batch)
-    again = settler.take()
+    again = settler.take(100)
 
     assert outcomes[:100] == batch == again
     assert (50, 150) == (settler.waiting, settler.unconfirmed)
     settler.confirm(again)
     assert 50 == settler.unconfirmed
+
+
+def test_a_batch_of_outcomes_is_no_larger_than_a_mebibyte_or_one() -> None:
+    """A larger one might not pass in the time of a reply, and is sent whole."""
+    settler = Settler(Keys())
+    sizes = [600_000, 400_000, 48_576, 1, 3_000_000, 1]
+    for size in sizes:
+        settler.add(Outcome("id", "t", "complete", b"x" * size))
+
+    batches = [settler.take(100) for _ in range(4)]
+
+    assert [[600_000, 400_000, 48_576], [1], [3_000_000], [1]] == [
+        [len(each.detail) for each in batch] for batch in batches
+    ]
 
 
 def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(

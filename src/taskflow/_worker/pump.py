@@ -6,6 +6,12 @@ bodies of another run, and an outcome need not wait for the trip before it. (No-
 tasks at 100 slots: one channel 42,500/s, two 43,800/s, three 45,200/s.) A trip
 that fails is taken again: what it carries goes back, and every operation
 recognises a repeat.
+
+A trip has a time limit, and what does not pass the line in that time would never
+pass. So trips get smaller when one fails: half of it, and one more after each that
+was as large as it might be and came through, as TCP feels for what its line carries.
+Were the limit counted from the last byte that moved, large replies would come, and
+too late: their leases run from the moment of the claim.
 """
 
 import asyncio
@@ -37,6 +43,8 @@ AHEAD = 1.2
 at hand when a slot gets free."""
 
 _FAILURES = frozenset({"retry", "dead", "fail"})
+
+_MOST = min(claim.MOST_PER_CALL, settle.MOST_PER_CALL)
 
 LONGEST_DOZE = 5.0
 """Seconds that an idle worker waits for the marker before it looks itself."""
@@ -91,6 +99,7 @@ class Pump:
         self._progress = asyncio.Event()
         self._claiming = True
         self._reserved = 0
+        self._most = _MOST
         self._suspects: set[tuple[str, str]] = set()
         self._suspect_asked = False
         self._due_at = float("inf")
@@ -240,7 +249,7 @@ class Pump:
             self.look()
 
     def _plan(self, consumer: Consumer) -> _Trip | None:
-        outcomes = self._settler.take() if self._settler.waiting else []
+        outcomes = self._settler.take(self._most) if self._settler.waiting else []
         ask = consumer.unanswered
         if ask is None:
             ask = self._wish(len(outcomes))
@@ -257,7 +266,7 @@ class Pump:
         ahead = AHEAD if self._executor.is_brisk else 1.0
         most = int(self._settings.slots * ahead)
         held = self.in_hand - settling + self._reserved
-        slots = min(most - held, claim.MOST_PER_CALL)
+        slots = min(most - held, self._most)
         if slots <= 0:
             return None
         suspect = not self._suspects and not self._suspect_asked
@@ -289,9 +298,25 @@ class Pump:
         errors = [each for each in answers if isinstance(each, TaskflowError)]
         if trip.outcomes:
             self._settled(trip.outcomes, answers[0])
+        brought: int | None = 0
         if trip.ask and not isinstance(answers[-1], TaskflowError):
-            self._claimed(trip.ask, consumer, answers[-1])
+            brought = self._claimed(trip.ask, consumer, answers[-1])
+        self._feel(trip, None if errors else brought)
         await self._mind(errors)
+
+    def _feel(self, trip: _Trip, brought: int | None) -> None:
+        """Make the next trips smaller if this one failed; else larger, if it was large.
+
+        Args:
+            trip: That was made.
+            brought: Claims that it brought; None = it failed, or came too late.
+        """
+        settled = len(trip.outcomes)
+        if brought is None:
+            size = max(settled, trip.ask.slots if trip.ask else 0)
+            self._most = max(1, min(self._most, size) // 2)
+        elif max(settled, brought) >= self._most:
+            self._most = min(self._most + 1, _MOST)
 
     def _give_up(self, trip: _Trip, consumer: Consumer) -> None:
         if trip.outcomes:
@@ -315,11 +340,12 @@ class Pump:
             if word != "OK":
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
 
-    def _claimed(self, ask: Ask, consumer: Consumer, reply: ClaimReply) -> None:
+    def _claimed(self, ask: Ask, consumer: Consumer, reply: ClaimReply) -> int | None:
+        """Take what a claim brought, and count it; None if it came too late to trust."""
         self._polled_at = time.monotonic()
         received = consumer.receive(reply)
         if received is None:
-            return
+            return None
         self._answered(consumer, ask)
         disowned = self._leases.add((each.id, each.token) for each in received)
         claims = received
@@ -336,6 +362,7 @@ class Pump:
             self._executor.start(claims)
         else:
             self.release(claims, started=False)
+        return len(received)
 
     async def _mind(self, errors: list[TaskflowError]) -> None:
         """Tell of an outage, and wait a little before the next trip."""
