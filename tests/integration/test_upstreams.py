@@ -313,6 +313,28 @@ class TestGuards:
         assert 10 == heard.count(("api", ConnectionError))
         assert 1 == heard.count(("closed", "open"))
 
+    async def test_a_rule_that_fails_neither_hides_the_error_nor_keeps_the_permit(
+        self, flow: TaskFlow
+    ) -> None:
+        """The call says nothing of the upstream then."""
+
+        class Unanswering(type):
+            def __instancecheck__(cls, instance: object) -> bool:
+                raise RuntimeError
+
+        class Strange(Exception, metaclass=Unanswering):  # noqa: N818
+            pass
+
+        api = Upstream("api", failures=[Strange], concurrency=1)
+        for _ in range(3):
+            with pytest.raises(TimeoutError, match="of the body"):
+                async with api.guard(timeout=1.0):
+                    raise TimeoutError("of the body")  # noqa: EM101, TRY003
+        status = await state_of(flow)
+        await flow.aclose()
+
+        assert ("closed", 0) == (status.state, status.running)
+
     async def test_calls_through_a_closed_breaker_run_side_by_side(
         self, flow: TaskFlow
     ) -> None:

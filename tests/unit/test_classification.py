@@ -149,3 +149,22 @@ def test_a_reason_holds_nothing_of_what_was_sent() -> None:
         "too many requests (429)",
         "refused: KeyError",
     ] == reasons
+
+
+class Unanswering(type):
+    """A class that cannot say what is one of it."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        """Raise."""
+        raise RuntimeError
+
+
+class Strange(Exception, metaclass=Unanswering):  # noqa: N818 - an odd one
+    """Every rule that is for it fails when it is asked."""
+
+
+def test_a_rule_that_fails_says_nothing_of_the_upstream() -> None:
+    """The end of the call is not lost for it."""
+    api = Upstream("api", failures=[Strange])
+
+    assert "neutral" == classify(api, TimeoutError()).kind

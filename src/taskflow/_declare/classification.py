@@ -7,6 +7,7 @@ or spent credit wants a person.
 
 import asyncio
 import errno
+import logging
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from taskflow._declare.retry_policy import (
 )
 from taskflow._declare.upstream import Upstream
 from taskflow.errors import CircuitBreakerError, PayloadError, TaskSignal
+
+_logger = logging.getLogger("taskflow.upstream")
 
 Kind: TypeAlias = Literal["success", "failure", "neutral", "tap", "refused", "shut"]
 """``tap``: wait until it is over; ``refused``: our key or credit; ``shut``: the
@@ -115,7 +118,8 @@ def classify(
 
     Returns:
         ``neutral`` for a caller's mistake, a cancellation, a signal of the body and
-        whatever is no sign of the other side's health.
+        whatever is no sign of the other side's health; where a rule, or the error
+        itself, fails while it is asked, as well.
 
     Example:
         >>> classify(Upstream("api"), TimeoutError()).kind
@@ -129,9 +133,13 @@ def classify(
         return CallVerdict("shut") if error.name == upstream.name else NEUTRAL
     if isinstance(error, TaskSignal | PayloadError | asyncio.CancelledError):
         return NEUTRAL
-    told = retry_after_of(error, now or datetime.now(UTC))
-    wait = None if told is None else min(max(told, _SHORTEST_WAIT), LONGEST_WAIT)
-    return _by_rules(upstream, error, wait) or _by_status(error, wait)
+    try:
+        told = retry_after_of(error, now or datetime.now(UTC))
+        wait = None if told is None else min(max(told, _SHORTEST_WAIT), LONGEST_WAIT)
+        return _by_rules(upstream, error, wait) or _by_status(error, wait)
+    except Exception:
+        _logger.exception("an error could not be judged for %r", upstream.name)
+        return NEUTRAL
 
 
 def _by_rules(

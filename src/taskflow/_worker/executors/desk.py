@@ -15,12 +15,7 @@ from typing import Any
 from attrs import evolve
 
 from taskflow._codec import Spec, check_size, decode_spec, from_json
-from taskflow._declare.classification import (
-    NEUTRAL,
-    SUCCESS,
-    CallVerdict,
-    classify,
-)
+from taskflow._declare.classification import SUCCESS, CallVerdict, classify
 from taskflow._declare.context import Context
 from taskflow._declare.ports import ContextPort
 from taskflow._declare.registry import Registry
@@ -177,22 +172,14 @@ class Desk:
             return verdict.judge(run, failure, self._limits, self._rng)
 
     def _judged(self, job: Job, run: Run, error: BaseException) -> Verdict:
-        call = self._call_verdict(job, error)
+        call = None
+        if job.admission is not None:
+            call = classify(self._registry.upstream(job.claim.upstream), error)
         run = evolve(run, call=call)
         outcome, event = verdict.judge(run, error, self._limits, self._rng)
         if call is not None:
             outcome = self._reported(job, outcome, call, error)
         return outcome, event
-
-    def _call_verdict(self, job: Job, error: BaseException) -> CallVerdict | None:
-        if job.admission is None:
-            return None
-        upstream = self._registry.upstream(job.claim.upstream)
-        try:
-            return classify(upstream, error)
-        except Exception:
-            _logger.exception("the rules of upstream %r failed", upstream.name)
-            return NEUTRAL
 
     def died(self, job: Job, how: str) -> Verdict:
         """Decide what becomes of a run whose process has died, or was killed.
