@@ -5,7 +5,6 @@ Another executor joins by one line in `EXECUTORS`.
 
 import asyncio
 import contextvars
-import itertools
 import json
 import random
 import threading
@@ -34,7 +33,6 @@ from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
 from taskflow._worker.executor import Executor, Host, Limits
-from taskflow._worker.executors import local
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow.errors import CircuitBreakerError, ServerRefusedError
 
@@ -430,45 +428,6 @@ class TestLimits:
         await stage.until(lambda: stage.outcomes)
 
         assert "cancel" == stage.outcomes[0].verb
-        assert 0 == stage.executor.running
-
-
-class TestThreads:
-    """A system that starts no more threads: what is there goes on."""
-
-    @pytest.mark.parametrize("most", [0, 1, 2])
-    async def test_a_function_without_a_thread_is_given_back_and_not_run(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, most: int
-    ) -> None:
-        """Once the others have ended, and a while has passed, more are tried."""
-        starts, begin = itertools.count(), threading.Thread.start
-        go_on, ran = threading.Event(), list[int]()
-
-        @stage.registry.task(name="wait")
-        def wait(number: int) -> int:
-            assert go_on.wait(PATIENCE)
-            ran.append(number)
-            return number
-
-        def start(thread: threading.Thread) -> None:
-            if thread.name.startswith("taskflow-body") and next(starts) >= most:
-                message = "can't start new thread"
-                raise RuntimeError(message)
-            begin(thread)
-
-        monkeypatch.setattr(threading.Thread, "start", start)
-        monkeypatch.setattr(local, "CROWDED", 0.2)
-        claims = [stage.claim(wait, number=number) for number in range(4)]
-        stage.executor.start(claims)
-        assert most == stage.executor.running
-        assert [claims[most].id] == [each.id for each in stage.given_back]
-
-        go_on.set()
-        await stage.until(lambda: len(stage.outcomes) + len(stage.given_back) >= 4)
-        given_back = {each.id for each in stage.given_back}
-        assert not given_back & {each.id for each in stage.outcomes}
-        assert len(ran) == len(stage.outcomes)
-        assert {"complete"} >= {each.verb for each in stage.outcomes}
         assert 0 == stage.executor.running
 
 

@@ -1,11 +1,8 @@
 """The small parts of a worker: gate, outage, settler, supervisor, log lines."""
 
-import errno
-import itertools
 import json
 import logging
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +24,6 @@ from taskflow._events import (
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import Outcome
 from taskflow._worker import upkeep
-from taskflow._worker.ledger import Ledger
 from taskflow._worker.outage import Outage
 from taskflow._worker.reap_gate import LONGEST_TRIP_MS, ReapGate
 from taskflow._worker.settler import Settler
@@ -240,88 +236,6 @@ def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
     assert 1 == supervisor.run()
     assert any("ended with code 3" in each for each in told)
     assert any("did not stop: killed" in each for each in told)
-
-
-SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
-
-
-def test_a_child_too_young_to_heed_the_stop_has_ended_well() -> None:
-    """A stop right after a restart is no failure: it held nothing yet."""
-    crew = Crew(command=SLEEPER, count=2, grace=10.0, environment={})
-
-    def tell(sentence: str) -> None:
-        del sentence
-        supervisor.ask_stop()
-
-    supervisor = Supervisor(crew, tell)
-
-    assert 0 == supervisor.run()
-
-
-def test_a_child_that_cannot_be_started_is_tried_again_and_the_others_live(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The system has no process to spare for a moment."""
-    told: list[str] = []
-    attempts, popen = itertools.count(), subprocess.Popen
-
-    def start(*args: Any, **options: Any) -> Any:
-        if next(attempts) == 1:
-            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        return popen(*args, **options)
-
-    def tell(sentence: str) -> None:
-        told.append(sentence)
-        if len(told) == 3:
-            supervisor.ask_stop()
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    crew = Crew(command=SLEEPER, count=2, grace=10.0, environment={})
-    supervisor = Supervisor(crew, tell)
-
-    assert 0 == supervisor.run()
-    first, failed, again = told
-    assert "started" in first
-    assert "no worker process can be started" in failed
-    assert "unavailable; again in 1 s" in failed
-    assert "started" in again
-
-
-def test_children_are_started_where_there_is_no_memory_to_share(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A sandbox may refuse it; then nobody stands in for a mute worker."""
-    told: list[str] = []
-
-    def refuse() -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    def tell(sentence: str) -> None:
-        told.append(sentence)
-        if "started" in sentence:
-            assert [] == supervisor.members()
-            supervisor.ask_stop()
-
-    monkeypatch.setattr(Ledger, "create", refuse)
-    crew = Crew(command=SLEEPER, count=1, grace=10.0, environment={})
-    supervisor = Supervisor(crew, tell)
-
-    assert 0 == supervisor.run()
-    assert "Operation not permitted" in told[0]
-
-
-def test_the_crew_is_stopped_where_the_supervisor_fails() -> None:
-    """No child is left behind to wait for its lifeline."""
-    crew = Crew(command=SLEEPER, count=1, grace=10.0, environment={})
-
-    def tell(sentence: str) -> None:
-        raise LookupError(sentence)
-
-    supervisor = Supervisor(crew, tell)
-    with pytest.raises(LookupError, match="started"):
-        supervisor.run()
-
-    assert all(each.process.poll() is not None for each in supervisor._children)
 
 
 def lines(formatter: logging.Formatter, *events: Any) -> list[str]:

@@ -28,9 +28,6 @@ again at once. One that ends sooner is started later each time."""
 
 LONGEST_PAUSE = 30.0
 
-_ENDED_WELL = {0, -signal.SIGTERM}
-"""A child that our SIGTERM ends was so young that it did not heed it, and held nothing."""
-
 
 @frozen
 class Crew:
@@ -57,13 +54,6 @@ class _Child:
     failures: int = 0
     start_at: float = 0.0
     ledger: Ledger | None = None
-
-    def fail(self) -> float:
-        """Count a failure; give the seconds until it is started again."""
-        self.failures += 1
-        pause = min(LONGEST_PAUSE, 2.0**self.failures / 2)
-        self.start_at = time.monotonic() + pause
-        return pause
 
 
 class Supervisor:
@@ -94,8 +84,7 @@ class Supervisor:
         finally:
             os.close(writing)
             os.close(reading)
-            code = self._stop()
-        return code
+        return self._stop()
 
     def members(self) -> list[tuple[int, Ledger]]:
         """Give process id and ledger of each child; safe in any thread."""
@@ -126,52 +115,31 @@ class Supervisor:
 
     def _start(self, child: _Child, reading: int) -> None:
         environment, passed = {LIFELINE: str(reading)}, [reading]
-        ledger = self._ledger()
+        ledger = Ledger.create()
         if ledger is not None:
             environment[LEDGER] = str(ledger.descriptor)
             passed.append(ledger.descriptor)
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own command
-                self._crew.command,
-                env={**self._crew.environment, **environment},
-                pass_fds=passed,
-                start_new_session=True,
-            )
-        except OSError as error:
-            # Without memory, processes or files; the others go on.
-            pause = child.fail()
-            self._tell(
-                f"no worker process can be started: {error}; again in {pause:g} s"
-            )
-            return
-        finally:
-            if ledger is not None:
-                ledger.close_descriptor()
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            self._crew.command,
+            env={**self._crew.environment, **environment},
+            pass_fds=passed,
+            start_new_session=True,
+        )
+        if ledger is not None:
+            ledger.close_descriptor()
         child.ledger, child.process = ledger, process
         child.started = time.monotonic()
         self._tell(f"worker process {child.process.pid} started")
-
-    def _ledger(self) -> Ledger | None:
-        try:
-            return Ledger.create()
-        except OSError as error:
-            self._tell(
-                f"a worker's leases cannot be seen from here ({error}): "
-                "nobody renews them while a body holds its interpreter"
-            )
-            return None
 
     def _bury(self, child: _Child) -> None:
         process = child.process
         if process is None:
             return
         lived = time.monotonic() - child.started
-        child.process = None
+        child.failures = 0 if lived >= STEADY else child.failures + 1
+        pause = min(LONGEST_PAUSE, 2.0**child.failures / 2) if child.failures else 0.0
+        child.process, child.start_at = None, time.monotonic() + pause
         child.ledger = None
-        if lived >= STEADY:
-            child.failures, pause = 0, 0.0
-        else:
-            pause = child.fail()
         self._tell(
             f"worker process {process.pid} {_ending(process.returncode)} "
             f"after {lived:.1f} s; starting another in {pause:g} s"
@@ -195,7 +163,7 @@ class Supervisor:
                 self._tell(f"worker process {child.process.pid} did not stop: killed")
                 child.process.kill()
                 child.process.wait()
-            worst = worst or int(child.process.returncode not in _ENDED_WELL)
+            worst = worst or int(child.process.returncode != 0)
         return worst
 
 

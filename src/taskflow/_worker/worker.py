@@ -37,7 +37,6 @@ from taskflow._protocol.settle import ExtendWord, Note, SettleWord
 from taskflow._settings import WorkerSettings
 from taskflow._worker import upkeep
 from taskflow._worker.breaker import UpstreamWatch
-from taskflow._worker.channels import pumping
 from taskflow._worker.consumer import ConsumerSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
@@ -51,6 +50,9 @@ from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow._worker.vitals import VitalsFile, folder_of
 from taskflow.errors import ConfigurationError, ServerUnavailableError
+
+CHANNELS = 2
+"""Trips that may be underway at once."""
 
 BLOCKED = 1.0
 """Seconds that the loop may stand still before somebody is told."""
@@ -133,7 +135,6 @@ class Worker:
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
-        self.all_stopped = True
 
     def run(self) -> None:
         """Work until stopped; blocks. Signals are the caller's business.
@@ -156,15 +157,12 @@ class Worker:
                 heartbeat.start()
                 self._introduce()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
-                async with pumping(self._pump) as failure, asyncio.TaskGroup() as loops:
+                async with asyncio.TaskGroup() as loops:
                     self._start_loops(loops)
-                    self._endless.append(loops.create_task(failure))
                     await self._until_stopped()
                     self._loops_over()
             finally:
                 await asyncio.to_thread(heartbeat.stop)
-                if self._ledger is not None:
-                    self._ledger.hold(())
                 await asyncio.to_thread(self._vitals.close)
                 self.events.emit(WorkerStopped(self.id, self._pump.released))
 
@@ -238,7 +236,7 @@ class Worker:
         try:
             yield
         finally:
-            self.all_stopped = await self._executor.aclose()
+            self.all_stopped: bool = await self._executor.aclose()
             await self._runner.aclose()
 
     def _introduce(self) -> None:
@@ -300,6 +298,7 @@ class Worker:
         )
         watch = self._upstream_watch()
         self._endless = [
+            *(loops.create_task(self._pump.run(number)) for number in range(CHANNELS)),
             loops.create_task(timekeeper.run()),
             loops.create_task(watch.keep_declared()),
             loops.create_task(watch.listen()),

@@ -1,14 +1,12 @@
 """Run bodies in this process: coroutines on the loop, functions in threads."""
 
 import asyncio
-import contextlib
 import contextvars
-import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -23,8 +21,7 @@ from taskflow._worker.executors.desk import Desk
 from taskflow._worker.executors.job import Ending, Job, call_body, timed_out
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Verdict
-
-_logger = logging.getLogger("taskflow.worker")
+from taskflow.errors import PayloadError
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
@@ -35,9 +32,6 @@ all spares a timer, made and cancelled, for each."""
 
 LONGEST_AHEAD = 0.5
 """Seconds that a claim may wait for a slot; then others shall have it."""
-
-CROWDED = 5.0
-"""Seconds for which no more bodies run than do, after a thread could not be had."""
 
 _MOST_THREADS = 10_000
 
@@ -84,7 +78,6 @@ class LocalExecutor:
         self._ready: deque[Claim] = deque()
         self._threads: ThreadPoolExecutor | None = None
         self._stuck = 0
-        self._room = _MOST_THREADS
         # Slow until shown otherwise: a claim taken ahead of bodies that turn out
         # to be long would wait behind them.
         self._typical = 10 * BRISK
@@ -130,7 +123,7 @@ class LocalExecutor:
         self._fill()
 
     def _fill(self) -> None:
-        while self._ready and len(self._jobs) < min(self._host.slots, self._room):
+        while self._ready and len(self._jobs) < self._host.slots:
             self._moved_at = time.monotonic()
             self._launch(self._ready.popleft())
 
@@ -141,7 +134,7 @@ class LocalExecutor:
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
-        except Exception as error:  # noqa: BLE001 - decoding calls the task's types
+        except PayloadError as error:
             self._refuse(claim, self._desk.judge(job, error, 0.0))
             return
         self._begin(job, arguments)
@@ -185,42 +178,16 @@ class LocalExecutor:
             self._threads = ThreadPoolExecutor(_MOST_THREADS, "taskflow-body")
         context = contextvars.copy_context()
         context.run(ports.scope.set, self._scope_of(job))
-        first = threading.Lock()
+        body = partial(call_body, job.task.function, arguments)
+        job.future = self._loop.run_in_executor(self._threads, context.run, body)
+        job.future.add_done_callback(lambda future: self._thread_ended(job, future))
 
-        def body() -> None:
-            if not first.acquire(blocking=False):
-                return  # it was given back
-            value, error = call_body(job.task.function, arguments)
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._thread_ended, job, value, error)
-
-        try:
-            self._threads.submit(context.run, body)
-        except RuntimeError as error:
-            # It was taken in before its thread failed to start: another may be at it.
-            if first.acquire(blocking=False):
-                self._crowd(job, error)
-
-    def _crowd(self, job: Job, error: RuntimeError) -> None:
-        """Give a claim back that no thread can be had for, and ask for none for a while."""
-        del self._jobs[job.claim.id, job.claim.token]
-        if self._room == _MOST_THREADS:
-            _logger.warning(
-                "%s bodies run, and there is no thread for another (%s): raise the limit "
-                "of processes (ulimit -u, pids.max), or lower the concurrency",
-                *(len(self._jobs), error),
-            )
-            self._loop.call_later(CROWDED, self._try_again)
-        self._room = len(self._jobs)
-        self._host.give_back([job.claim])
-
-    def _try_again(self) -> None:
-        self._room = _MOST_THREADS
-        self._fill()
-
-    def _thread_ended(self, job: Job, value: Any, error: BaseException | None) -> None:
+    def _thread_ended(self, job: Job, future: "asyncio.Future[Any]") -> None:
         if job.abandoned:
             self._stuck -= 1
+        if future.cancelled():
+            return
+        value, error = future.result()
         self._ended(job, value, error)
 
     def _ended(self, job: Job, value: Any, error: BaseException | None) -> None:
