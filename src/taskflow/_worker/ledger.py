@@ -77,12 +77,23 @@ class Ledger:
 
     @classmethod
     def create(cls) -> "Ledger | None":
-        """Make one; None where there is no such memory, or no way to see a stopped child."""
+        """Make one, for a worker that is about to be started.
+
+        Returns:
+            It; None where there is no such memory, or no way to see a stopped child.
+
+        Raises:
+            OSError: The system gives no memory now, or a sandbox forbids it.
+        """
         if sys.platform != "linux":
             return None
         descriptor = os.memfd_create("taskflow-ledger")
-        os.ftruncate(descriptor, _HEADER + 2 * _HALF)
-        return cls(descriptor)
+        try:
+            os.ftruncate(descriptor, _HEADER + 2 * _HALF)
+            return cls(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
 
     @classmethod
     def inherited(cls) -> "Ledger | None":

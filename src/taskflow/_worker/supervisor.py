@@ -29,6 +29,11 @@ again at once. One that ends sooner is started later each time."""
 LONGEST_PAUSE = 30.0
 
 
+def pause_after(failures: int) -> float:
+    """Say how long to wait after so many failures in a row, in seconds."""
+    return min(LONGEST_PAUSE, 2.0 ** (failures - 1)) if failures else 0.0
+
+
 @frozen
 class Crew:
     """What a supervisor keeps running.
@@ -71,6 +76,7 @@ class Supervisor:
         # A number and no event: a signal handler that sets an event waits for ever
         # where it interrupts the wait for that event in the wrong place.
         self._stops = 0
+        self._told_of_ledgers = False
 
     def run(self) -> int:
         """Run the crew; blocks until it has stopped.
@@ -84,7 +90,10 @@ class Supervisor:
         finally:
             os.close(writing)
             os.close(reading)
-        return self._stop()
+            # Whatever has ended the watch: where we are the first process of a
+            # container, what we leave behind is killed.
+            code = self._stop()
+        return code
 
     def members(self) -> list[tuple[int, Ledger]]:
         """Give process id and ledger of each child; safe in any thread."""
@@ -115,35 +124,61 @@ class Supervisor:
 
     def _start(self, child: _Child, reading: int) -> None:
         environment, passed = {LIFELINE: str(reading)}, [reading]
-        ledger = Ledger.create()
+        ledger = self._new_ledger()
         if ledger is not None:
             environment[LEDGER] = str(ledger.descriptor)
             passed.append(ledger.descriptor)
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            self._crew.command,
-            env={**self._crew.environment, **environment},
-            pass_fds=passed,
-            start_new_session=True,
-        )
-        if ledger is not None:
-            ledger.close_descriptor()
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                self._crew.command,
+                env={**self._crew.environment, **environment},
+                pass_fds=passed,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # No process, memory or descriptor is to be had: the siblings work on.
+            pause = self._put_off(child, failures=child.failures + 1)
+            self._tell(
+                f"a worker process could not be started: {error}; "
+                f"trying again in {pause:g} s"
+            )
+            return
+        finally:
+            if ledger is not None:
+                ledger.close_descriptor()
         child.ledger, child.process = ledger, process
         child.started = time.monotonic()
-        self._tell(f"worker process {child.process.pid} started")
+        self._tell(f"worker process {process.pid} started")
+
+    def _new_ledger(self) -> Ledger | None:
+        try:
+            return Ledger.create()
+        except OSError as error:
+            if not self._told_of_ledgers:
+                self._told_of_ledgers = True
+                self._tell(
+                    f"no memory can be shared with a worker process: {error}; while a "
+                    "body holds its interpreter, nobody renews its leases"
+                )
+            return None
 
     def _bury(self, child: _Child) -> None:
         process = child.process
         if process is None:
             return
+        child.process = child.ledger = None
         lived = time.monotonic() - child.started
-        child.failures = 0 if lived >= STEADY else child.failures + 1
-        pause = min(LONGEST_PAUSE, 2.0**child.failures / 2) if child.failures else 0.0
-        child.process, child.start_at = None, time.monotonic() + pause
-        child.ledger = None
+        failures = 0 if lived >= STEADY else child.failures + 1
+        pause = self._put_off(child, failures=failures)
         self._tell(
             f"worker process {process.pid} {_ending(process.returncode)} "
             f"after {lived:.1f} s; starting another in {pause:g} s"
         )
+
+    def _put_off(self, child: _Child, *, failures: int) -> float:
+        pause = pause_after(failures)
+        child.failures, child.start_at = failures, time.monotonic() + pause
+        return pause
 
     def _signal_all(self) -> None:
         for child in self._children:

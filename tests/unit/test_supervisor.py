@@ -1,0 +1,130 @@
+"""A supervisor outlives whatever keeps it from starting a child."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskflow._worker import supervisor as module
+from taskflow._worker.supervisor import Crew, Supervisor
+
+SLEEPS = "import time; time.sleep(60)"
+
+
+class Crowd:
+    """A supervisor whose children sleep, and what it told.
+
+    Attributes:
+        told: Its sentences.
+        started: The children there have been, oldest first.
+        attempts: To start one, failed ones included.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        count: int,
+        on_tell: Callable[["Crowd", str], None],
+        *,
+        fails: Callable[[int], bool] = lambda number: False,
+    ) -> None:
+        self.told: list[str] = []
+        self.started: list[subprocess.Popen[bytes]] = []
+        self.attempts = 0
+        real = subprocess.Popen
+
+        def start(*arguments: Any, **options: Any) -> Any:
+            self.attempts += 1
+            if fails(self.attempts):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            self.started.append(real(*arguments, **options))
+            return self.started[-1]
+
+        def tell(sentence: str) -> None:
+            self.told.append(sentence)
+            on_tell(self, sentence)
+
+        monkeypatch.setattr(module.subprocess, "Popen", start)
+        command = [sys.executable, "-c", SLEEPS]
+        crew = Crew(command=command, count=count, grace=5.0, environment={})
+        self.supervisor = Supervisor(crew, tell)
+
+    def alive(self) -> list[bool]:
+        """Tell of each child whether it lives."""
+        return [each.poll() is None for each in self.started]
+
+
+def open_files() -> int:
+    """Count the descriptors of this process."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its siblings work on, as after a child that ended."""
+    alive: list[list[bool]] = []
+
+    def on_tell(crowd: Crowd, sentence: str) -> None:
+        alive.append(crowd.alive())
+        if len(crowd.started) == 2 and "started" in sentence:
+            crowd.started[0].kill()
+        elif len(crowd.started) == 3:
+            crowd.supervisor.ask_stop()
+
+    monkeypatch.setattr(module, "pause_after", lambda failures: failures / 100)
+    crowd = Crowd(monkeypatch, 2, on_tell, fails=lambda number: number == 3)
+    opened = open_files()
+    crowd.supervisor.run()
+
+    (failed,) = [each for each in crowd.told if "could not be started" in each]
+    assert "Resource temporarily unavailable" in failed
+    assert "trying again in 0.02 s" in failed
+    assert [[True], [True] * 2, *[[False, True]] * 2, [False, True, True]] == alive
+    assert opened + len(crowd.supervisor.members()) == open_files()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EPERM, errno.ENOSYS])
+def test_children_work_without_shared_memory_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Nobody stands in for a mute one then, which is said once."""
+
+    def refuse(name: str) -> int:
+        raise OSError(code, os.strerror(code), name)
+
+    def on_tell(crowd: Crowd, sentence: str) -> None:
+        if len(crowd.started) == 2:
+            crowd.supervisor.ask_stop()
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    crowd = Crowd(monkeypatch, 2, on_tell)
+    crowd.supervisor.run()
+
+    (said,) = [each for each in crowd.told if "no memory" in each]
+    assert os.strerror(code) in said
+    assert [] == crowd.supervisor.members()
+    assert 2 == len(crowd.started)
+
+
+def test_the_crew_is_stopped_whatever_ends_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a container it is the first process: its end would kill them all."""
+
+    def on_tell(crowd: Crowd, sentence: str) -> None:
+        if len(crowd.started) == 2:
+            message = "the log cannot be written"
+            raise RuntimeError(message)
+
+    crowd = Crowd(monkeypatch, 2, on_tell)
+    with pytest.raises(RuntimeError, match="log"):
+        crowd.supervisor.run()
+
+    assert [False, False] == crowd.alive()
