@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskflow._worker import supervisor as module
-from taskflow._worker.supervisor import Crew, Supervisor
+from taskflow._worker.supervisor import LONGEST_PAUSE, Crew, Supervisor, pause_after
 
 SLEEPS = "import time; time.sleep(60)"
 
@@ -128,3 +128,28 @@ def test_the_crew_is_stopped_whatever_ends_its_supervisor(
         crowd.supervisor.run()
 
     assert [False, False] == crowd.alive()
+
+
+def test_a_child_that_a_signal_without_a_name_ended_is_buried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python knows no names of signals for real-time use."""
+    nameless = 40
+
+    def on_tell(crowd: Crowd, sentence: str) -> None:
+        if len(crowd.started) == 2:
+            crowd.supervisor.ask_stop()
+        elif "started" in sentence:
+            crowd.started[0].send_signal(nameless)
+
+    crowd = Crowd(monkeypatch, 1, on_tell)
+    crowd.supervisor.run()
+
+    assert "was ended by signal 40" in crowd.told[1]
+
+
+def test_a_child_may_fail_for_days() -> None:
+    """The pause grows to its bound, and no number grows beyond what a float holds."""
+    pauses = [pause_after(failures) for failures in (0, 1, 2, 3, 10, 5_000)]
+
+    assert [0.0, 1.0, 2.0, 4.0, LONGEST_PAUSE, LONGEST_PAUSE] == pauses

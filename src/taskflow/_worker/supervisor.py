@@ -31,7 +31,8 @@ LONGEST_PAUSE = 30.0
 
 def pause_after(failures: int) -> float:
     """Say how long to wait after so many failures in a row, in seconds."""
-    return min(LONGEST_PAUSE, 2.0 ** (failures - 1)) if failures else 0.0
+    # A child may fail for days, and no float holds 2 ** 1024.
+    return min(LONGEST_PAUSE, 2.0 ** min(failures - 1, 10)) if failures else 0.0
 
 
 @frozen
@@ -203,9 +204,12 @@ class Supervisor:
 
 
 def _ending(code: int) -> str:
-    if code < 0:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
         return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+    except ValueError:  # one of those for real-time use
+        return f"was ended by signal {-code}"
 
 
 def watch_lifeline(on_end: Callable[[], None]) -> None:
