@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scarcity import Scarcity
 from taskflow import (
     Cancel,
     Context,
@@ -33,6 +34,7 @@ from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
 from taskflow._worker.executor import Executor, Host, Limits
+from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow.errors import CircuitBreakerError, ServerRefusedError
 
@@ -89,6 +91,7 @@ class Stage:
         self.outcomes: list[Outcome] = []
         self.reports: list[Note] = []
         self.given_back: list[Claim] = []
+        self.narrowed: list[int] = []
         self.refusal: Exception | None = None
         self.server_up = asyncio.Event()
         self.server_up.set()
@@ -106,6 +109,11 @@ class Stage:
     def give_back(self, claims: list[Claim]) -> None:
         """Keep what waited too long."""
         self.given_back.extend(claims)
+        self._changed.set()
+
+    def narrow(self, slots: int) -> None:
+        """Keep how many slots are worth it."""
+        self.narrowed.append(slots)
         self._changed.set()
 
     async def note(self, claim: Claim, report: Note) -> SettleWord:
@@ -672,6 +680,80 @@ class TestStopping:
         assert [claim.id for claim in claims[:4]] == told
         go_on.set()
         await stage.until(lambda: len(stage.outcomes) == 4)
+
+
+class TestScarcity:
+    """Where the system gives no more threads, a function is nobody's loss."""
+
+    async def test_what_no_thread_can_be_started_for_is_given_back_and_does_not_run(
+        self,
+        stage: Stage,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Not later either, on a thread that gets free; what waits goes with it."""
+        scarcity, ran, go = Scarcity(monkeypatch, 2), list[int](), threading.Event()
+
+        @stage.registry.task(name="waits")
+        def waits(x: int) -> int:
+            ran.append(x)
+            go.wait(PATIENCE)
+            return x
+
+        stage.executor.start([stage.claim(waits, x=x) for x in range(5)])
+        given_back = [each.id for each in stage.given_back]
+        running = stage.executor.running
+        go.set()
+        await stage.until(lambda: len(stage.outcomes) == 2)
+        stage.executor.start([stage.claim(waits, x=x) for x in (5, 6)])
+        await stage.until(lambda: len(stage.outcomes) == 4)
+
+        assert (["task-3", "task-4", "task-5"], 2) == (given_back, running)
+        assert ["complete"] * 4 == [each.verb for each in stage.outcomes]
+        assert ([0, 1, 5, 6], [2], 1) == (sorted(ran), stage.narrowed, scarcity.refused)
+        assert (0, 0) == (stage.executor.running, stage.executor.ready)
+        assert 1 == caplog.text.count("raise the limit of processes")
+
+    async def test_what_begins_as_another_body_ends_is_given_back_too(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody up there would hear of an error, and the slot would be lost."""
+        Scarcity(monkeypatch, 0)
+        stage.slots = 1
+
+        @stage.registry.task(name="first")
+        async def first() -> int:
+            return 1
+
+        @stage.registry.task(name="second")
+        def second() -> int:
+            return 2
+
+        stage.executor.start([stage.claim(first), stage.claim(second)])
+        await stage.until(lambda: stage.given_back)
+
+        assert ["task-1"] == [each.id for each in stage.outcomes]
+        assert ["task-2"] == [each.id for each in stage.given_back]
+        assert ([0], 0) == (stage.narrowed, stage.executor.running)
+
+    async def test_all_slots_are_used_again_once_threads_are_to_be_had(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Some more at each look; nobody says when there are."""
+        monkeypatch.setattr(threads, "PAUSE", 0.01)
+        scarcity = Scarcity(monkeypatch, 0)
+
+        @stage.registry.task(name="one")
+        def one() -> int:
+            return 1
+
+        stage.executor.start([stage.claim(one)])
+        scarcity.most = 4
+        await stage.until(lambda: len(stage.narrowed) == 5)
+        outcome = await stage.outcome(one)
+
+        assert [0, 1, 2, 3, 4] == stage.narrowed
+        assert "complete" == outcome.verb
 
 
 class TestSurroundings:

@@ -65,7 +65,11 @@ class Host(Protocol):
         ...
 
     def give_back(self, claims: list[Claim]) -> None:
-        """Hand back claims that have waited too long for a free slot."""
+        """Hand back claims that have waited too long, or that cannot be run now."""
+        ...
+
+    def narrow(self, slots: int) -> None:
+        """Hold no more than *slots* tasks from now on."""
         ...
 
     async def note(self, claim: Claim, report: Note) -> SettleWord:

@@ -98,6 +98,7 @@ class Pump:
         self._sated = asyncio.Event()
         self._progress = asyncio.Event()
         self._claiming = True
+        self._slots = settings.slots
         self._reserved = 0
         self._most = _MOST
         self._suspects: set[tuple[str, str]] = set()
@@ -130,7 +131,7 @@ class Pump:
 
     def pulse(self) -> None:
         """The loop lives: with no slot free it need not ask for work."""
-        if not self._claiming or self.in_hand >= self._settings.slots:
+        if not self._claiming or self.in_hand >= self._slots:
             self._polled_at = time.monotonic()
 
     # What the executor says.
@@ -163,6 +164,11 @@ class Pump:
         """There may be work: ask."""
         self._sated.clear()
         self._wake.set()
+
+    def narrow(self, slots: int) -> None:
+        """Hold no more than *slots* tasks from now on."""
+        self._slots = slots
+        self.look()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; hand back what has not begun."""
@@ -264,7 +270,7 @@ class Pump:
         if not self._claiming or self._sated.is_set():
             return None
         ahead = AHEAD if self._executor.is_brisk else 1.0
-        most = int(self._settings.slots * ahead)
+        most = int(self._slots * ahead)
         held = self.in_hand - settling + self._reserved
         slots = min(most - held, self._most)
         if slots <= 0:

@@ -383,8 +383,12 @@ class Worker:
         self._pump.done(claim, outcome)
 
     def give_back(self, claims: list[Claim]) -> None:
-        """Hand back claims that have waited too long for a free slot."""
+        """Hand back claims that have waited too long, or that cannot be run now."""
         self._pump.release(claims, started=False)
+
+    def narrow(self, slots: int) -> None:
+        """Hold no more than *slots* tasks from now on."""
+        self._pump.narrow(slots)
 
     async def note(self, claim: Claim, report: Note) -> SettleWord:
         """Store what a body reports."""

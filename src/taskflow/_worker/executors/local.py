@@ -5,7 +5,6 @@ import contextvars
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from random import Random
 from typing import Any
@@ -19,6 +18,7 @@ from taskflow._protocol.record import Claim
 from taskflow._worker.executor import Host, Limits
 from taskflow._worker.executors.desk import Desk
 from taskflow._worker.executors.job import Ending, Job, call_body, timed_out
+from taskflow._worker.executors.threads import Room, Threads
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Verdict
 from taskflow.errors import PayloadError
@@ -32,8 +32,6 @@ all spares a timer, made and cancelled, for each."""
 
 LONGEST_AHEAD = 0.5
 """Seconds that a claim may wait for a slot; then others shall have it."""
-
-_MOST_THREADS = 10_000
 
 
 class LocalEngine:
@@ -76,7 +74,8 @@ class LocalExecutor:
         self._jobs: dict[tuple[str, str], Job] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._ready: deque[Claim] = deque()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = Threads(self._loop)
+        self._room = Room(host.slots)
         self._stuck = 0
         # Slow until shown otherwise: a claim taken ahead of bodies that turn out
         # to be long would wait behind them.
@@ -146,6 +145,9 @@ class LocalExecutor:
         if wanted is not None:
             job.reports = Reports(claim, self._host.note, self._loop)
             arguments[wanted] = self._desk.context(job, job.reports)
+        if not task.is_async and not self._start_thread(job, arguments):
+            self._fall_short(claim)
+            return
         self._jobs[claim.id, claim.token] = job
         if self._host.events.wants(TaskStarted):
             self._host.events.emit(
@@ -155,8 +157,6 @@ class LocalExecutor:
             )
         if task.is_async:
             job.future = self._loop.create_task(self._run_coroutine(job, arguments))
-        else:
-            self._start_thread(job, arguments)
 
     def _scope_of(self, job: Job) -> Scope:
         if job.admission is None:
@@ -173,14 +173,21 @@ class LocalExecutor:
         else:
             self._ended(job, value, None)
 
-    def _start_thread(self, job: Job, arguments: dict[str, Any]) -> None:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_MOST_THREADS, "taskflow-body")
+    def _start_thread(self, job: Job, arguments: dict[str, Any]) -> bool:
         context = contextvars.copy_context()
         context.run(ports.scope.set, self._scope_of(job))
         body = partial(call_body, job.task.function, arguments)
-        job.future = self._loop.run_in_executor(self._threads, context.run, body)
+        job.future = self._threads.start(partial(context.run, body))
+        if job.future is None:
+            return False
         job.future.add_done_callback(lambda future: self._thread_ended(job, future))
+        return True
+
+    def _fall_short(self, claim: Claim) -> None:
+        """Give back what no thread could be started for, and claim less for a while."""
+        self._room.shrink(len(self._jobs))
+        self._host.narrow(self._room.slots)
+        self._host.give_back([claim, *self.release_ready()])
 
     def _thread_ended(self, job: Job, future: "asyncio.Future[Any]") -> None:
         if job.abandoned:
@@ -290,6 +297,8 @@ class LocalExecutor:
         while True:
             await asyncio.sleep(WATCH_EVERY)
             now = time.monotonic()
+            if self._room.grow(now):
+                self._host.narrow(self._room.slots)
             if self._ready and now - self._moved_at > LONGEST_AHEAD:
                 self._typical = 10 * BRISK
                 self._host.give_back(self.release_ready())
@@ -314,6 +323,5 @@ class LocalExecutor:
         """Free threads and the watcher; False if a function is still running."""
         self._watcher.cancel()
         await asyncio.gather(self._watcher, return_exceptions=True)
-        if self._threads is not None:
-            self._threads.shutdown(wait=self._stuck == 0, cancel_futures=True)
+        self._threads.close(wait=self._stuck == 0)
         return self._stuck == 0
