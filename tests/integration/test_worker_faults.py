@@ -1,15 +1,19 @@
 """A worker in which something fails that should not: it harms no task."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from scarcity import Scarcity
-from taskflow import Registry, TaskFlow, Worker
+from taskflow import Registry, TaskFlow, TaskState, Worker
 from taskflow._worker.executors import threads
+from taskflow._worker.executors.local import LocalExecutor
+from taskflow._worker.timekeeper import Timekeeper
 
 
 @pytest.fixture
@@ -49,3 +53,79 @@ async def test_a_worker_short_of_threads_runs_every_function_once(
     )
     worker.stop()
     await working
+
+
+class OursError(Exception):
+    """A fault in a worker's own code."""
+
+
+class Fault:
+    """Something of a worker's own that fails once, as soon as it is told to."""
+
+    def __init__(self) -> None:
+        self.is_due = asyncio.Event()
+
+    async def loop(self, *_: Any) -> None:
+        """Fail in the place of a loop."""
+        await self.is_due.wait()
+        raise OursError
+
+    def before(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Fail before *method*, which is called then."""
+
+        def failing(*arguments: Any) -> Any:
+            if self.is_due.is_set():
+                self.is_due.clear()
+                raise OursError
+            return method(*arguments)
+
+        return failing
+
+
+@pytest.mark.parametrize("where", ["loop", "stopping", "channel"])
+async def test_a_fault_of_its_own_hands_back_all_that_a_worker_holds(
+    flow: TaskFlow, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What runs, what waits, and what was in the hands of the loop that failed."""
+    fault, began, go = Fault(), Counter[str](), threading.Event()
+    if where == "channel":
+        failing = fault.before(LocalExecutor._launch)
+        monkeypatch.setattr(LocalExecutor, "_launch", failing)
+    else:
+        monkeypatch.setattr(Timekeeper, "run", fault.loop)
+
+    @flow.registry.task(name="coroutine")
+    async def coroutine() -> None:
+        began["coroutine"] += 1
+        await asyncio.sleep(60)
+
+    @flow.registry.task(name="function")
+    def function() -> None:
+        began["function"] += 1
+        go.wait(30)
+
+    @flow.registry.task(name="last")
+    async def last() -> None:
+        began["last"] += 1
+
+    worker = Worker(flow, concurrency=8)
+    working = asyncio.create_task(worker.arun())
+    calls = [coroutine.call(), function.call()] * 2
+    handles = await flow.aenqueue_many(calls)
+    async with asyncio.timeout(10):
+        while began.total() < len(calls):  # noqa: ASYNC110 - threads tell too
+            await asyncio.sleep(0.01)
+    if where == "stopping":
+        worker.stop()
+        await asyncio.sleep(0.1)
+    fault.is_due.set()
+    if where == "channel":
+        handles += await flow.aenqueue_many([last.call(), last.call()])
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(working, 20)
+    go.set()
+
+    assert caught.group_contains(OursError)
+    records = [await flow.tasks.aget(each.id) for each in handles]
+    assert {(0, 0)} == {(each.attempts, each.crashes) for each in records}
+    assert {TaskState.PENDING} == {each.state for each in records}

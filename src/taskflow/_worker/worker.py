@@ -8,8 +8,6 @@ import asyncio
 import contextlib
 import os
 import random
-import re
-import secrets
 import socket
 import time
 from collections.abc import AsyncGenerator
@@ -31,17 +29,18 @@ from taskflow._events import (
     WorkerStopped,
     WorkerStopping,
 )
-from taskflow._protocol.keys import WORKER_PATTERN
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import ExtendWord, Note, SettleWord
 from taskflow._settings import WorkerSettings
 from taskflow._worker import upkeep
 from taskflow._worker.breaker import UpstreamWatch
+from taskflow._worker.channels import Channels
 from taskflow._worker.consumer import ConsumerSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.hearing import hear
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
+from taskflow._worker.identity import checked_worker_id, new_worker_id
 from taskflow._worker.leases import Leases
 from taskflow._worker.ledger import Ledger
 from taskflow._worker.outage import Outage
@@ -49,19 +48,10 @@ from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow._worker.vitals import VitalsFile, folder_of
-from taskflow.errors import ConfigurationError, ServerUnavailableError
-
-CHANNELS = 2
-"""Trips that may be underway at once."""
+from taskflow.errors import ServerUnavailableError
 
 BLOCKED = 1.0
 """Seconds that the loop may stand still before somebody is told."""
-
-
-def new_worker_id() -> str:
-    """Make an id from host, process and chance, in the grammar of keys."""
-    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "host"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 class Worker:
@@ -111,10 +101,7 @@ class Worker:
         if concurrency is not None:
             known = evolve(known, concurrency=concurrency)
         self._settings = known
-        self.id: str = worker_id or new_worker_id()
-        if not WORKER_PATTERN.fullmatch(self.id):
-            problem = f"worker id {self.id!r} may hold letters, digits, '_', '.', '-'"
-            raise ConfigurationError(problem)
+        self.id: str = checked_worker_id(worker_id or new_worker_id())
         self.registry: Registry = flow.registry if registry is None else registry
         self.slots: int = known.concurrency if claims else 0
         self.events: Events = events or Events()
@@ -157,8 +144,11 @@ class Worker:
                 heartbeat.start()
                 self._introduce()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
-                async with asyncio.TaskGroup() as loops:
-                    self._start_loops(loops)
+                async with (
+                    Channels(self._pump) as channels,
+                    asyncio.TaskGroup() as loops,
+                ):
+                    self._start_loops(loops, channels)
                     await self._until_stopped()
                     self._loops_over()
             finally:
@@ -278,7 +268,7 @@ class Worker:
             self._connection.clock,
         )
 
-    def _start_loops(self, loops: asyncio.TaskGroup) -> None:
+    def _start_loops(self, loops: asyncio.TaskGroup, channels: Channels) -> None:
         chores = upkeep.Chores(
             runner=self._runner,
             keys=self._connection.keys,
@@ -298,7 +288,7 @@ class Worker:
         )
         watch = self._upstream_watch()
         self._endless = [
-            *(loops.create_task(self._pump.run(number)) for number in range(CHANNELS)),
+            loops.create_task(channels.failure()),
             loops.create_task(timekeeper.run()),
             loops.create_task(watch.keep_declared()),
             loops.create_task(watch.listen()),
@@ -322,11 +312,11 @@ class Worker:
         """Wait for the wish to stop, then drain; cancelled, hand back at once."""
         try:
             await self._stop_asked.wait()
+            await self._drain()
         except asyncio.CancelledError:
             self._stop_now.set()
             await self._drain()
             raise
-        await self._drain()
 
     def _loops_over(self) -> None:
         for loop in self._endless:
@@ -342,12 +332,18 @@ class Worker:
         )
         finished = asyncio.create_task(self._pump.emptied(grace - margin))
         hurried = asyncio.create_task(self._stop_now.wait())
-        await asyncio.wait({finished, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        for waiting in (finished, hurried):
-            waiting.cancel()
-        await asyncio.gather(finished, hurried, return_exceptions=True)
+        try:
+            await asyncio.wait({finished, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            finished.cancel()
+            hurried.cancel()
         if not self._pump.is_empty:
             self._pump.release(self._executor.release_running(), started=True)
+            await self._pump.emptied(margin)
+        if self._pump.is_empty and (lost := self._leases.snapshot()):
+            # Held, and in nobody's hands: a loop of ours has failed between the two.
+            self._leases.drop(lost)
+            self._pump.release_strays(lost)
             await self._pump.emptied(margin)
 
     def _ask_stop(self, now: bool) -> None:  # noqa: FBT001 - call_soon has no keywords

@@ -1,0 +1,57 @@
+"""The channels of the pump: what ends last in a worker, whatever fails in it.
+
+What is held can be handed back through them alone. So they stand outside of the group
+of loops that one failure ends, and a channel that fails itself goes on: it says what
+has failed to that group, which ends.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+
+from taskflow._worker.pump import Pump
+
+CHANNELS: Final = 2
+"""Trips that may be underway at once."""
+
+_PAUSE: Final = 0.1
+"""Seconds after a failure; by then nothing more is claimed."""
+
+
+class Channels:
+    """Keeps the channels of *pump* going, as a context."""
+
+    def __init__(self, pump: Pump) -> None:
+        self._pump = pump
+        self._failure: asyncio.Future[None] = asyncio.Future()
+
+    async def __aenter__(self) -> Self:
+        """Start them."""
+        numbers = range(CHANNELS)
+        self._tasks = [asyncio.create_task(self._keep(each)) for each in numbers]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop them."""
+        for each in self._tasks:
+            each.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._failure.cancel()
+
+    async def failure(self) -> None:
+        """Wait until a channel has failed, and raise what it raised."""
+        await self._failure
+
+    async def _keep(self, number: int) -> None:
+        while True:
+            try:
+                await self._pump.run(number)
+            except Exception as error:  # noqa: BLE001 - raised by `failure`
+                if not self._failure.done():
+                    self._failure.set_exception(error)
+                await asyncio.sleep(_PAUSE)
