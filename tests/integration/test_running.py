@@ -25,8 +25,6 @@ from taskflow import (
     TaskState,
     Worker,
 )
-from taskflow._worker.pump import Pump
-from taskflow._worker.timekeeper import Timekeeper
 from taskflow.errors import TaskFailedError
 from taskflow.testing import ManualClock, arun_until_idle
 
@@ -773,44 +771,6 @@ class TestWorkers:
             record.crashes,
             record.deliveries,
         )
-
-    @pytest.mark.parametrize("part", [Timekeeper, Pump], ids=["chore", "channel"])
-    async def test_a_worker_that_fails_hands_back_what_it_holds(
-        self,
-        flow: TaskFlow,
-        registry: Registry,
-        monkeypatch: pytest.MonkeyPatch,
-        part: Any,
-    ) -> None:
-        """Whatever is wrong within it, no task is charged a crash for that."""
-        began, whole = asyncio.Event(), part.run
-
-        @registry.task(name="long")
-        async def long() -> None:
-            began.set()
-            await asyncio.sleep(60)
-
-        async def fail(self: Any, *channel: int) -> None:
-            if channel == (0,):
-                await whole(self, *channel)
-            await began.wait()
-            message = "something within"
-            raise LookupError(message)
-
-        monkeypatch.setattr(part, "run", fail)
-        handle = await flow.aenqueue(long.call())
-        with pytest.raises(ExceptionGroup) as caught:
-            await Worker(flow).arun()
-
-        assert caught.group_contains(LookupError, match="something within")
-        found = await flow.tasks.aget(handle.id)
-        assert (TaskState.PENDING, "primary", 0, 0) == (
-            found.state,
-            found.lane,
-            found.crashes,
-            found.attempts,
-        )
-        await flow.aclose()
 
     async def test_a_worker_asked_to_drain_ends_by_itself(
         self, redis_url: str, registry: Registry

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,3 +154,13 @@ def test_a_child_may_fail_for_days() -> None:
     pauses = [pause_after(failures) for failures in (0, 1, 2, 3, 10, 5_000)]
 
     assert [0.0, 1.0, 2.0, 4.0, LONGEST_PAUSE, LONGEST_PAUSE] == pauses
+
+
+def test_a_child_too_young_to_heed_the_stop_has_ended_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stop right after a restart is no failure: it held nothing yet."""
+    crowd = Crowd(monkeypatch, 2, lambda crowd, _: crowd.supervisor.ask_stop())
+
+    assert 0 == crowd.supervisor.run()
+    assert {-signal.SIGTERM} == {each.returncode for each in crowd.started}

@@ -183,6 +183,12 @@ class Pump:
             self._events.emit(TaskReleased(each.id, started))
         self._wake.set()
 
+    def release_rest(self) -> None:
+        """Hand back what is held still, in nobody's hands."""
+        for pair in self._leases.snapshot():
+            self._settler.add(Outcome(*pair, "release", b""))
+        self._wake.set()
+
     def forget(self, task_id: str, token: str) -> None:
         """The lease is lost: the executor has let go, nothing will be settled."""
         self._leases.drop([(task_id, token)])

@@ -28,6 +28,9 @@ again at once. One that ends sooner is started later each time."""
 
 LONGEST_PAUSE = 30.0
 
+_ENDED_WELL = {0, -signal.SIGTERM}
+"""A child that our SIGTERM ends was so young that it did not heed it, and held nothing."""
+
 
 def pause_after(failures: int) -> float:
     """Say how long to wait after so many failures in a row, in seconds."""
@@ -199,7 +202,7 @@ class Supervisor:
                 self._tell(f"worker process {child.process.pid} did not stop: killed")
                 child.process.kill()
                 child.process.wait()
-            worst = worst or int(child.process.returncode != 0)
+            worst = worst or int(child.process.returncode not in _ENDED_WELL)
         return worst
 
 

@@ -122,6 +122,7 @@ class Worker:
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
+        self.all_stopped = True
 
     def run(self) -> None:
         """Work until stopped; blocks. Signals are the caller's business.
@@ -153,6 +154,8 @@ class Worker:
                     self._loops_over()
             finally:
                 await asyncio.to_thread(heartbeat.stop)
+                if self._ledger is not None:
+                    self._ledger.hold(())
                 await asyncio.to_thread(self._vitals.close)
                 self.events.emit(WorkerStopped(self.id, self._pump.released))
 
@@ -226,7 +229,7 @@ class Worker:
         try:
             yield
         finally:
-            self.all_stopped: bool = await self._executor.aclose()
+            self.all_stopped = await self._executor.aclose()
             await self._runner.aclose()
 
     def _introduce(self) -> None:
@@ -340,10 +343,9 @@ class Worker:
         if not self._pump.is_empty:
             self._pump.release(self._executor.release_running(), started=True)
             await self._pump.emptied(margin)
-        if self._pump.is_empty and (lost := self._leases.snapshot()):
+        if self._pump.is_empty and len(self._leases):
             # Held, and in nobody's hands: a loop of ours has failed between the two.
-            self._leases.drop(lost)
-            self._pump.release_strays(lost)
+            self._pump.release_rest()
             await self._pump.emptied(margin)
 
     def _ask_stop(self, now: bool) -> None:  # noqa: FBT001 - call_soon has no keywords

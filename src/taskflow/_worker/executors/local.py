@@ -21,7 +21,6 @@ from taskflow._worker.executors.job import Ending, Job, call_body, timed_out
 from taskflow._worker.executors.threads import Room, Threads
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Verdict
-from taskflow.errors import PayloadError
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
@@ -133,7 +132,7 @@ class LocalExecutor:
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
-        except PayloadError as error:
+        except Exception as error:  # noqa: BLE001 - decoding calls the task's types
             self._refuse(claim, self._desk.judge(job, error, 0.0))
             return
         self._begin(job, arguments)
