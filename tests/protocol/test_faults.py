@@ -111,6 +111,22 @@ def test_a_full_server_hears_how_calls_without_a_permit_ended(real_stage):
         stage.client.config_set("maxmemory", 0)
 
 
+def test_a_full_server_hands_out_what_was_parked(real_stage):
+    """Its upstream is tried again in the same step, which is written first."""
+    stage, keys = real_stage, real_stage.keys
+    stage.send(upstreams.declare(keys, "api", RULES, now_ms=NOW))
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.send(upstreams.steer(keys, "api", "open", expires_ms=5, now_ms=NOW))
+    assert () == tuple(stage.claim().claims)
+    fill_up(stage)
+    try:
+        (tried,) = stage.claim(10, now_ms=NOW + 10).claims
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+    assert ("t1", True) == (tried.id, tried.is_probe)
+
+
 def test_a_full_server_can_be_repaired(real_stage):
     """What has no home, or is torn, is put right when people act: at 3 a.m."""
     stage, keys = real_stage, real_stage.keys
