@@ -16,6 +16,10 @@ from taskflow._protocol.upkeep import reap
 from theatre import LEASE, wait_until
 from witness import Witness
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only there a witness sees processes"
+)
+
 
 @pytest.fixture
 def arena(tmp_path: Path) -> Iterator[Arena]:

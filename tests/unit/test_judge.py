@@ -80,13 +80,13 @@ def lost(**facts: object) -> LostLease:
     """Give a lease of 3 s that was handed out at 100 and taken back at 104."""
     return LostLease(
         **{"after": 100.0, "at": 104.0, "worker": WORKER, "heard": False} | facts
-    )  # type: ignore[arg-type]
+    )
 
 
 def worker(**facts: object) -> dict[int, Life]:
     """Give what was seen of a worker and of two processes of its pool."""
     return {
-        WORKER: Life(0, 3.0, **facts),  # type: ignore[arg-type]
+        WORKER: Life(0, 3.0, **facts),
         CHILD: Life(WORKER, 3.0),
         OTHER: Life(WORKER, 3.0),
     }
