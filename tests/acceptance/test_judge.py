@@ -42,7 +42,7 @@ def test_a_lease_that_is_taken_from_a_living_worker_fails_the_judge(
     arena.flow.connection.runner.send(reap(keys, max_crashes=3, now_ms=later))
 
     arena.settle_down(30.0)
-    with pytest.raises(AssertionError, match="lived, was not stopped and not cut off"):
+    with pytest.raises(AssertionError, match=r"lived|less than its lease"):
         arena.judge(clock_was_set=True)
 
 

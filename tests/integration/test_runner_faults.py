@@ -69,6 +69,7 @@ FOREIGN_WORDS = [
     ("OOM command not allowed when used memory > 'maxmemory'.", ServerFullError),
     ("NOAUTH Authentication required.", ServerRefusedError),
     ("NOPERM User x has no permissions to run 'evalsha'", ServerRefusedError),
+    ("ERR ACL failure in script: User x has no permissions", ServerRefusedError),
     ("ERR unknown command 'EVALSHA', with args beginning with:", ServerRefusedError),
     ("MOVED 3999 127.0.0.1:6381", ServerRefusedError),
     ("WRONGTYPE Operation against a key", ScriptError),

@@ -78,7 +78,7 @@ _FULL = re.compile(r"(?:^|[\s-])OOM\s")
 _REFUSED = re.compile(
     r"(?:^|[\s-])(?:NOAUTH|WRONGPASS|NOPERM|DENIED|MOVED|ASK|CROSSSLOT)\s"
     r"|[Uu]nknown (?:Redis |Valkey )?command"
-    r"|user executing the script can't"
+    r"|user executing the script can't|ACL failure in script"
     r"|DB index is out of range"
 )
 _ELSEWHERE = (
