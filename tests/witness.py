@@ -17,9 +17,9 @@ from attrs import define, field, frozen
 TICK = 0.05
 STILL = 0.4
 """Seconds between two looks from which this machine stood still itself."""
-SHARE = 0.6
+SHARE = 0.3
 """Part of a lease for which a worker was away, at least, whose lease was lost: it
-renews after a third, so two thirds are left; less what clocks and looks differ by."""
+renews after a third, and where a beat is late or fails, after two."""
 WORKER = re.compile(r"-(\d+)-[0-9a-f]{8}$")
 
 Span = tuple[float, float]
@@ -54,6 +54,7 @@ class Life:
         born: Ticks of the kernel; tells it from a later process of the same id.
         ended: When it was seen to be gone.
         away: When it stood still or was cut off.
+        hindered: When replies came late to it, or were lost.
     """
 
     parent: int = 0
@@ -61,6 +62,7 @@ class Life:
     born: str = ""
     ended: float = float("inf")
     away: list[Span] = field(factory=list)
+    hindered: list[Span] = field(factory=list)
 
 
 def total(spans: Iterable[Span], within: Span) -> float:
@@ -82,7 +84,8 @@ def reason_missing(
         lost: The lease.
         lives: Of processes, by their ids.
         outages: When the server could not be reached by anybody. They are no reason
-            by themselves, and make a worker's own absence longer.
+            by themselves, and make a worker's own absence longer; as does what
+            hindered it.
 
     Returns:
         What is wrong, for people; None = it was lost for a reason.
@@ -104,7 +107,7 @@ def reason_missing(
     away = [*life.away, (life.ended, float("inf"))]
     if not total(away, within):
         return f"worker {lost.worker} lived, was not stopped and not cut off"
-    seconds = total([*away, *outages], within)
+    seconds = total([*away, *life.hindered, *outages], within)
     if seconds < SHARE * life.lease:
         return f"worker {lost.worker} was away for {seconds:.2f} s, less than its lease"
     return None
@@ -185,6 +188,8 @@ class Witness(threading.Thread):
                 continue
             if state in "Tt" or stood_still or (way is not None and way.is_shut):
                 life.away.append((last, now))
+            if way is not None and (way.loss or way.delay):
+                life.hindered.append((last, now))
             for child in children(pid):
                 if child not in self.lives or self.lives[child].ended < now:
                     self.know(child, life.lease, way, pid)

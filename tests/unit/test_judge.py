@@ -131,6 +131,9 @@ def test_an_outage_is_no_reason_by_itself() -> None:
     assert "lived" in (reason_missing(lost(), worker(), outages) or "")
     near = worker(away=[(103.0, 103.5)])
     assert reason_missing(lost(), near, outages) is None
+    near = worker(away=[(103.0, 103.5)], hindered=outages)
+    assert reason_missing(lost(), near) is None
+    assert "lived" in (reason_missing(lost(), worker(hindered=outages)) or "")
 
 
 def test_a_crash_that_a_worker_tells_of_needs_a_dead_process() -> None:
