@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from explorer.search import BrokenError, Search
 from explorer.settings import SMALL
-from explorer.store import Store
+from explorer.store import ScriptError, Store
 
 SCRIPTS: Final = (
     *("enqueue", "claim", "settle", "reap", "extend", "promote"),
@@ -164,7 +164,7 @@ def explored(mutant: Mutant) -> str:
         search = Search(setting, Store(texts), most=WORLDS, drained=7)
         try:
             search.run()
-        except (BrokenError, SyntaxError) as error:
+        except (BrokenError, ScriptError, SyntaxError) as error:
             return str(error).partition("\n")[0][:100]
         if search.happened != usual:
             return f"other things happen: {sorted(search.happened ^ usual)[:2]}"
