@@ -77,6 +77,7 @@ class Worker:
         limits: Where a task says nothing itself.
         events: Subscribe here.
         guards: What guards in bodies ask.
+        all_stopped: False after a run that has left a function in its thread.
 
     Raises:
         ConfigurationError: The id does not fit into a key, or *concurrency*
@@ -122,7 +123,7 @@ class Worker:
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
-        self.all_stopped = True
+        self.all_stopped: bool = True
 
     def run(self) -> None:
         """Work until stopped; blocks. Signals are the caller's business.

@@ -245,21 +245,21 @@ def _work(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(worker))
 
-    code = 0
+    code = exit_codes.FAILED
     try:
         engine.run(flow, worker.registry, worker.limits, serve)
+        code = 0
     except Exception:
         if worker.all_stopped:
             raise
         _logger.exception("the worker has failed")
-        code = exit_codes.FAILED
     finally:
         flow.close()
-    if not worker.all_stopped:
-        # A function that ignores its limits still runs in a thread, and the
-        # interpreter would wait for it; its task has long been handed back.
-        logging.shutdown()
-        os._exit(code)
+        if not worker.all_stopped:
+            # A function that ignores its limits still runs in a thread, and the
+            # interpreter would wait for it; its task has long been handed back.
+            logging.shutdown()
+            os._exit(code)
     return code
 
 

@@ -1,0 +1,61 @@
+"""A real worker that fails while a function runs that never ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from taskflow import Registry, TaskState
+from theatre import Theatre, wait_until
+
+APP = """
+import asyncio, os, time
+from taskflow import Registry
+from taskflow._worker.timekeeper import Timekeeper
+
+registry = Registry()
+
+@registry.task(name="stays")
+def stays() -> None:
+    with open(os.environ["RUN_LOG"], "a", encoding="utf-8") as file:
+        file.write("start stays 1 0\\n")
+    while True:
+        time.sleep(1)
+
+async def fail(timekeeper):
+    while not os.path.getsize(os.environ["RUN_LOG"]):
+        await asyncio.sleep(0.02)
+    raise ArithmeticError("a fault of ours")
+
+Timekeeper.run = fail
+"""
+
+pytestmark = pytest.mark.timeout(120)
+registry = Registry()
+
+
+@registry.task(name="stays")
+def stays() -> None:
+    """Stand for the worker's task of this name."""
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Iterator[Theatre]:
+    """Give a server and nobody who works yet."""
+    made = Theatre(tmp_path, APP, registry)
+    yield made
+    made.close()
+
+
+def test_a_worker_that_fails_ends_whatever_its_functions_do(theatre: Theatre) -> None:
+    """With a code that tells its supervisor, after the task was handed back."""
+    worker = theatre.worker("-c", "2")
+    wait_until(lambda: theatre.alive() == 1)
+    task = theatre.flow.enqueue(stays.call())
+    wait_until(lambda: worker.poll() is not None)
+    record = theatre.flow.tasks.get(task.id)
+
+    assert 1 == worker.returncode
+    assert "ArithmeticError: a fault of ours" in theatre.said(worker)
+    assert (TaskState.PENDING, 0, 0) == (record.state, record.attempts, record.crashes)
+    assert 0 == theatre.alive()
