@@ -1,6 +1,7 @@
 """A worker in which something fails that should not: it harms no task."""
 
 import asyncio
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from scarcity import Scarcity
 from taskflow import Registry, TaskFlow, TaskState, Worker
 from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
+from taskflow._worker.ledger import Ledger
 from taskflow._worker.timekeeper import Timekeeper
 
 
@@ -129,3 +131,35 @@ async def test_a_fault_of_its_own_hands_back_all_that_a_worker_holds(
     records = [await flow.tasks.aget(each.id) for each in handles]
     assert {(0, 0)} == {(each.attempts, each.crashes) for each in records}
     assert {TaskState.PENDING} == {each.state for each in records}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
+@pytest.mark.parametrize("fails", [False, True], ids=["stopped", "failed"])
+async def test_nobody_stands_in_for_a_worker_that_is_over(
+    flow: TaskFlow, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """Its process may last; what it could not hand back begins again elsewhere."""
+    fault, ledger, began = Fault(), Ledger.create(), asyncio.Event()
+    monkeypatch.setattr(Timekeeper, "run", fault.loop)
+    assert ledger is not None
+    worker = Worker(flow, concurrency=1, ledger=ledger)
+
+    @flow.registry.task(name="long")
+    async def long() -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    working = asyncio.create_task(worker.arun())
+    await flow.aenqueue(long.call())
+    await asyncio.wait_for(began.wait(), 10)
+    before = ledger.read()
+    if fails:
+        fault.is_due.set()
+    else:
+        worker.stop(now=True)
+    await asyncio.wait([working], timeout=20)
+    failed = working.exception() is not None
+    ledger.close_descriptor()
+
+    assert before is not None
+    assert (1, fails, None) == (len(before.held), failed, ledger.read())

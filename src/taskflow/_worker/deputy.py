@@ -2,8 +2,9 @@
 
 A worker whose interpreter is held by a body in C code misses its beats, though it
 lives and works. Its supervisor sees that it lives, reads what it holds (``ledger.py``)
-and renews it. Nobody stands in for one that has ended, that was stopped (its tasks are
-to begin again elsewhere), or that is silent for longer than a body may take.
+and renews it. Nobody stands in for one that has ended or says that it is over, that was
+stopped (its tasks are to begin again elsewhere), or that is silent for longer than a
+body may take.
 """
 
 import logging

@@ -9,7 +9,7 @@ bytes  hold
 =====  ====================================================================
 0-7    time of the last beat that was answered: monotonic clock, a double
 8      which of the two halves counts
-16-23  length of the facts
+16-23  length of the facts; 0 = nobody stands in
 24-    the facts, JSON
 4096-  two halves: generation, length, and a line ``id token`` for each lease
 =====  ====================================================================
@@ -117,6 +117,10 @@ class Ledger:
         self.beat()
         _LENGTH.pack_into(self._memory, 16, len(text))
 
+    def leave(self) -> None:
+        """Say that the worker is over, though its process may last."""
+        _LENGTH.pack_into(self._memory, 16, 0)
+
     def beat(self) -> None:
         """Note that a beat was answered."""
         _BEAT.pack_into(self._memory, 0, time.monotonic())
@@ -135,7 +139,7 @@ class Ledger:
         self._memory[8] = half
 
     def read(self) -> Account | None:
-        """Read what counts; None before the worker has introduced itself."""
+        """Read what counts; None before the worker is there, and after it."""
         (length,) = _LENGTH.unpack_from(self._memory, 16)
         if not length:
             return None

@@ -154,6 +154,8 @@ class Worker:
                     await self._until_stopped()
                     self._loops_over()
             finally:
+                if self._ledger is not None:
+                    self._ledger.leave()
                 await asyncio.to_thread(heartbeat.stop)
                 if self._ledger is not None:
                     self._ledger.hold(())
