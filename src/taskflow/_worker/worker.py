@@ -157,8 +157,6 @@ class Worker:
                 if self._ledger is not None:
                     self._ledger.leave()
                 await asyncio.to_thread(heartbeat.stop)
-                if self._ledger is not None:
-                    self._ledger.hold(())
                 await asyncio.to_thread(self._vitals.close)
                 self.events.emit(WorkerStopped(self.id, self._pump.released))
 
