@@ -616,6 +616,23 @@ def test_a_renewal_takes_no_permit_that_was_lost(stage):
     assert ("WAIT", 0) == (late.word, look(stage).running)
 
 
+def test_a_guard_that_leaves_wakes_a_worker_for_what_is_parked(stage):
+    """Once: where it was to look already, it needs no other word."""
+    declare(stage, concurrency=1)
+    enter(stage, "guard:1")
+    stage.enqueue("t1", upstream="1 api")
+    assert [] == ids(stage.claim())
+    stage.client.delete("tasks:marker")
+    leave(stage, "guard:1", "success", now_ms=NOW + 1)
+    woken = stage.dump().get("tasks:marker")
+    assert ["t1"] == ids(stage.claim(now_ms=NOW + 1))
+
+    enter(stage, "guard:2", now_ms=NOW + 2)
+    stage.client.delete("tasks:marker")
+    leave(stage, "guard:2", "success", now_ms=NOW + 3)
+    assert ({"work": 0}, None) == (woken, stage.dump().get("tasks:marker"))
+
+
 def test_a_guards_permit_is_not_kept_by_a_task_that_runs_again(stage):
     """Else the calls of its second run would wait for those of its first, for ever."""
     declare(stage, concurrency=1)
