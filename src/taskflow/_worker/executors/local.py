@@ -176,11 +176,9 @@ class LocalExecutor:
         context = contextvars.copy_context()
         context.run(ports.scope.set, self._scope_of(job))
         body = partial(call_body, job.task.function, arguments)
-        job.future = self._threads.start(partial(context.run, body))
-        if job.future is None:
-            return False
-        job.future.add_done_callback(lambda future: self._thread_ended(job, future))
-        return True
+        return self._threads.start(
+            partial(context.run, body), partial(self._thread_ended, job)
+        )
 
     def _fall_short(self, claim: Claim) -> None:
         """Give back what no thread could be started for, and claim less for a while."""
@@ -188,13 +186,10 @@ class LocalExecutor:
         self._host.narrow(self._room.slots)
         self._host.give_back([claim, *self.release_ready()])
 
-    def _thread_ended(self, job: Job, future: "asyncio.Future[Any]") -> None:
+    def _thread_ended(self, job: Job, end: tuple[Any, BaseException | None]) -> None:
         if job.abandoned:
             self._stuck -= 1
-        if future.cancelled():
-            return
-        value, error = future.result()
-        self._ended(job, value, error)
+        self._ended(job, *end)
 
     def _ended(self, job: Job, value: Any, error: BaseException | None) -> None:
         if job.abandoned:

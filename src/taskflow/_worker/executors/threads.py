@@ -6,10 +6,11 @@ nobody can ask for; it shows when a thread cannot be started.
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Final
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -19,48 +20,81 @@ PAUSE: Final = 5.0
 NAME: Final = "taskflow-body"
 """With which the names of the threads begin."""
 
-_R = TypeVar("_R")
+_IDLE: Final = 5.0
+"""Seconds between two looks of an idle thread whether anybody is left to serve."""
+
+_Work = tuple[Callable[[], Any], Callable[[Any], None]]
 
 
 class Threads:
     """Runs bodies in threads: in one that is idle, else in a new one.
 
-    Each thread is a pool of its own. A larger pool queues what it is given before it
-    starts a thread for it: where that fails, the caller is told that it failed, and
-    the next thread that gets free runs it all the same.
+    A pool of the standard library queues a body before it starts a thread for it:
+    where that fails, the caller is told so, and the next thread that gets free runs
+    the body all the same. Here a thread is there first.
 
     Args:
-        loop: On which every method is called.
+        loop: On which every method is called, and told what bodies return.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._all: set[ThreadPoolExecutor] = set()
-        self._idle: list[ThreadPoolExecutor] = []
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0
 
-    def start(self, body: Callable[[], _R]) -> "asyncio.Future[_R] | None":
+    def start(self, body: Callable[[], Any], ended: Callable[[Any], None]) -> bool:
         """Run *body* in a thread.
 
         Args:
-            body: What to run.
+            body: What to run; raises nothing.
+            ended: Called on the loop with what *body* has returned.
 
         Returns:
-            Its result, to come; None where no thread could be started: then it does
-            not run, and never will.
+            False where no thread could be started: then *body* never runs.
         """
-        thread = self._idle.pop() if self._idle else ThreadPoolExecutor(1, NAME)
-        try:
-            future = self._loop.run_in_executor(thread, body)
-        except RuntimeError:
-            return None  # what the pool has queued goes with it
-        self._all.add(thread)
-        future.add_done_callback(lambda _: self._idle.append(thread))
-        return future
+        if self._busy == len(self._threads):
+            name = f"{NAME}-{self._busy}"
+            thread = threading.Thread(target=self._serve, name=name)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._threads.append(thread)
+        self._busy += 1
+        self._queue.put((body, ended))
+        return True
 
     def close(self, *, wait: bool) -> None:
         """Let the threads end; with *wait*, return when they have."""
-        for thread in self._all:
-            thread.shutdown(wait=wait, cancel_futures=True)
+        for _ in self._threads:
+            self._queue.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                work = self._queue.get(timeout=_IDLE)
+            except Empty:
+                # Nobody has closed us: the interpreter must not wait for ever.
+                if threading.main_thread().is_alive() or self._loop.is_running():
+                    continue
+                return
+            if work is None:
+                return
+            body, ended = work
+            result = body()
+            try:
+                self._loop.call_soon_threadsafe(self._over, ended, result)
+            except RuntimeError:
+                return  # the loop is closed
+            del work, body, ended, result  # an idle thread keeps nothing alive
+
+    def _over(self, ended: Callable[[Any], None], result: Any) -> None:
+        self._busy -= 1
+        ended(result)
 
 
 class Room:
