@@ -90,7 +90,7 @@ SMALL: Final = (
 
 _FURTHER: Final = {
     "lives of one task": {"runs": 3},
-    "what a person does": {"losses": 1},
+    "what a person does": {"ticks": 2},
     "two workers": {"runs": 4, "ticks": 3},
     "crashes": {"losses": 1},
     "two tasks": {"deaths": 1},

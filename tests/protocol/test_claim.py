@@ -2,10 +2,12 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, SHARE, SPEC, Expiring, record
+from keyspace import LEASE, NOW, SHARE, SPEC, WHY, Expiring, record
 from taskflow._protocol.claim import ClaimReply, claim
 from taskflow._protocol.control import cancel, delete, pause
+from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import Claim
+from taskflow._protocol.settle import retry, settle
 from taskflow._protocol.upkeep import reap
 
 BURIED = ["task:bad", "dlq:tasks", "dlq:groups", "dlq:group:corrupt", "dlq:task:bad"]
@@ -318,3 +320,31 @@ def test_a_claim_sent_again_says_which_delivery_it_was(stage):
 
     assert [2] == [each.delivery for each in first]
     assert first == second
+
+
+@pytest.mark.parametrize("slots", [1, 5])
+@pytest.mark.parametrize("end", ["runs", "cancelled", "brought back", "deleted"])
+def test_an_old_entry_of_a_task_that_was_stored_again_runs_nothing(stage, end, slots):
+    """A late enqueue revives a deleted task whose entry stands in the retry lane."""
+    (held,) = stage.claimed("t1")
+    failed = retry(held, WHY, delay=9_000, counts=True, entry={})
+    stage.send(settle(stage.keys, [failed], now_ms=NOW))
+    stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
+    stage.send(delete(stage.keys, "t1", force=False, now_ms=NOW))
+    stage.claimed("t1")
+    stage.send(reap(stage.keys, max_crashes=3, now_ms=NOW + LEASE))
+    assert ["t1", "t1"] == stage.dump()["tasks:pending:retry"]
+    if end == "deleted":
+        stage.send(delete(stage.keys, "t1", force=False, now_ms=NOW + LEASE))
+    elif end != "runs":
+        stage.send(cancel(stage.keys, "t1", now_ms=NOW + LEASE))
+    if end == "brought back":
+        stage.send(requeue(stage.keys, ["t1"], nonce="m", now_ms=NOW + LEASE))
+    claims = [
+        each for _ in range(3) for each in stage.claim(slots, now_ms=NOW + LEASE).claims
+    ]
+
+    assert (["t1"] if end in {"runs", "brought back"} else []) == [
+        each.id for each in claims
+    ]
+    assert not stage.dump().keys() & {"tasks:pending:retry", "tasks:tombstones:retry"}
