@@ -616,6 +616,13 @@ def test_a_renewal_takes_no_permit_that_was_lost(stage):
     assert ("WAIT", 0) == (late.word, look(stage).running)
 
 
+def test_an_upstream_that_a_guard_is_the_first_to_name_is_listed(stage):
+    """Nobody has declared it, and a person can see and steer it all the same."""
+    assert "IN" == enter(stage, "guard:1").word
+
+    assert {"api"} == stage.dump()["tasks:upstreams"]
+
+
 def test_a_guard_that_leaves_wakes_a_worker_for_what_is_parked(stage):
     """Once: where it was to look already, it needs no other word."""
     declare(stage, concurrency=1)
