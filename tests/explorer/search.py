@@ -152,9 +152,9 @@ class Search:
         same = step.world.keyspace == world.keyspace
         before, after = read(world.keyspace), read(step.world.keyspace)
         # What a claim handed out is remembered for four leases.
-        is_new = call.kind == "claim" and KEYS.worker(call.who) not in before
-        is_new = is_new or _script(call) in _MAY_AGAIN
-        if step.is_repeat and not same and not is_new:
+        is_forgotten = call.kind == "claim" and KEYS.worker(call.who) not in before
+        may_write = is_forgotten or _script(call) in _MAY_AGAIN
+        if step.is_repeat and not same and not may_write:
             assert _still(before) == _still(after), f"{call.kind} wrote again"
         self._heed_token(before, call, step.reply, is_same=same)
         moves = {} if same else _moves(before, after)

@@ -23,9 +23,10 @@ from taskflow._events import (
 )
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import Outcome
+from taskflow._protocol.upkeep import LONGEST_TRIP_MS
 from taskflow._worker import upkeep
 from taskflow._worker.outage import Outage
-from taskflow._worker.reap_gate import LONGEST_TRIP_MS, ReapGate
+from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Crew, Supervisor
 from taskflow.observers.logging import (

@@ -17,9 +17,6 @@ from taskflow.errors import TaskflowError
 LONGEST_PAUSE = 20.0
 """Seconds for which a caller is kept waiting until the living have renewed."""
 
-TRIP_MS = 2_000
-"""A reap that arrives later than this after the server's last word does nothing."""
-
 
 @frozen
 class OrphanReport:
@@ -57,7 +54,7 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
         reaped: list[upkeep.Reaped] = yield upkeep.reap(
             keys,
             max_crashes=max_crashes,
-            latest_ms=0 if connection.clock() else answered_ms + TRIP_MS,
+            latest_ms=0 if connection.clock() else answered_ms + upkeep.LONGEST_TRIP_MS,
             now_ms=connection.clock(),
         )
         found += len(reaped)
@@ -96,7 +93,7 @@ def _let_workers_renew(connection: Connection) -> Plan[str]:
     beats: list[WorkerStatus] = yield overview.workers(
         connection.keys, now_ms=connection.clock()
     )
-    lease = max(connection.settings.worker.lease, *(each.lease for each in beats), 0.0)
+    lease = overview.longest_lease(connection.settings.worker.lease, beats)
     silent = timedelta(seconds=connection.settings.worker.lease / 2)
     # After a step of more than an hour nobody is known to have beaten.
     is_odd = not beats or any(counts.now - each.last_beat_at > silent for each in beats)

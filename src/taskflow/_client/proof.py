@@ -238,8 +238,7 @@ def _longest_lease(connection: Connection) -> Plan[int]:
     beats: list[WorkerStatus] = yield overview.workers(
         connection.keys, now_ms=connection.clock()
     )
-    own = connection.settings.worker.lease
-    return round(max(own, *(each.lease for each in beats), 0.0) * 1000)
+    return round(overview.longest_lease(connection.settings.worker.lease, beats) * 1000)
 
 
 def _look(connection: Connection) -> Plan[_Looks]:

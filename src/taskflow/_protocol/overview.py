@@ -1,5 +1,6 @@
 """Read how the whole stands: counts of every home, the lanes, the workers."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -193,6 +194,19 @@ class WorkerStatus:
         if polled is not None and polled > POLLED_LATELY:
             return "stale"
         return "draining" if self.draining else "healthy"
+
+
+def longest_lease(own: float, beats: Iterable[WorkerStatus]) -> float:
+    """Find the longest lease that is given, in seconds.
+
+    Args:
+        own: By us.
+        beats: Of the workers; each may give another.
+
+    Returns:
+        The longest of them.
+    """
+    return max([own, *(each.lease for each in beats)])
 
 
 _WORKER_FIELDS = 5

@@ -11,6 +11,9 @@ from taskflow._protocol.readable import text
 
 MOST_PER_CALL = 100
 
+LONGEST_TRIP_MS = 2_000
+"""A reap that arrives later than this after it was sent should do nothing; see `reap`."""
+
 
 @frozen
 class PromoteReply:

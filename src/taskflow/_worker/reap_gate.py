@@ -16,13 +16,12 @@ import math
 import threading
 import time
 
+from taskflow._protocol.upkeep import LONGEST_TRIP_MS
+
 _LONG_GAP = 3.0
 _ANSWERED_WITHIN = 1.25
 _TRIP = 0.5
 _AFTER_A_STEP = 3.0
-
-LONGEST_TRIP_MS = 2_000
-"""A reap that arrives later than this after it was sent does nothing."""
 
 
 class ReapGate:
