@@ -333,6 +333,9 @@ class Arena(Theatre):
 
     def moves(self) -> Moves:
         """Follow every task through what the server has written."""
+        # While a disk is busy the server keeps for itself, up to 2 s, what it has
+        # answered already.
+        wait_until(lambda: not self.client.info("persistence")["aof_buffer_length"])
         found = self.client.config_get("*dir*")
         return moves(commands(Path(found["dir"]) / found["appenddirname"]), self.prefix)
 
