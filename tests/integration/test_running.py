@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
+import redis
 from attrs import evolve
 
 from taskflow import (
@@ -25,6 +26,7 @@ from taskflow import (
     TaskState,
     Worker,
 )
+from taskflow._servers.async_runner import AsyncRedisSubscription
 from taskflow.errors import TaskFailedError
 from taskflow.testing import ManualClock, arun_until_idle
 
@@ -741,6 +743,47 @@ class TestWorkers:
             assert not await handle.acancel()
             with pytest.raises(TaskFailedError, match="CANCELLED"):
                 await handle.aresult(timeout=10)
+            worker.stop()
+            await working
+
+    async def test_a_cancel_is_found_that_was_asked_before_the_worker_listened(
+        self, redis_url: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At its start, and while its connection was broken: not a beat later."""
+        began, asked = asyncio.Event(), asyncio.Event()
+        begin = AsyncRedisSubscription.begin
+
+        async def begin_late(self: AsyncRedisSubscription) -> None:
+            if ":worker:" in self._channel:
+                await asked.wait()
+            await begin(self)
+
+        monkeypatch.setattr(AsyncRedisSubscription, "begin", begin_late)
+
+        @registry.task(name="long")
+        async def long() -> None:
+            began.set()
+            await asyncio.sleep(60)
+
+        prefix = f"late-{time.monotonic_ns()}:"
+        async with TaskFlow(redis_url, prefix=prefix, registry=registry) as flow:
+            settings = flow.connection.settings.worker
+            worker = Worker(flow, settings=evolve(settings, lease=60.0))
+            working = asyncio.create_task(worker.arun())
+            client: Any = redis.Redis.from_url(redis_url)
+            for _ in range(2):
+                handle = await flow.aenqueue(long.call())
+                await asyncio.wait_for(began.wait(), 10)
+
+                assert not await handle.acancel()
+                asked.set()
+                with pytest.raises(TaskFailedError, match="CANCELLED"):
+                    await handle.aresult(timeout=10)
+                began.clear()
+                asked.clear()
+                client.client_kill_filter(_type="pubsub")
+            asked.set()
+            client.close()
             worker.stop()
             await working
 

@@ -61,6 +61,32 @@ def test_a_beat_that_fails_is_logged_and_followed_by_the_next(
     assert "a beat failed" in caplog.text
 
 
+def test_a_beat_that_is_asked_for_does_not_wait_for_its_time() -> None:
+    """Who was cancelled while nobody listened is found by it."""
+    server = MemoryServer(f"memory://{uuid.uuid4().hex}")
+    beaten = threading.Semaphore(0)
+
+    def describe() -> bytes:
+        beaten.release()
+        return b"{}"
+
+    heartbeat = Heartbeat(
+        HeartbeatSettings(Keys(), "w", 600.0, lambda: 0),
+        server.runner(),
+        Leases(),
+        Deaf(),
+        describe,
+    )
+    heartbeat.start()
+
+    assert beaten.acquire(timeout=10)
+    assert not beaten.acquire(timeout=0.2)
+    heartbeat.hurry()
+    assert beaten.acquire(timeout=10)
+    heartbeat.stop()
+    server.close()
+
+
 class Patient:
     """A worker that was given two tasks, and whose loop has heard of one.
 

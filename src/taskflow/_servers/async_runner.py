@@ -218,13 +218,18 @@ class AsyncRedisSubscription:
     """One channel that is listened to.
 
     Where the connection breaks, `next` returns None and listens again: what was
-    published meanwhile is lost, so its caller looks for itself after every None.
+    published meanwhile is lost, so its caller looks for itself after every None, or
+    whenever listening has begun again.
+
+    Attributes:
+        begun: How often listening began.
     """
 
     def __init__(self, source: LinkSource, channel: str) -> None:
         self._source = source
         self._channel = channel
         self._link: AsyncLink | None = None
+        self.begun = 0
 
     async def begin(self) -> None:
         """Listen; what is published after this is heard, if the server answers.
@@ -243,6 +248,7 @@ class AsyncRedisSubscription:
                 )
                 await link.read_response()
                 cancels.heed()
+                self.begun += 1
         except FAILURES as error:
             await self._break(error)
 

@@ -24,6 +24,11 @@ timeout; a new one costs less than a millisecond."""
 class AsyncSubscription(Protocol):
     """One channel that is listened to."""
 
+    @property
+    def begun(self) -> int:
+        """How often listening began; what was published before is not heard."""
+        ...
+
     async def next(self, timeout: float) -> bytes | None:  # noqa: ASYNC109
         """Return the next message, or None after *timeout* seconds."""
         ...

@@ -1,7 +1,8 @@
 """Hear what is published, for as long as the worker lives.
 
 What is published while nobody listens is lost. So nothing may depend on it: what is
-heard only comes sooner than it would be found.
+heard only comes sooner than it would be found. Who cannot wait looks for itself
+whenever listening has begun.
 """
 
 import asyncio
@@ -18,13 +19,27 @@ _logger = logging.getLogger("taskflow.worker")
 
 
 async def hear(
-    runner: AsyncRunner, channel: str, take: Callable[[dict[str, Any]], None]
+    runner: AsyncRunner,
+    channel: str,
+    take: Callable[[dict[str, Any]], None],
+    look: Callable[[], None] = lambda: None,
 ) -> None:
-    """Give every message of *channel*, a JSON object, to *take*; until cancelled."""
+    """Give every message of *channel* to *take*, until cancelled.
+
+    Args:
+        runner: Listens.
+        channel: Its messages are JSON objects.
+        take: Takes a message.
+        look: Called whenever listening has begun: what was published before is lost.
+    """
     while True:
         try:
             async with runner.subscribe(channel) as news:
+                begun = 0
                 while True:
+                    if news.begun > begun:
+                        begun = news.begun
+                        look()
                     message = await news.next(5.0)
                     if message is not None:
                         _give(message, take)

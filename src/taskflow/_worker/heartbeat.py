@@ -94,7 +94,8 @@ class Heartbeat(threading.Thread):
         self._leases = leases
         self._listener = listener
         self._describe = describe
-        self._stop_asked = threading.Event()
+        self._stopping = False
+        self._roused = threading.Event()
         self._lost = False
         self._strays: set[tuple[str, str]] = set()
         self._offset_ms: float | None = None
@@ -113,7 +114,7 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Beat until stopped; a server that is away is asked more often."""
         wait = 0.0
-        while not self._stop_asked.wait(wait):
+        while not self._sleep(wait):
             started = time.monotonic()
             try:
                 self._beat()
@@ -131,6 +132,16 @@ class Heartbeat(threading.Thread):
                 self._listener.server_back()
             wait = max(0.05, self._settings.period - (time.monotonic() - started))
 
+    def hurry(self) -> None:
+        """Beat now, not when the next beat is due; any thread may ask."""
+        self._roused.set()
+
+    def _sleep(self, seconds: float) -> bool:
+        """Wait until the next beat is due or asked for; say whether to stop."""
+        self._roused.wait(seconds)
+        self._roused.clear()
+        return self._stopping
+
     def _lose(self, error: ServerError) -> None:
         if not self._lost:
             self._lost = True
@@ -138,7 +149,8 @@ class Heartbeat(threading.Thread):
 
     def stop(self) -> None:
         """Beat no more; say goodbye if the server answers."""
-        self._stop_asked.set()
+        self._stopping = True
+        self._roused.set()
         if self.is_alive():
             self.join(timeout=5.0)
         settings = self._settings

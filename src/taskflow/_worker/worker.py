@@ -150,7 +150,7 @@ class Worker:
                     Channels(self._pump) as channels,
                     asyncio.TaskGroup() as loops,
                 ):
-                    self._start_loops(loops, channels)
+                    self._start_loops(loops, channels, heartbeat)
                     await self._until_stopped()
                     self._loops_over()
             finally:
@@ -272,7 +272,9 @@ class Worker:
             self._connection.clock,
         )
 
-    def _start_loops(self, loops: asyncio.TaskGroup, channels: Channels) -> None:
+    def _start_loops(
+        self, loops: asyncio.TaskGroup, channels: Channels, heartbeat: Heartbeat
+    ) -> None:
         chores = upkeep.Chores(
             runner=self._runner,
             keys=self._connection.keys,
@@ -296,7 +298,7 @@ class Worker:
             loops.create_task(timekeeper.run()),
             loops.create_task(watch.keep_declared()),
             loops.create_task(watch.listen()),
-            loops.create_task(self._hear_cancels()),
+            loops.create_task(self._hear_cancels(heartbeat)),
             *(
                 loops.create_task(upkeep.keep_doing(each, chores))
                 for each in upkeep.ALL
@@ -305,12 +307,13 @@ class Worker:
             loops.create_task(self._feel_blocks()),
         ]
 
-    async def _hear_cancels(self) -> None:
+    async def _hear_cancels(self, heartbeat: Heartbeat) -> None:
         def take(lease: dict[str, Any]) -> None:
             self._executor.cancel(str(lease["id"]), str(lease["token"]))
 
         channel = self._connection.keys.worker_channel(self.id)
-        await hear(self._runner, channel, take)
+        # Who was cancelled before we listened is told by the next beat.
+        await hear(self._runner, channel, take, look=heartbeat.hurry)
 
     async def _until_stopped(self) -> None:
         """Wait for the wish to stop, then drain; cancelled, hand back at once."""
