@@ -379,6 +379,29 @@ def test_a_reset_forgets_what_was_counted(stage):
     assert ("closed", 0, 10.0) == (found.state, found.calls, found.tokens)
 
 
+def test_a_reset_frees_every_permit(stage):
+    """Also those of calls that nobody will end: it is a person's way out."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.claim(5)
+    assert [] == ids(stage.claim(5))
+    steer(stage, "reset")
+
+    assert ["t2"] == ids(stage.claim(5))
+
+
+def test_a_refusal_of_an_old_call_shuts_nothing(stage):
+    """Its key may have been changed since: a person has closed it after that."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    (before,) = stage.claim(5).claims
+    steer(stage, "open")
+    steer(stage, "close")
+    end(stage, [before], "refused", reason="wrong key", wait_ms=RESET)
+
+    assert "closed" == look(stage).state
+
+
 def test_an_unknown_upstream_cannot_be_steered(stage):
     """A typing mistake is no hold on nothing."""
     with pytest.raises(UpstreamNotFoundError, match="apo"):
