@@ -163,6 +163,18 @@ def test_an_id_that_is_used_again_runs_once(stage, times):
     assert "tasks:tombstones:primary" not in stage.dump()
 
 
+def test_an_old_entry_does_not_stand_for_a_task_that_waits_elsewhere(stage):
+    """It was deleted in the retry lane and is stored again in one that is paused."""
+    (held,) = stage.claimed("t1")
+    stage.send(reap(stage.keys, max_crashes=3, now_ms=NOW + LEASE))
+    stage.send(delete(stage.keys, held.id, force=False, now_ms=NOW + LEASE))
+    stage.send(pause(stage.keys, "primary", paused=True, now_ms=NOW + LEASE))
+    stage.enqueue("t1", now_ms=NOW + LEASE)
+
+    assert [] == stage.claim(5, now_ms=NOW + LEASE).claims
+    assert ["t1"] == stage.dump()["tasks:pending:primary"]
+
+
 def test_who_waits_for_a_task_hears_that_it_expired(stage):
     """The message says FAILED, as the record does."""
     stage.enqueue("t1", expires_ms=5)

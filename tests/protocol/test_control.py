@@ -5,6 +5,7 @@ import pytest
 from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol.control import cancel, delete, drain, pause
 from taskflow._protocol.dead_letters import requeue
+from taskflow._protocol.inspect import watch
 from taskflow._protocol.settle import complete, dead_letter, settle
 from taskflow._protocol.states import TaskState
 from taskflow._protocol.upkeep import beat
@@ -35,6 +36,17 @@ def test_a_waiting_task_is_cancelled_at_once(stage):
         "tasks:tombstones:primary": {"t1"},
         "tasks:marker": {"work": 0},
     } == stage.dump()
+
+
+def test_who_waits_for_a_waiting_task_hears_that_it_was_cancelled(stage):
+    """The message says CANCELLED, as the record does."""
+    stage.enqueue("t1")
+    stage.send(watch(stage.keys, "t1", now_ms=NOW))
+    with stage.runner.subscribe(stage.keys.done_channel("t1")) as channel:
+        stop(stage)
+        told = channel.next(5)
+
+    assert b"CANCELLED" == told
 
 
 def test_a_scheduled_task_is_cancelled_at_once(stage):

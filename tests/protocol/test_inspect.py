@@ -80,6 +80,19 @@ def test_a_watched_task_is_announced_when_it_ends(stage):
     assert (TaskState.COMPLETED, b"1") == (ending.state, ending.result)
 
 
+@pytest.mark.parametrize("state", list(TaskState))
+def test_only_a_task_that_has_not_ended_is_marked_as_watched(stage, state):
+    """Of one that has ended there is nothing to announce: a look writes nothing."""
+    stage.fill({"task:t1": record(state.value)})
+    before = stage.dump()
+    ending = stage.send(watch(stage.keys, "t1", now_ms=NOW))
+    if not state.is_final:
+        before["task:t1"]["watched"] = str(NOW)
+
+    assert state is ending.state
+    assert before == stage.dump()
+
+
 def test_a_missing_task_cannot_be_watched_or_read(stage):
     """Nothing is written."""
     for look in (watch, get):

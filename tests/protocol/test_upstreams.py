@@ -8,6 +8,7 @@ from taskflow._protocol import upstreams
 from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.inspect import get
+from taskflow._protocol.news import journal
 from taskflow._protocol.overview import status as queue_status
 from taskflow._protocol.record import CallReport, ErrorFacts
 from taskflow._protocol.settle import complete, park, release, retry, settle
@@ -951,6 +952,21 @@ def test_a_guards_probe_that_says_nothing_wakes_a_worker(stage):
     leave(stage, "guard:1", "neutral", epoch=guard.epoch, now_ms=later)
 
     assert "work" in stage.dump()["tasks:marker"]
+    assert [True] == [each.is_probe for each in stage.claim(5, now_ms=later).claims]
+
+
+def test_the_journal_tells_which_way_it_turned(stage):
+    """What opened it, and what closed it again."""
+    declare(stage)
+    steer(stage, "open", reason="they asked us")
+    steer(stage, "close")
+    closed, opened_before = stage.send(journal(stage.keys))[:2]
+
+    assert ("upstream_closed", "") == (closed.event, closed.facts["reason"])
+    assert ("upstream_opened", "they asked us") == (
+        opened_before.event,
+        opened_before.facts["reason"],
+    )
 
 
 def test_a_refused_settle_says_nothing_of_its_upstream(stage):
