@@ -149,7 +149,8 @@ def test_a_claim_that_a_failover_forgets_is_made_again(
     wait_for(lambda: "lease lost" in theatre.said(worker))
     assert TaskState.ACTIVE is handle.info().state
     assert 7 == handle.result(timeout=20)
-    assert again + 10.0 <= max(at for _, _, at in theatre.lines("end"))
+    # Times are written to the millisecond, and a sleep may end one early.
+    assert again + 9.9 <= max(at for _, _, at in theatre.lines("end"))
     assert (1, 0) == (handle.info().deliveries, handle.info().crashes)
     assert {"homes": "ok", "records": "ok"} == findings(theatre)
 

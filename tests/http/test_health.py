@@ -80,18 +80,22 @@ async def test_with_a_worker_all_is_well(client, flow):
 
 async def test_a_worker_that_says_nothing_is_stale():
     """It is shown, and it delays no answer."""
-    clock = ManualClock()
-    with TaskFlow("memory://stale-worker", clock=clock) as flow:
+    clock, later = ManualClock(), ManualClock()
+    later.advance(60)
+    with (
+        TaskFlow("memory://stale-worker", clock=clock) as flow,
+        TaskFlow("memory://stale-worker", clock=later) as reader,
+    ):
         worker, task = await working(flow)
         async with client_of(
-            create_app(flow, access=allow_all, settings=ApiSettings())
+            create_app(reader, access=allow_all, settings=ApiSettings())
         ) as client:
-            clock.advance(60)
             listed = (await client.get("/health/workers")).json()
             ready = await client.get("/ready")
         worker.stop()
         await task
         await flow.connection.aclose()
+        await reader.connection.aclose()
 
     assert (0, 1) == (listed["healthy"], listed["stale"])
     assert ("stale", 503) == (listed["workers"][0]["status"], ready.status_code)

@@ -38,7 +38,7 @@ local function upstream(name)
     end
   end
   u = {
-    name = name, key = key, is_foreign = is_foreign, rules = rules, known = found[1] and true or false, depth = {}, planned = 0, free = 0,
+    name = name, key = key, is_foreign = is_foreign, rules = rules, depth = {}, planned = 0, free = 0,
     failure_rate = rules[1], min_calls = rules[2], window = rules[3], reset = rules[4], longest = rules[5],
     probes = rules[6], consecutive = rules[7], limit = rules[8], per = rules[9], burst = rules[10],
     concurrency = rules[11],
