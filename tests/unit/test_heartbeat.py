@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -30,6 +30,21 @@ class Deaf:
         return lambda *args, **facts: None
 
 
+def beating(
+    server: MemoryServer, lease: float, describe: Callable[[], bytes]
+) -> Heartbeat:
+    """Start the heartbeat of a worker that holds nothing."""
+    heartbeat = Heartbeat(
+        HeartbeatSettings(Keys(), "w", lease, lambda: 0),
+        server.runner(),
+        Leases(),
+        Deaf(),
+        describe,
+    )
+    heartbeat.start()
+    return heartbeat
+
+
 def test_a_beat_that_fails_is_logged_and_followed_by_the_next(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -46,14 +61,7 @@ def test_a_beat_that_fails_is_logged_and_followed_by_the_next(
         went_on.set()
         return b"{}"
 
-    heartbeat = Heartbeat(
-        HeartbeatSettings(Keys(), "w", 0.3, lambda: 0),
-        server.runner(),
-        Leases(),
-        Deaf(),
-        describe,
-    )
-    heartbeat.start()
+    heartbeat = beating(server, 0.3, describe)
 
     assert went_on.wait(10)
     heartbeat.stop()
@@ -70,14 +78,7 @@ def test_a_beat_that_is_asked_for_does_not_wait_for_its_time() -> None:
         beaten.release()
         return b"{}"
 
-    heartbeat = Heartbeat(
-        HeartbeatSettings(Keys(), "w", 600.0, lambda: 0),
-        server.runner(),
-        Leases(),
-        Deaf(),
-        describe,
-    )
-    heartbeat.start()
+    heartbeat = beating(server, 600.0, describe)
 
     assert beaten.acquire(timeout=10)
     assert not beaten.acquire(timeout=0.2)
