@@ -9,7 +9,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -26,14 +25,9 @@ from taskflow._protocol.keys import Keys
 from taskflow._servers.embedded import EmbeddedServer
 from taskflow._servers.memory import MemoryServer
 from taskflow._servers.redis import RedisServer
-
-# Test modules are no package (import mode "importlib"): what they share is
-# found here.
-sys.path.append(str(Path(__file__).parent))
-
-import acl
-from keyspace import Stage
-from prefixed import PREFIX, under
+from tests.support import acl
+from tests.support.keyspace import Stage
+from tests.support.prefixed import PREFIX, under
 
 STARTS_WITHIN = 10.0  # seconds
 

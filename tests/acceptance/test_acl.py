@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
-import acl
-import chaos_app
-import population
 from taskflow import Finding, TaskFlow, TaskState
 from taskflow._client.reset import pass_over
 from taskflow._protocol import scripts
 from taskflow._servers.redis import RedisServer
 from taskflow.errors import ServerRefusedError, TaskNotFoundError
-from theatre import Theatre, wait_until
+from tests.support import acl, chaos_app, population
+from tests.support.processes import Deployment, wait_until
 
 LUA = Path(scripts.__file__).parent / "lua"
 WRITES = {
@@ -69,10 +67,10 @@ OWN_SCRIPTS = {
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server that knows the three users; the flow is an administrator's."""
     app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    made = Theatre(tmp_path, app, chaos_app.registry)
+    made = Deployment(tmp_path, app, chaos_app.registry)
     client = made.flow.connection.server.sync_client()
     acl.let_in(client)
     client.set("session:1", "secret")
@@ -82,12 +80,12 @@ def theatre(tmp_path: Path) -> Iterator[Theatre]:
 
 
 @pytest.fixture
-def flow_of(theatre: Theatre) -> Iterator[Callable[[str], TaskFlow]]:
+def flow_of(deployment: Deployment) -> Iterator[Callable[[str], TaskFlow]]:
     """Give a flow of each user."""
     made: list[TaskFlow] = []
 
     def make(kind: str) -> TaskFlow:
-        url = acl.as_user(theatre.url, kind)
+        url = acl.as_user(deployment.url, kind)
         made.append(TaskFlow(url, registry=chaos_app.registry))
         return made[-1]
 
@@ -96,9 +94,9 @@ def flow_of(theatre: Theatre) -> Iterator[Callable[[str], TaskFlow]]:
         each.close()
 
 
-def worker(theatre: Theatre) -> Any:
+def worker(deployment: Deployment) -> Any:
     """Start a worker as its user."""
-    return theatre.worker("--url", acl.as_user(theatre.url, "worker"))
+    return deployment.worker("--url", acl.as_user(deployment.url, "worker"))
 
 
 def is_dead(handle: Any) -> bool:
@@ -112,10 +110,10 @@ def has_died(process: Any) -> bool:
 
 
 def test_a_worker_and_the_api_do_their_work(
-    theatre: Theatre, flow_of: Callable[[str], TaskFlow]
+    deployment: Deployment, flow_of: Callable[[str], TaskFlow]
 ) -> None:
     """Enqueue, run, cancel, requeue, delete, pause, steer, look and mend."""
-    process = worker(theatre)
+    process = worker(deployment)
     flow = flow_of("api")
     assert 1 == flow.enqueue(chaos_app.works.call(0.0)).result(timeout=30)
     later = flow.enqueue(chaos_app.works.options(delay=600).call(0.0))
@@ -132,20 +130,20 @@ def test_a_worker_and_the_api_do_their_work(
         wait_until(lambda running=process: has_died(running) or is_dead(pill))
         if is_dead(pill):
             break
-        process = worker(theatre)
+        process = worker(deployment)
     assert 1 == flow.dlq.purge(pill.id)
     severities = {each.check: each.severity for each in flow.doctor(repair=True)}
     assert "ok" == severities["homes"]
-    assert "NOPERM" not in theatre.said(process)
+    assert "NOPERM" not in deployment.said(process)
     process.terminate()
     assert 0 == process.wait(30)
 
 
 def test_a_reader_sees_all_and_changes_nothing(
-    theatre: Theatre, flow_of: Callable[[str], TaskFlow]
+    deployment: Deployment, flow_of: Callable[[str], TaskFlow]
 ) -> None:
     """Each write is refused by name; what was there is there."""
-    handles = theatre.flow.enqueue_many([chaos_app.works.call(0.0)] * 3)
+    handles = deployment.flow.enqueue_many([chaos_app.works.call(0.0)] * 3)
     flow = flow_of("reader")
 
     assert 3 == flow.queues.status().states[TaskState.PENDING]
@@ -157,18 +155,18 @@ def test_a_reader_sees_all_and_changes_nothing(
     for name, write in WRITES.items():
         with pytest.raises(ServerRefusedError, match="refused '"):
             write(flow, handles[0].id)
-        assert 3 == theatre.count(TaskState.PENDING), name
+        assert 3 == deployment.count(TaskState.PENDING), name
 
 
 def test_the_user_of_workers_can_do_what_people_decide_and_see_less(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """It is as good as trusted with tasks, and cannot go through or delete everything."""
-    with TaskFlow(theatre.url, registry=population.registry) as made:
+    with TaskFlow(deployment.url, registry=population.registry) as made:
         ids = asyncio.run(population.populate(made))
         letters = [each.id for each in made.dlq.list().items if each.name == "dies"]
     ids["letter 1"] = letters[0]
-    url = acl.as_user(theatre.url, "worker")
+    url = acl.as_user(deployment.url, "worker")
 
     with TaskFlow(url, registry=population.registry) as flow:
         for name, look in OVERVIEWS.items():
@@ -192,9 +190,9 @@ def homes(findings: tuple[Finding, ...]) -> list[Finding]:
 
 
 @pytest.mark.parametrize("kind", acl.KINDS)
-def test_nobody_may_do_what_is_not_ours(theatre: Theatre, kind: str) -> None:
+def test_nobody_may_do_what_is_not_ours(deployment: Deployment, kind: str) -> None:
     """Neither with others' keys and channels, nor with the server."""
-    server = RedisServer(acl.as_user(theatre.url, kind))
+    server = RedisServer(acl.as_user(deployment.url, kind))
     client = server.sync_client()
     for name, deed in FOREIGN.items():
         with pytest.raises(NoPermissionError):

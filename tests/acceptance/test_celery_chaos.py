@@ -21,48 +21,52 @@ pytest.importorskip("celery")
 if not hasattr(select, "epoll"):
     pytest.skip("the Celery engine needs Linux", allow_module_level=True)
 
-import chaos_app
-from arena import Arena
 from taskflow import TaskState
-from theatre import wait_until
-from witness import children
+from tests.support import chaos_app
+from tests.support.chaos import ChaosDeployment
+from tests.support.process_monitor import children
+from tests.support.processes import wait_until
 
 KILLS = int(os.environ.get("TASKFLOW_KILLS", "20"))
 SEED = int(os.environ.get("TASKFLOW_SEED", "0")) or random.randrange(1, 10**6)
 FINAL = {TaskState.COMPLETED, TaskState.DLQ}
 
 
-def story(arena: Arena, record: Any) -> str:
+def story(deployment: ChaosDeployment, record: Any) -> str:
     """Tell which process began and ended a task when, and what its record says."""
-    lines = arena.log.read_text("utf-8").splitlines()
+    lines = deployment.log.read_text("utf-8").splitlines()
     ran = [line for line in lines if line.split()[1] == record.id]
     return "\n".join([*ran, *map(str, record.history), f"{record}"])
 
 
 @pytest.fixture
-def arena(tmp_path: Path) -> Iterator[Arena]:
+def deployment(tmp_path: Path) -> Iterator[ChaosDeployment]:
     """Give a server, and nobody who works yet."""
-    made = Arena(tmp_path, SEED)
+    made = ChaosDeployment(tmp_path, SEED)
     yield made
     made.close()
 
 
 @pytest.mark.timeout(300 + 3 * KILLS)
-def test_the_task_of_a_killed_child_starts_again_within_a_second(arena: Arena) -> None:
+def test_the_task_of_a_killed_child_starts_again_within_a_second(
+    deployment: ChaosDeployment,
+) -> None:
     """No lease has to end first: the worker hears of it, and settles a crash.
 
     The pool is whole before each kill, so that there is a child to start it on.
     """
     print("seed", SEED)  # noqa: T201 - repeats the run
-    player = arena.play("--executor", "celery", "--concurrency", "4")
-    wait_until(lambda: arena.alive() == 1)
+    player = deployment.play("--executor", "celery", "--concurrency", "4")
+    wait_until(lambda: deployment.alive() == 1)
     kills: list[tuple[int, float]] = []
 
     def has_begun(pid: int) -> bool:
-        if arena.backlog() < 50:
-            bodies = arena.rng.choices((chaos_app.works, chaos_app.aworks), k=50)
-            arena.enqueue([each.call(arena.rng.uniform(0.05, 0.2)) for each in bodies])
-        return arena.has_begun(pid)
+        if deployment.backlog() < 50:
+            bodies = deployment.rng.choices((chaos_app.works, chaos_app.aworks), k=50)
+            deployment.enqueue(
+                [each.call(deployment.rng.uniform(0.05, 0.2)) for each in bodies]
+            )
+        return deployment.has_begun(pid)
 
     def living() -> list[int]:
         # Who was just killed may stand among them a moment longer.
@@ -70,18 +74,25 @@ def test_the_task_of_a_killed_child_starts_again_within_a_second(arena: Arena) -
 
     for _ in range(KILLS):
         wait_until(lambda: len(living()) == 4)
-        pid = arena.rng.choice(living())
+        pid = deployment.rng.choice(living())
         wait_until(lambda pid=pid: has_begun(pid))
-        time.sleep(arena.rng.uniform(0.0, 0.2))
+        time.sleep(deployment.rng.uniform(0.0, 0.2))
         os.kill(pid, signal.SIGKILL)
         kills.append((pid, time.time()))
 
-    arena.settle_down(120.0)
+    deployment.settle_down(120.0)
 
-    figures = arena.judge()
-    waits = sorted(arena.restarts(kills))
+    figures = deployment.judge()
+    waits = sorted(deployment.restarts(kills))
     print(  # noqa: T201 - for the docs
-        *(len(arena.acknowledged), figures, "kills", len(kills), "again", len(waits)),
+        *(
+            len(deployment.acknowledged),
+            figures,
+            "kills",
+            len(kills),
+            "again",
+            len(waits),
+        ),
         f"p50 {waits[len(waits) // 2]:.2f} s, longest {waits[-1]:.2f} s",
         f"late {sum(each > 1.0 for each in waits)}",
     )
@@ -92,15 +103,15 @@ def test_the_task_of_a_killed_child_starts_again_within_a_second(arena: Arena) -
 
 @pytest.mark.timeout(900)
 def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
-    arena: Arena,
+    deployment: ChaosDeployment,
 ) -> None:
     """Every task has exactly one end, and only a crash repeats a body."""
     rng = random.Random(SEED)
     print("seed", SEED)  # noqa: T201 - repeats the run
-    flow = arena.flow
+    flow = deployment.flow
 
     def start() -> Any:
-        return arena.worker(
+        return deployment.worker(
             *("--executor", "celery", "--concurrency", "4", "--log-level", "ERROR"),
             WORKER_PREFETCH_MULTIPLIER="3",
         )
@@ -108,12 +119,12 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
     workers = [start(), start()]
     kinds = (chaos_app.works, chaos_app.aworks)
     calls = [rng.choice(kinds).call(rng.uniform(0.0, 0.2)) for _ in range(KILLS * 10)]
-    arena.acknowledged += [handle.id for handle in flow.enqueue_many(calls)]
+    deployment.acknowledged += [handle.id for handle in flow.enqueue_many(calls)]
     killed = Counter[str]()
     while killed["child"] < KILLS or killed["worker"] < KILLS // 10:
         if not flow.queues.status().states[TaskState.PENDING]:
             more = [rng.choice(kinds).call(0.05) for _ in range(50)]
-            arena.acknowledged += [handle.id for handle in flow.enqueue_many(more)]
+            deployment.acknowledged += [handle.id for handle in flow.enqueue_many(more)]
         place = rng.randrange(2)
         pids = children(workers[place].pid)
         if rng.random() < 0.1 and killed["worker"] < KILLS // 10:
@@ -135,10 +146,10 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
         ),
         300.0,
     )
-    records = [flow.tasks.get(each) for each in arena.acknowledged]
+    records = [flow.tasks.get(each) for each in deployment.acknowledged]
     begun, ended = Counter[str](), Counter[str]()
     for name, counter in (("start", begun), ("end", ended)):
-        counter.update(task_id for task_id, _, _ in arena.lines(name))
+        counter.update(task_id for task_id, _, _ in deployment.lines(name))
     for record in records:
         crashes = [line for line in record.history if line.outcome == "crash"]
         assert record.state in FINAL
@@ -146,7 +157,7 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
         assert record.crashes == len(crashes)
         assert record.deliveries <= 1 + len(crashes) + killed["worker"]
         # A body that began was ended, or died: nothing else repeats one.
-        assert begun[record.id] <= 1 + len(crashes), story(arena, record)
+        assert begun[record.id] <= 1 + len(crashes), story(deployment, record)
         if record.state == TaskState.COMPLETED:
             assert ended[record.id] >= 1
             assert record.result == str(record.deliveries).encode()
@@ -155,6 +166,6 @@ def test_kills_at_random_lose_nothing_and_settle_nothing_twice(
     states = Counter(str(record.state) for record in records)
     crashes = sum(each.crashes for each in records)
     # Also: each crash was that of a process that died, and no hand-out was settled twice.
-    arena.judge()
+    deployment.judge()
     print(dict(states), dict(killed), "crashes", crashes)  # noqa: T201 - for the docs
     assert not [found for found in flow.doctor() if found.severity == "error"]

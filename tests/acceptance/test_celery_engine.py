@@ -22,15 +22,15 @@ pytest.importorskip("celery")
 if not hasattr(select, "epoll"):
     pytest.skip("the Celery engine needs Linux", allow_module_level=True)
 
-import celery_app
 from taskflow import Call, TaskRecord, TaskState
-from theatre import Theatre, wait_until
+from tests.support import celery_app
+from tests.support.processes import Deployment, wait_until
 
 SLOTS = 4
 FINAL = {"COMPLETED", "DLQ", "FAILED", "CANCELLED"}
 
 
-class Stage(Theatre):
+class Stage(Deployment):
     """Workers with the Celery engine, and what comes of their tasks."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,9 +85,9 @@ def lives(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Give a server; the tests of this module share it."""
-    theatre = Stage(tmp_path_factory.mktemp("celery"))
-    yield theatre
-    theatre.close()
+    deployment = Stage(tmp_path_factory.mktemp("celery"))
+    yield deployment
+    deployment.close()
 
 
 @pytest.fixture(scope="class")

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from fleet import PREFIX, SLOT, Cluster, identity, nodes, wait_for
-from invariants import broken
-from keyspace import dump
 from taskflow import Registry, TaskFlow, TaskState
 from taskflow._servers.cluster import ClusterServer
 from taskflow.errors import (
     ServerRefusedError,
     ServerUnavailableError,
 )
-from theatre import LEASE, Theatre
-from tiny import echo, incr, publish, put
+from tests.support.echo_scripts import echo, incr, publish, put
+from tests.support.invariants import broken
+from tests.support.keyspace import dump
+from tests.support.processes import LEASE, Deployment
+from tests.support.topologies import PREFIX, SLOT, Cluster, identity, nodes, wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -60,17 +60,19 @@ def empty(cluster: Cluster) -> Cluster:
 
 def test_a_worker_goes_on_while_the_slot_moves(empty: Cluster, tmp_path: Path) -> None:
     """Twice, under load; each task completes once and every invariant holds."""
-    theatre = Theatre(tmp_path, APP, registry, url=empty.url, prefix=PREFIX)
+    deployment = Deployment(tmp_path, APP, registry, url=empty.url, prefix=PREFIX)
     try:
-        theatre.worker("-c", "5")
-        handles = theatre.flow.enqueue_many([nap.call(n, 0.05) for n in range(100)])
+        deployment.worker("-c", "5")
+        handles = deployment.flow.enqueue_many([nap.call(n, 0.05) for n in range(100)])
         for _ in range(2):
             source, target = empty.owner(), empty.others()[0]
-            wait_for(lambda: theatre.count(TaskState.ACTIVE) > 0)
+            wait_for(lambda: deployment.count(TaskState.ACTIVE) > 0)
             empty.move_slot(source, target)
             wait_for(lambda at=target: empty.owner() is at)
-            handles += theatre.flow.enqueue_many([nap.call(n, 0.05) for n in range(50)])
-        wait_for(lambda: theatre.count(TaskState.COMPLETED) == 200)
+            handles += deployment.flow.enqueue_many(
+                [nap.call(n, 0.05) for n in range(50)]
+            )
+        wait_for(lambda: deployment.count(TaskState.COMPLETED) == 200)
 
         owner = empty.owner()
         found = dump(owner.client)
@@ -81,27 +83,27 @@ def test_a_worker_goes_on_while_the_slot_moves(empty: Cluster, tmp_path: Path) -
         assert [] == broken(found, now_ms=now_ms, lease_ms=lease_ms, prefix=PREFIX)
         assert [0, 0] == [each.client.dbsize() for each in empty.others()]
     finally:
-        theatre.close()
+        deployment.close()
 
 
 def test_a_worker_follows_when_the_node_dies(empty: Cluster, tmp_path: Path) -> None:
     """A replica takes its slots; what was replicated completes there."""
-    theatre = Theatre(tmp_path, APP, registry, url=empty.url, prefix=PREFIX)
+    deployment = Deployment(tmp_path, APP, registry, url=empty.url, prefix=PREFIX)
     owner = empty.owner()
     replica = empty.replica_of(owner)
     try:
-        theatre.worker("-c", "5")
-        handles = theatre.flow.enqueue_many([nap.call(n, 0.5) for n in range(20)])
-        wait_for(lambda: theatre.count(TaskState.ACTIVE) == 5)
+        deployment.worker("-c", "5")
+        handles = deployment.flow.enqueue_many([nap.call(n, 0.5) for n in range(20)])
+        wait_for(lambda: deployment.count(TaskState.ACTIVE) == 5)
         assert 1 == owner.ask("WAIT", 1, 5000)
 
         owner.kill()
 
-        wait_for(lambda: theatre.count(TaskState.COMPLETED) == 20)
+        wait_for(lambda: deployment.count(TaskState.COMPLETED) == 20)
         assert list(range(20)) == [handle.result(timeout=1) for handle in handles]
-        assert replica.address == theatre.flow.connection.server.place
+        assert replica.address == deployment.flow.connection.server.place
     finally:
-        theatre.close()
+        deployment.close()
         empty.forget(owner)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from taskflow import Registry, TaskState
-from theatre import LEASE, Theatre, wait_until
+from tests.support.processes import LEASE, Deployment, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -86,23 +86,23 @@ def pill() -> None:
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server and nobody who works yet."""
-    made = Theatre(tmp_path, APP, registry)
+    made = Deployment(tmp_path, APP, registry)
     yield made
     made.close()
 
 
 def test_the_tasks_of_a_killed_worker_start_again_within_lease_and_a_second(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """All 20, on another worker, on a queue that is otherwise idle; each once."""
-    first = theatre.worker("-c", "20")
-    wait_until(lambda: theatre.alive() == 1)
-    handles = theatre.flow.enqueue_many([nap.call(n, 5.0) for n in range(20)])
-    wait_until(lambda: len(theatre.lines("start")) == 20)
-    theatre.worker("-c", "20")
-    wait_until(lambda: theatre.alive() == 2)
+    first = deployment.worker("-c", "20")
+    wait_until(lambda: deployment.alive() == 1)
+    handles = deployment.flow.enqueue_many([nap.call(n, 5.0) for n in range(20)])
+    wait_until(lambda: len(deployment.lines("start")) == 20)
+    deployment.worker("-c", "20")
+    wait_until(lambda: deployment.alive() == 2)
     time.sleep(2.0)  # two beats: from then on the other may reap
 
     killed_at = time.monotonic()
@@ -110,34 +110,34 @@ def test_the_tasks_of_a_killed_worker_start_again_within_lease_and_a_second(
     results = [handle.result(timeout=30) for handle in handles]
 
     again = [
-        at - killed_at for _, delivery, at in theatre.lines("start") if delivery == 2
+        at - killed_at for _, delivery, at in deployment.lines("start") if delivery == 2
     ]
     assert list(range(20)) == results
     assert 20 == len(again)
     assert max(again) <= LEASE + 1.0
     assert [1] * 20 == list(
-        Counter(name for name, _, _ in theatre.lines("end")).values()
+        Counter(name for name, _, _ in deployment.lines("end")).values()
     )
 
 
 def test_a_worker_frozen_past_its_lease_cannot_settle_and_says_so(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """The second run's result stands, and the record has one crash."""
-    first = theatre.worker("-c", "1")
-    handle = theatre.flow.enqueue(nap.call(7, 1.5))
-    wait_until(lambda: theatre.lines("start"))
+    first = deployment.worker("-c", "1")
+    handle = deployment.flow.enqueue(nap.call(7, 1.5))
+    wait_until(lambda: deployment.lines("start"))
     first.send_signal(signal.SIGSTOP)
-    second = theatre.worker("-c", "1")
+    second = deployment.worker("-c", "1")
 
     assert 7 == handle.result(timeout=30)
 
     second.terminate()
     second.wait()
     first.send_signal(signal.SIGCONT)
-    wait_until(lambda: "lease lost" in theatre.said(first))
-    assert "lease lost" not in theatre.said(second)
-    record = theatre.flow.tasks.get(handle.id)
+    wait_until(lambda: "lease lost" in deployment.said(first))
+    assert "lease lost" not in deployment.said(second)
+    record = deployment.flow.tasks.get(handle.id)
     assert (TaskState.COMPLETED, 2, 1, 0) == (
         record.state,
         record.deliveries,
@@ -146,22 +146,24 @@ def test_a_worker_frozen_past_its_lease_cannot_settle_and_says_so(
     )
 
 
-def test_one_poison_pill_among_a_hundred_is_found(theatre: Theatre) -> None:
+def test_one_poison_pill_among_a_hundred_is_found(deployment: Deployment) -> None:
     """Exactly it is dead-lettered, after three crashes; the 99 complete."""
     calls = [nap.call(n, 0.1) for n in range(99)]
-    theatre.flow.enqueue_many(calls[:50])
-    theatre.flow.enqueue(pill.call())
-    theatre.flow.enqueue_many(calls[50:])
-    supervisor = theatre.worker("-c", "10", "--processes", "2")
+    deployment.flow.enqueue_many(calls[:50])
+    deployment.flow.enqueue(pill.call())
+    deployment.flow.enqueue_many(calls[50:])
+    supervisor = deployment.worker("-c", "10", "--processes", "2")
 
-    wait_until(lambda: theatre.count(TaskState.COMPLETED) == 99, patience=90)
-    wait_until(lambda: theatre.count(TaskState.DLQ) == 1)
+    wait_until(lambda: deployment.count(TaskState.COMPLETED) == 99, patience=90)
+    wait_until(lambda: deployment.count(TaskState.DLQ) == 1)
 
-    (letter,) = theatre.flow.dlq.list().items
+    (letter,) = deployment.flow.dlq.list().items
     assert ("pill", "poison", 3) == (letter.name, letter.cause, letter.crashes)
-    starts = Counter(name for name, _, _ in theatre.lines("start"))
+    starts = Counter(name for name, _, _ in deployment.lines("start"))
     assert 3 == starts.pop("pill")
-    assert {str(n) for n in range(99)} == {name for name, _, _ in theatre.lines("end")}
+    assert {str(n) for n in range(99)} == {
+        name for name, _, _ in deployment.lines("end")
+    }
     # Three crashes, each of at most ten bodies, the pill among them.
     assert starts.total() <= 99 + 3 * 9
     assert max(starts.values()) <= 3
@@ -170,30 +172,34 @@ def test_one_poison_pill_among_a_hundred_is_found(theatre: Theatre) -> None:
 
 
 def test_a_coroutine_that_blocks_the_loop_for_three_leases_runs_once(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """Leases are kept from a thread, and somebody is told of the block."""
-    first = theatre.worker()
-    second = theatre.worker()
-    wait_until(lambda: theatre.alive() == 2)
+    first = deployment.worker()
+    second = deployment.worker()
+    wait_until(lambda: deployment.alive() == 2)
 
-    handle = theatre.flow.enqueue(block.call(3 * LEASE))
+    handle = deployment.flow.enqueue(block.call(3 * LEASE))
 
     assert 1 == handle.result(timeout=30)
-    assert 1 == len(theatre.lines("start"))
-    wait_until(lambda: "loop blocked" in theatre.said(first) + theatre.said(second))
+    assert 1 == len(deployment.lines("start"))
+    wait_until(
+        lambda: "loop blocked" in deployment.said(first) + deployment.said(second)
+    )
 
 
-def test_a_worker_that_is_asked_to_stop_finishes_what_it_runs(theatre: Theatre) -> None:
+def test_a_worker_that_is_asked_to_stop_finishes_what_it_runs(
+    deployment: Deployment,
+) -> None:
     """Short tasks end, the rest waits for another; nothing is counted."""
-    worker = theatre.worker("-c", "5")
-    theatre.flow.enqueue_many([nap.call(n, 1.0) for n in range(8)])
-    wait_until(lambda: len(theatre.lines("start")) >= 5)
+    worker = deployment.worker("-c", "5")
+    deployment.flow.enqueue_many([nap.call(n, 1.0) for n in range(8)])
+    wait_until(lambda: len(deployment.lines("start")) >= 5)
 
     worker.send_signal(signal.SIGTERM)
 
     assert 0 == worker.wait(30)
-    states = theatre.flow.queues.status().states
+    states = deployment.flow.queues.status().states
     assert (5, 3, 0) == (
         states[TaskState.COMPLETED],
         states[TaskState.PENDING],
@@ -202,120 +208,126 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_runs(theatre: Theatre) 
 
 
 def test_what_cannot_be_finished_in_time_is_handed_back_unharmed(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """After the grace at once on another worker; no attempt, no crash."""
-    worker = theatre.worker("-c", "5", WORKER_STOP_GRACE_PERIOD="1s")
-    handles = theatre.flow.enqueue_many([nap.call(n, 4.0) for n in range(5)])
-    wait_until(lambda: len(theatre.lines("start")) == 5)
+    worker = deployment.worker("-c", "5", WORKER_STOP_GRACE_PERIOD="1s")
+    handles = deployment.flow.enqueue_many([nap.call(n, 4.0) for n in range(5)])
+    wait_until(lambda: len(deployment.lines("start")) == 5)
 
     worker.send_signal(signal.SIGTERM)
 
     assert 0 == worker.wait(10)
-    assert 5 == theatre.count(TaskState.PENDING)
-    theatre.worker("-c", "5")
+    assert 5 == deployment.count(TaskState.PENDING)
+    deployment.worker("-c", "5")
     assert list(range(5)) == [handle.result(timeout=30) for handle in handles]
-    records = [theatre.flow.tasks.get(handle.id) for handle in handles]
+    records = [deployment.flow.tasks.get(handle.id) for handle in handles]
     assert [(0, 0, 2)] * 5 == [
         (each.attempts, each.crashes, each.deliveries) for each in records
     ]
 
 
-def test_a_second_signal_hands_back_now(theatre: Theatre) -> None:
+def test_a_second_signal_hands_back_now(deployment: Deployment) -> None:
     """Whoever is in a hurry signals twice."""
-    worker = theatre.worker("-c", "2")
-    theatre.flow.enqueue_many([nap.call(n, 60.0) for n in range(2)])
-    wait_until(lambda: len(theatre.lines("start")) == 2)
+    worker = deployment.worker("-c", "2")
+    deployment.flow.enqueue_many([nap.call(n, 60.0) for n in range(2)])
+    wait_until(lambda: len(deployment.lines("start")) == 2)
 
     worker.send_signal(signal.SIGINT)
-    wait_until(lambda: "worker stopping" in theatre.said(worker))
+    wait_until(lambda: "worker stopping" in deployment.said(worker))
     worker.send_signal(signal.SIGINT)
 
     assert 0 == worker.wait(10)
-    assert 2 == theatre.count(TaskState.PENDING)
+    assert 2 == deployment.count(TaskState.PENDING)
 
 
 def test_a_killed_worker_process_is_replaced_by_its_supervisor(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """What it ran starts again, and the other one goes on."""
-    supervisor = theatre.worker("--processes", "2")
-    wait_until(lambda: theatre.alive() == 2)
-    before = {each.info["pid"] for each in theatre.flow.workers.list() if each.alive}
+    supervisor = deployment.worker("--processes", "2")
+    wait_until(lambda: deployment.alive() == 2)
+    before = {each.info["pid"] for each in deployment.flow.workers.list() if each.alive}
     victim = before.pop()
 
     os.kill(victim, signal.SIGKILL)
 
     def replaced() -> bool:
-        there = {each.info["pid"] for each in theatre.flow.workers.list() if each.alive}
+        there = {
+            each.info["pid"] for each in deployment.flow.workers.list() if each.alive
+        }
         return bool(there - before - {victim}) and before <= there
 
     wait_until(replaced)
-    assert f"worker process {victim} was ended by SIGKILL" in theatre.said(supervisor)
-    assert 1 == theatre.flow.enqueue(nap.call(1, 0.0)).result(timeout=30)
+    assert f"worker process {victim} was ended by SIGKILL" in deployment.said(
+        supervisor
+    )
+    assert 1 == deployment.flow.enqueue(nap.call(1, 0.0)).result(timeout=30)
     supervisor.terminate()
     assert 0 == supervisor.wait(30)
 
 
 def test_a_function_that_watches_for_a_cancel_is_stopped_by_one(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """Within one renewal of its lease; it is not run again."""
-    worker = theatre.worker("-c", "1")
-    handle = theatre.flow.enqueue(watch.call())
-    wait_until(lambda: theatre.lines("start"))
+    worker = deployment.worker("-c", "1")
+    handle = deployment.flow.enqueue(watch.call())
+    wait_until(lambda: deployment.lines("start"))
 
     handle.cancel()
 
     wait_until(lambda: handle.info().state is TaskState.CANCELLED)
-    assert [("watch", 1)] == [line[:2] for line in theatre.lines("end")]
-    assert 1 == theatre.flow.enqueue(nap.call(1, 0.0)).result(timeout=30)
+    assert [("watch", 1)] == [line[:2] for line in deployment.lines("end")]
+    assert 1 == deployment.flow.enqueue(nap.call(1, 0.0)).result(timeout=30)
     assert worker.poll() is None
 
 
 def test_the_workers_of_a_killed_supervisor_stop_by_themselves(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """They finish what they run, and no orphan goes on for ever."""
-    supervisor = theatre.worker("--processes", "2")
-    wait_until(lambda: theatre.alive() == 2)
-    handle = theatre.flow.enqueue(nap.call(1, 1.0))
-    wait_until(lambda: theatre.lines("start"))
+    supervisor = deployment.worker("--processes", "2")
+    wait_until(lambda: deployment.alive() == 2)
+    handle = deployment.flow.enqueue(nap.call(1, 1.0))
+    wait_until(lambda: deployment.lines("start"))
 
     supervisor.kill()
 
     assert 1 == handle.result(timeout=30)
-    wait_until(lambda: theatre.alive() == 0)
+    wait_until(lambda: deployment.alive() == 0)
 
 
 def test_a_server_that_dies_for_two_leases_loses_and_doubles_nothing(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """Killed under load with AOF: the worker waits, and settles what it ran."""
-    worker = theatre.worker("-c", "20")
-    handles = theatre.flow.enqueue_many([nap.call(n, 4.0) for n in range(20)])
-    handles += theatre.flow.enqueue_many([nap.call(n, 0.1) for n in range(20, 60)])
-    wait_until(lambda: len(theatre.lines("start")) == 20)
+    worker = deployment.worker("-c", "20")
+    handles = deployment.flow.enqueue_many([nap.call(n, 4.0) for n in range(20)])
+    handles += deployment.flow.enqueue_many([nap.call(n, 0.1) for n in range(20, 60)])
+    wait_until(lambda: len(deployment.lines("start")) == 20)
     time.sleep(1.5)  # the server writes what it acknowledged, every second
 
-    theatre.kill_server()
+    deployment.kill_server()
     time.sleep(2.5 * LEASE)
-    theatre.start_server()
+    deployment.start_server()
 
     assert list(range(60)) == [handle.result(timeout=60) for handle in handles]
     assert [1] * 60 == list(
-        Counter(name for name, _, _ in theatre.lines("start")).values()
+        Counter(name for name, _, _ in deployment.lines("start")).values()
     )
     assert worker.poll() is None
 
 
-def test_a_worker_waits_for_a_server_that_is_not_there_yet(theatre: Theatre) -> None:
+def test_a_worker_waits_for_a_server_that_is_not_there_yet(
+    deployment: Deployment,
+) -> None:
     """A start in the wrong order is no failure."""
-    theatre.kill_server()
-    worker = theatre.worker()
-    wait_until(lambda: "server lost" in theatre.said(worker))
+    deployment.kill_server()
+    worker = deployment.worker()
+    wait_until(lambda: "server lost" in deployment.said(worker))
 
-    theatre.start_server()
+    deployment.start_server()
 
-    assert 3 == theatre.flow.enqueue(nap.call(3, 0.0)).result(timeout=30)
+    assert 3 == deployment.flow.enqueue(nap.call(3, 0.0)).result(timeout=30)
     assert worker.poll() is None

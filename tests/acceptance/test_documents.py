@@ -21,7 +21,7 @@ from taskflow import Registry, TaskRecord, TaskState
 from taskflow_summarize._tasks import summarize_document, summarize_text
 from taskflow_summarize.plugin import register
 from taskflow_summarize.testing import AskedRequest, FakeOpenRouter, Reply
-from theatre import Theatre, wait_until
+from tests.support.processes import Deployment, wait_until
 
 pytest.importorskip("httpx")
 
@@ -105,36 +105,36 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server and nobody who works yet."""
     registry = Registry()
     register(registry)
-    made = Theatre(tmp_path, APP, registry)
+    made = Deployment(tmp_path, APP, registry)
     yield made
     made.close()
 
 
-def done(theatre: Theatre, task_id: str) -> int:
+def done(deployment: Deployment, task_id: str) -> int:
     """Say how many parts are finished, as the record has it."""
-    progress = theatre.flow.tasks.get(task_id).progress
+    progress = deployment.flow.tasks.get(task_id).progress
     return 0 if progress is None else int(progress["done"])
 
 
 def test_a_document_killed_half_way_pays_for_each_part_once(
-    theatre: Theatre, provider: Provider
+    deployment: Deployment, provider: Provider
 ) -> None:
     """Twenty of forty parts are there when the worker is killed; twenty are asked."""
     half, asked = PARTS // 2, PARTS // 2 + AT_A_TIME
     held = [Reply.stall()] * AT_A_TIME
     provider.fake.replies.extend([*[Reply.ok()] * half, *held])
-    first = theatre.worker("-c", "2", **provider.settings, **PARTLY)
-    handle = theatre.flow.enqueue(summarize_document.call(BOOK))
+    first = deployment.worker("-c", "2", **provider.settings, **PARTLY)
+    handle = deployment.flow.enqueue(summarize_document.call(BOOK))
     wait_until(lambda: len(provider.fake.requests) == asked)
-    wait_until(lambda: done(theatre, handle.id) == half)
+    wait_until(lambda: done(deployment, handle.id) == half)
     first.kill()
-    theatre.worker("-c", "2", **provider.settings, **PARTLY)
+    deployment.worker("-c", "2", **provider.settings, **PARTLY)
     made = handle.result(timeout=60)
-    record = theatre.flow.tasks.get(handle.id)
+    record = deployment.flow.tasks.get(handle.id)
     # What was never answered is asked for again, and nothing that was.
     paid = provider.parts(0, half) + provider.parts(asked)
 
@@ -151,19 +151,19 @@ def test_a_document_killed_half_way_pays_for_each_part_once(
 
 
 def test_killed_at_any_moment_only_what_was_being_written_is_asked_again(
-    theatre: Theatre, provider: Provider
+    deployment: Deployment, provider: Provider
 ) -> None:
     """Two workers die in the midst of answers; at most four parts each are lost."""
     provider.fake.replies.extend([Reply.slow(0.05)] * 3 * PARTS)
-    handle = theatre.flow.enqueue(summarize_document.call(BOOK))
+    handle = deployment.flow.enqueue(summarize_document.call(BOOK))
     for asked in (15, 32):
-        worker = theatre.worker("-c", "2", **provider.settings, **PARTLY)
+        worker = deployment.worker("-c", "2", **provider.settings, **PARTLY)
         wait_until(lambda asked=asked: len(provider.fake.requests) >= asked)
         worker.kill()
         worker.wait()
-    theatre.worker("-c", "2", **provider.settings, **PARTLY)
+    deployment.worker("-c", "2", **provider.settings, **PARTLY)
     made = handle.result(timeout=60)
-    record = theatre.flow.tasks.get(handle.id)
+    record = deployment.flow.tasks.get(handle.id)
     parts = provider.parts()
 
     assert (PARTS, set(range(1, PARTS + 1))) == (made.parts, set(parts))
@@ -254,7 +254,7 @@ def files(folder: Path) -> bytes:
 
 
 def test_many_documents_in_a_bad_hour_of_the_service_all_complete(
-    theatre: Theatre, provider: Provider, tmp_path: Path
+    deployment: Deployment, provider: Provider, tmp_path: Path
 ) -> None:
     """The books add up, being told to wait costs no attempt, the rate is kept."""
     hour = BadHour(provider.fake, DOCUMENTS, seed=DOCUMENTS)
@@ -268,19 +268,19 @@ def test_many_documents_in_a_bad_hour_of_the_service_all_complete(
         "OPENROUTER_MAX_CALLS_PER": "1",
     }
     for _ in range(2):
-        theatre.worker("-c", "16", **settings)
-    wait_until(lambda: theatre.alive() == 2)
+        deployment.worker("-c", "16", **settings)
+    wait_until(lambda: deployment.alive() == 2)
     calls = [summarize_text.call(report(n), max_words=20) for n in range(DOCUMENTS)]
-    handles = theatre.flow.enqueue_many(calls)
+    handles = deployment.flow.enqueue_many(calls)
     wait_until(
         lambda: (
-            theatre.count(TaskState.COMPLETED) == DOCUMENTS
-            or theatre.count(TaskState.DLQ) > 0
+            deployment.count(TaskState.COMPLETED) == DOCUMENTS
+            or deployment.count(TaskState.DLQ) > 0
         ),
         100 + DOCUMENTS / 4,
     )
-    records: list[TaskRecord] = [theatre.flow.tasks.get(each.id) for each in handles]
-    limit: Any = theatre.flow.upstreams.get("openrouter")
+    records: list[TaskRecord] = [deployment.flow.tasks.get(each.id) for each in handles]
+    limit: Any = deployment.flow.upstreams.get("openrouter")
 
     assert [f"Report {n} tells of a harbour." for n in range(DOCUMENTS)] == [
         each.result(timeout=0) for each in handles
@@ -305,7 +305,7 @@ def test_many_documents_in_a_bad_hour_of_the_service_all_complete(
         # A request is seen a little after it was let go: slack for a busy machine.
         assert most <= limit.burst + 40 * (window + 0.3)
 
-    kept = files(theatre.data)
+    kept = files(deployment.data)
     assert kept
     assert KEY.encode() not in kept
     assert KEY.encode() not in files(tmp_path)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 import taskflow
-from fleet import Node, nodes, start_pair, wait_for
 from taskflow import TaskFlow, TaskState
 from taskflow.errors import ConfigurationError, NotReplicatedError
+from tests.support.topologies import Node, nodes, start_pair, wait_for
 
 registry = taskflow.Registry()
 

@@ -13,20 +13,21 @@ import pytest
 from taskflow._servers import keeper
 from taskflow._servers.embedded import EmbeddedServer
 from taskflow._servers.keeper import answers, ask, facts
-from tiny import incr, put
+from tests.support import ROOT
+from tests.support.echo_scripts import incr, put
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="looks for processes in /proc"
 )
 
-TESTS = Path(__file__).parent.parent
+
 SHORT = keeper.LINGER + 6.0  # seconds; the server stops by itself within them
 
 USER = f"""
 import sys
-sys.path.append({str(TESTS)!r})
+sys.path.append({str(ROOT)!r})
 from taskflow._servers.embedded import EmbeddedServer
-from tiny import incr
+from tests.support.echo_scripts import incr
 server = EmbeddedServer(sys.argv[1])
 runner = server.runner()
 print(runner.send(incr("users")), server.url, flush=True)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import chaos_app
-import needs
-from arena import Arena
-from theatre import LEASE, SERVER, wait_until
+from tests.support import chaos_app, requirements
+from tests.support.chaos import ChaosDeployment
+from tests.support.processes import LEASE, SERVER, wait_until
 
 ENGINE = ("--executor", "asyncio", "--concurrency", "20")
 HOST = "10.77.0.1"  # within the namespaces alone
@@ -44,8 +43,8 @@ class Network:
     """
 
     def __init__(self) -> None:
-        self._ip = needs.tool("ip", "iproute2")
-        self._iptables = needs.tool("iptables", "iptables")
+        self._ip = requirements.tool("ip", "iproute2")
+        self._iptables = requirements.tool("iptables", "iptables")
         name = f"tf-{uuid.uuid4().hex[:8]}"
         self._names = (f"{name}-s", f"{name}-w")
         self.server, self.worker = (
@@ -56,24 +55,24 @@ class Network:
         """Make the namespaces, and connect them."""
         server, worker = self._names
         for name in self._names:
-            needs.done(self._ip, "netns", "add", name)
+            requirements.done(self._ip, "netns", "add", name)
         ends = ("type", "veth", "peer", "name", "eth0", "netns", worker)
-        needs.done(self._ip, "link", "add", "eth0", "netns", server, *ends)
+        requirements.done(self._ip, "link", "add", "eth0", "netns", server, *ends)
         for number, name in enumerate(self._names, 1):
             inside = (self._ip, "-netns", name)
             address = f"10.77.0.{number}/24"
-            needs.done(*inside, "address", "add", address, "dev", "eth0")
-            needs.done(*inside, "link", "set", "eth0", "up")
-        needs.done(*self.worker, self._iptables, "--list-rules")
+            requirements.done(*inside, "address", "add", address, "dev", "eth0")
+            requirements.done(*inside, "link", "set", "eth0", "up")
+        requirements.done(*self.worker, self._iptables, "--list-rules")
 
     def cut(self, how: str) -> None:
         """Let the rules of `CUTS` hold, at the worker's end."""
         for rule in CUTS[how]:
-            needs.done(*self.worker, self._iptables, "--append", *rule)
+            requirements.done(*self.worker, self._iptables, "--append", *rule)
 
     def heal(self) -> None:
         """Let everything pass again."""
-        needs.done(*self.worker, self._iptables, "--flush")
+        requirements.done(*self.worker, self._iptables, "--flush")
 
     def close(self) -> None:
         """Remove what there is of it."""
@@ -85,8 +84,8 @@ class Network:
 @pytest.fixture
 def network() -> Iterator[Network]:
     """Give a network of two ends."""
-    for number in (needs.NET_ADMIN, needs.SYS_ADMIN):
-        needs.capability(number, "make a network namespace")
+    for number in (requirements.NET_ADMIN, requirements.SYS_ADMIN):
+        requirements.capability(number, "make a network namespace")
     made = Network()
     try:
         made.lay()
@@ -96,28 +95,32 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def arena(tmp_path: Path, network: Network) -> Iterator[Arena]:
+def deployment(tmp_path: Path, network: Network) -> Iterator[ChaosDeployment]:
     """Give a server at one end of the network, and nobody who works yet."""
     options = ("--port", "6379", "--bind", HOST, "--protected-mode", "no")
-    made = Arena(tmp_path, server=(*network.server, SERVER), options=options)
+    made = ChaosDeployment(tmp_path, server=(*network.server, SERVER), options=options)
     yield made
     made.close()
 
 
-def far_worker(arena: Arena, network: Network) -> "subprocess.Popen[bytes]":
+def far_worker(
+    deployment: ChaosDeployment, network: Network
+) -> "subprocess.Popen[bytes]":
     """Start a worker at the other end."""
-    return arena.worker("--url", URL, *ENGINE, under=network.worker)
+    return deployment.worker("--url", URL, *ENGINE, under=network.worker)
 
 
-def begun_by(arena: Arena, worker: "subprocess.Popen[bytes]") -> list[str]:
+def begun_by(
+    deployment: ChaosDeployment, worker: "subprocess.Popen[bytes]"
+) -> list[str]:
     """List the tasks that *worker* has begun."""
-    return [row[1] for row in arena.rows("start") if int(row[4]) == worker.pid]
+    return [row[1] for row in deployment.rows("start") if int(row[4]) == worker.pid]
 
 
-def second_runs(arena: Arena) -> dict[str, float]:
+def second_runs(deployment: ChaosDeployment) -> dict[str, float]:
     """Say of tasks that began twice when (Unix time) they did so again."""
     begun: dict[str, list[float]] = {}
-    for task_id, _, at in arena.lines("start"):
+    for task_id, _, at in deployment.lines("start"):
         begun.setdefault(task_id, []).append(at)
     return {each: sorted(times)[1] for each, times in begun.items() if len(times) > 1}
 
@@ -134,56 +137,56 @@ def second_runs(arena: Arena) -> dict[str, float]:
     ],
 )
 def test_a_partition_costs_a_second_run_and_no_task(
-    arena: Arena, network: Network, how: str, leases: int, least: int
+    deployment: ChaosDeployment, network: Network, how: str, leases: int, least: int
 ) -> None:
     """Not before the lease has ended; who is cut off begins nothing, and goes on later.
 
     It does not stop what it runs: an outage of the server, in which nothing shall be
     run again, looks the same to it.
     """
-    far, near = far_worker(arena, network), arena.worker(*ENGINE)
-    wait_until(lambda: arena.alive() == 2)
-    arena.enqueue([chaos_app.aworks.call(1.5 * LEASE)] * 40)
-    wait_until(lambda: len(arena.lines("start")) == 40)
-    held = begun_by(arena, far)
+    far, near = far_worker(deployment, network), deployment.worker(*ENGINE)
+    wait_until(lambda: deployment.alive() == 2)
+    deployment.enqueue([chaos_app.aworks.call(1.5 * LEASE)] * 40)
+    wait_until(lambda: len(deployment.lines("start")) == 40)
+    held = begun_by(deployment, far)
 
     cut_at = time.time()
     network.cut(how)
-    ends = dict(arena.client.zrange("tasks:active", 0, -1, withscores=True))
-    arena.enqueue([chaos_app.works.call(0.1)] * 20)
+    ends = dict(deployment.client.zrange("tasks:active", 0, -1, withscores=True))
+    deployment.enqueue([chaos_app.works.call(0.1)] * 20)
     time.sleep(leases * LEASE)
-    wait_until(lambda: len(second_runs(arena)) >= least)
-    assert held == begun_by(arena, far)
+    wait_until(lambda: len(second_runs(deployment)) >= least)
+    assert held == begun_by(deployment, far)
     network.heal()
-    arena.witness.excuse(far.pid, cut_at, time.time())
+    deployment.monitor.excuse(far.pid, cut_at, time.time())
 
-    arena.settle_down(60.0)
-    figures = arena.judge()
-    again = second_runs(arena)
+    deployment.settle_down(60.0)
+    figures = deployment.judge()
+    again = second_runs(deployment)
     assert (60, 60 + len(again)) == (figures["COMPLETED"], figures["runs"])
     assert least <= len(again) <= figures["crashes"]
     assert again.keys() <= set(held)
     assert all(at * 1000 >= ends[each.encode()] for each, at in again.items())
-    wait_until(lambda: not again or "lease lost" in arena.said(far))
+    wait_until(lambda: not again or "lease lost" in deployment.said(far))
     near.terminate()
     assert 0 == near.wait(30)
-    arena.enqueue([chaos_app.works.call(0.0)] * 10)
-    arena.settle_down(30.0)
-    assert 70 == arena.judge()["COMPLETED"]
-    assert set(arena.acknowledged[-10:]) <= set(begun_by(arena, far))
+    deployment.enqueue([chaos_app.works.call(0.0)] * 10)
+    deployment.settle_down(30.0)
+    assert 70 == deployment.judge()["COMPLETED"]
+    assert set(deployment.acknowledged[-10:]) <= set(begun_by(deployment, far))
 
 
 def test_a_network_that_loses_three_packets_in_ten_only_takes_longer(
-    arena: Arena, network: Network
+    deployment: ChaosDeployment, network: Network
 ) -> None:
     """Each way; what a worker that is alone with it begins, it also ends."""
-    worker = far_worker(arena, network)
-    wait_until(lambda: arena.alive() == 1)
+    worker = far_worker(deployment, network)
+    wait_until(lambda: deployment.alive() == 1)
     network.cut("three in ten lost")
 
-    seconds = [arena.rng.uniform(0.0, 1.0) for _ in range(100)]
-    arena.enqueue([chaos_app.aworks.call(each) for each in seconds])
-    arena.settle_down(90.0)
+    seconds = [deployment.rng.uniform(0.0, 1.0) for _ in range(100)]
+    deployment.enqueue([chaos_app.aworks.call(each) for each in seconds])
+    deployment.settle_down(90.0)
 
-    assert 100 == arena.judge()["COMPLETED"]
+    assert 100 == deployment.judge()["COMPLETED"]
     assert worker.poll() is None

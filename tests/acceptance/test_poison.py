@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-import chaos_app
-from arena import Arena
-from theatre import wait_until
+from tests.support import chaos_app
+from tests.support.chaos import ChaosDeployment
+from tests.support.processes import wait_until
 
 SEED = 1
 NEIGHBOURS = 16
@@ -36,9 +36,11 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def arena(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+def deployment(
+    engine: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ChaosDeployment]:
     """Give two workers that one engine drives; the tests of a module share them."""
-    made = Arena(tmp_path_factory.mktemp("poison"), SEED)
+    made = ChaosDeployment(tmp_path_factory.mktemp("poison"), SEED)
     try:
         for _ in range(2):
             made.play(*ENGINES[engine], TASKFLOW_LEASE="1")
@@ -50,35 +52,37 @@ def arena(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Are
 
 @pytest.mark.parametrize("way", ENDS)
 def test_a_body_that_ends_its_process_is_poison_after_three_crashes(
-    arena: Arena, engine: str, way: str
+    deployment: ChaosDeployment, engine: str, way: str
 ) -> None:
     """It alone is dead-lettered; what ran beside it is run again, and completes."""
-    before = len(arena.acknowledged)
+    before = len(deployment.acknowledged)
     calls = [
-        (chaos_app.works, chaos_app.aworks)[each % 2].call(arena.rng.uniform(0.1, 0.4))
+        (chaos_app.works, chaos_app.aworks)[each % 2].call(
+            deployment.rng.uniform(0.1, 0.4)
+        )
         for each in range(NEIGHBOURS)
     ]
     middle = NEIGHBOURS // 4
-    arena.enqueue([*calls[:middle], chaos_app.poison.call(way), *calls[middle:]])
-    ids = arena.acknowledged[before:]
+    deployment.enqueue([*calls[:middle], chaos_app.poison.call(way), *calls[middle:]])
+    ids = deployment.acknowledged[before:]
     pill, neighbours = ids[middle], {*ids} - {ids[middle]}
 
-    arena.settle_down(60.0)
+    deployment.settle_down(60.0)
 
-    arena.judge()
-    letters = {each.id: each for each in arena.flow.dlq.list().items}
+    deployment.judge()
+    letters = {each.id: each for each in deployment.flow.dlq.list().items}
     assert {pill} == letters.keys() & {*ids}
-    record = arena.flow.tasks.get(pill)
+    record = deployment.flow.tasks.get(pill)
     assert record.dead_letter is not None
     assert ("poison", 3, 0) == (
         record.dead_letter.cause,
         record.crashes,
         record.attempts,
     )
-    begun = [row for row in arena.lines("start") if row[0] == pill]
-    ended = [row for row in arena.lines("end") if row[0] == pill]
+    begun = [row for row in deployment.lines("start") if row[0] == pill]
+    ended = [row for row in deployment.lines("end") if row[0] == pill]
     assert (3, 0) == (len(begun), len(ended))
-    crashes = [arena.flow.tasks.get(each).crashes for each in neighbours]
+    crashes = [deployment.flow.tasks.get(each).crashes for each in neighbours]
     print(engine, way, "crashes of neighbours", sum(crashes))  # noqa: T201 - a report
     assert max(crashes) <= (0 if engine == "celery" else 2)
     if engine == "celery":  # only there somebody sees how the process ended

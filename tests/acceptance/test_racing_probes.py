@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from keyspace import NOW, WHY, Stage
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import settle, upstreams
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import CallReport
 from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow._servers.redis import RedisServer
+from tests.support.keyspace import NOW, WHY, Stage
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from needs import tool
 from taskflow import Registry, TaskState
-from theatre import Theatre, wait_until
+from tests.support.processes import Deployment, wait_until
+from tests.support.requirements import tool
 
 APP = """
 import os, threading, time
@@ -55,7 +55,7 @@ def nap(number: int, seconds: float) -> int:
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server and nobody who works yet, where the bound can be set and holds."""
     for program in ("setpriv", "prlimit"):
         tool(program, "util-linux")
@@ -63,21 +63,21 @@ def theatre(tmp_path: Path) -> Iterator[Theatre]:
     ended = subprocess.run(command, capture_output=True, check=False)
     if b"can't start new thread" not in ended.stderr:
         pytest.skip("this process may not bound the threads of a user: it takes root")
-    made = Theatre(tmp_path, APP, registry)
+    made = Deployment(tmp_path, APP, registry)
     yield made
     made.close()
 
 
-def test_every_function_runs_once_where_threads_are_few(theatre: Theatre) -> None:
+def test_every_function_runs_once_where_threads_are_few(deployment: Deployment) -> None:
     """With 40 slots on 16 threads; the worker lives, and says what to do."""
-    worker = theatre.worker("-c", "40", under=UNDER)
-    wait_until(lambda: theatre.alive() == 1)
-    handles = theatre.flow.enqueue_many([nap.call(n, 0.5) for n in range(60)])
+    worker = deployment.worker("-c", "40", under=UNDER)
+    wait_until(lambda: deployment.alive() == 1)
+    handles = deployment.flow.enqueue_many([nap.call(n, 0.5) for n in range(60)])
     results = [handle.result(timeout=60) for handle in handles]
-    runs = Counter(number for number, _, _ in theatre.lines("start"))
+    runs = Counter(number for number, _, _ in deployment.lines("start"))
 
     assert list(range(60)) == results
     assert {str(number): 1 for number in range(60)} == runs
-    assert [0] * 60 == [theatre.flow.tasks.get(each.id).crashes for each in handles]
-    assert (None, 60) == (worker.poll(), theatre.count(TaskState.COMPLETED))
-    assert "raise the limit of processes" in theatre.said(worker)
+    assert [0] * 60 == [deployment.flow.tasks.get(each.id).crashes for each in handles]
+    assert (None, 60) == (worker.poll(), deployment.count(TaskState.COMPLETED))
+    assert "raise the limit of processes" in deployment.said(worker)

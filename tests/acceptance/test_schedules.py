@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from service import Process
 from taskflow import TaskFlow
 from taskflow._codec import from_json
+from tests.support.service import Process
 
 SECONDS = float(os.environ.get("TASKFLOW_TICKING", "15"))
 pytestmark = pytest.mark.timeout(SECONDS + 120)

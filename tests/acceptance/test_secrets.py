@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-import chaos_app
-from keyspace import dump
-from service import service
 from taskflow import TaskFlow
-from theatre import Theatre, wait_until
+from tests.support import chaos_app
+from tests.support.keyspace import dump
+from tests.support.processes import Deployment, wait_until
+from tests.support.service import service
 
 CANARY = "canary-5d1f"
 COMMANDS = (
@@ -31,10 +31,10 @@ COMMANDS = (
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server that asks for a password, which stands in every address."""
     app = Path(chaos_app.__file__).read_text(encoding="utf-8")
-    made = Theatre(tmp_path, app, chaos_app.registry)
+    made = Deployment(tmp_path, app, chaos_app.registry)
     client = made.flow.connection.server.sync_client()
     client.config_set("requirepass", CANARY)
     client.close()
@@ -61,23 +61,23 @@ def said_by(url: str, *arguments: str, cwd: Path) -> str:
 
 @pytest.mark.timeout(180)
 def test_the_password_of_the_server_is_nowhere_else(
-    theatre: Theatre, tmp_path: Path
+    deployment: Deployment, tmp_path: Path
 ) -> None:
     """In no command's words, no log, no answer of the API, and not in Redis."""
     pytest.importorskip("fastapi")
-    right, wrong = theatre.url, theatre.url.replace(CANARY, f"{CANARY}-wrong")
-    away = theatre.url.replace("/s", "/nowhere")
+    right, wrong = deployment.url, deployment.url.replace(CANARY, f"{CANARY}-wrong")
+    away = deployment.url.replace("/s", "/nowhere")
     told = [
         said_by(url, *command, cwd=tmp_path)
         for command in COMMANDS
         for url in (right, wrong, away)
         if url is right or command in {("status",), ("doctor",)}
     ]
-    worker = theatre.worker("--log-level", "DEBUG")
-    refused = theatre.worker("--url", wrong, "--log-level", "DEBUG")
-    handle = theatre.flow.enqueue(chaos_app.works.call(0.0))
+    worker = deployment.worker("--log-level", "DEBUG")
+    refused = deployment.worker("--url", wrong, "--log-level", "DEBUG")
+    handle = deployment.flow.enqueue(chaos_app.works.call(0.0))
     assert 1 == handle.result(timeout=30)
-    client = theatre.flow.connection.server.sync_client()
+    client = deployment.flow.connection.server.sync_client()
     told.append(repr(dump(client)))
     client.close()
     with service(tmp_path, right, TASKFLOW_ACCESS="open") as (process, address):
@@ -90,11 +90,11 @@ def test_the_password_of_the_server_is_nowhere_else(
                 "/api/v1/queues/status",
             )
         ]
-        theatre.kill_server()
+        deployment.kill_server()
         told += [httpx.get(address + path).text for path in ("/health", "/ready")]
         told += process.lines
-    wait_until(lambda: "server lost" in theatre.said(worker))
-    told += [theatre.said(worker), theatre.said(refused), repr(theatre.flow)]
+    wait_until(lambda: "server lost" in deployment.said(worker))
+    told += [deployment.said(worker), deployment.said(refused), repr(deployment.flow)]
 
     assert all(told)
     assert [] == [each for each in told if CANARY in each]

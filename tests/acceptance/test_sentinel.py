@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from fleet import DOWN_AFTER, SentinelSet, nodes, wait_for
 from taskflow import Registry, TaskFlow, TaskState
 from taskflow._servers.sentinel import SentinelServer
 from taskflow.errors import (
@@ -18,8 +17,9 @@ from taskflow.errors import (
     ServerUnavailableError,
     TaskNotFoundError,
 )
-from theatre import Theatre
-from tiny import echo, incr, publish
+from tests.support.echo_scripts import echo, incr, publish
+from tests.support.processes import Deployment
+from tests.support.topologies import DOWN_AFTER, SentinelSet, nodes, wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -79,43 +79,45 @@ def test_a_worker_follows_a_failover_and_loses_nothing_replicated(
     """What ran is settled with the new primary, what waited runs there; each once."""
     if engine == "celery":
         pytest.importorskip("celery")
-    theatre = Theatre(tmp_path, APP, registry, url=watched.url)
+    deployment = Deployment(tmp_path, APP, registry, url=watched.url)
     try:
-        theatre.worker("-c", "5", "--executor", engine)
-        running = theatre.flow.enqueue_many([nap.call(n, 1.5) for n in range(5)])
-        waiting = theatre.flow.enqueue_many([nap.call(n, 0.05) for n in range(5, 30)])
-        wait_for(lambda: len(theatre.lines("start")) == 5)
+        deployment.worker("-c", "5", "--executor", engine)
+        running = deployment.flow.enqueue_many([nap.call(n, 1.5) for n in range(5)])
+        waiting = deployment.flow.enqueue_many(
+            [nap.call(n, 0.05) for n in range(5, 30)]
+        )
+        wait_for(lambda: len(deployment.lines("start")) == 5)
         assert 1 == watched.primary.ask("WAIT", 1, 5000)
 
         killed_at = time.monotonic()
         watched.primary.kill()
 
-        wait_for(lambda: theatre.count(TaskState.COMPLETED) == 30)
+        wait_for(lambda: deployment.count(TaskState.COMPLETED) == 30)
         results = [handle.result(timeout=1) for handle in [*running, *waiting]]
-        begun = [at for _, _, at in theatre.lines("start") if at > killed_at]
-        runs = Counter(name for name, _, _ in theatre.lines("start"))
+        begun = [at for _, _, at in deployment.lines("start") if at > killed_at]
+        runs = Counter(name for name, _, _ in deployment.lines("start"))
         assert list(range(30)) == results
         assert min(begun) - killed_at <= FOLLOWS_WITHIN
         assert {1} == set(runs.values())
         assert "master" == watched.replica.role()
     finally:
-        theatre.close()
+        deployment.close()
 
 
 @pytest.fixture
-def theatre(watched: SentinelSet, tmp_path: Path) -> Iterator[Theatre]:
+def deployment(watched: SentinelSet, tmp_path: Path) -> Iterator[Deployment]:
     """Give a place for workers of the set."""
-    made = Theatre(tmp_path, APP, registry, url=watched.url)
+    made = Deployment(tmp_path, APP, registry, url=watched.url)
     yield made
     made.close()
 
 
-def findings(theatre: Theatre) -> dict[str, str]:
+def findings(deployment: Deployment) -> dict[str, str]:
     """Tell what the doctor says of the tasks."""
     told: dict[str, str] = {}
 
     def is_told() -> bool:
-        told.update({each.check: each.severity for each in theatre.flow.doctor()})
+        told.update({each.check: each.severity for each in deployment.flow.doctor()})
         return "homes" in told  # it found the primary
 
     wait_for(is_told)
@@ -123,49 +125,49 @@ def findings(theatre: Theatre) -> dict[str, str]:
 
 
 def test_a_claim_that_a_failover_forgets_is_made_again(
-    watched: SentinelSet, theatre: Theatre
+    watched: SentinelSet, deployment: Deployment
 ) -> None:
     """With the same number; the first run goes on beside it, and cannot settle.
 
     The resume is forgotten as well: a person has to say it once more.
     """
-    worker = theatre.worker("-c", "2", TASKFLOW_LEASE="30")
-    wait_for(lambda: theatre.alive() == 1)
-    theatre.flow.queues.pause("primary")
-    handle = theatre.flow.enqueue(nap.call(7, 10.0))
+    worker = deployment.worker("-c", "2", TASKFLOW_LEASE="30")
+    wait_for(lambda: deployment.alive() == 1)
+    deployment.flow.queues.pause("primary")
+    handle = deployment.flow.enqueue(nap.call(7, 10.0))
     assert 1 == watched.primary.ask("WAIT", 1, 5000)
     watched.part()
-    theatre.flow.queues.resume("primary")
-    wait_for(lambda: theatre.lines("start"))
+    deployment.flow.queues.resume("primary")
+    wait_for(lambda: deployment.lines("start"))
 
     watched.primary.kill()
 
     wait_for(lambda: handle.info().state is TaskState.PENDING)
-    theatre.flow.queues.resume("primary")
-    wait_for(lambda: len(theatre.lines("start")) == 2)
-    (_, first, began), (_, second, again) = theatre.lines("start")
+    deployment.flow.queues.resume("primary")
+    wait_for(lambda: len(deployment.lines("start")) == 2)
+    (_, first, began), (_, second, again) = deployment.lines("start")
     assert (1, 1) == (first, second)
     assert again < began + 10.0
-    wait_for(lambda: "lease lost" in theatre.said(worker))
+    wait_for(lambda: "lease lost" in deployment.said(worker))
     assert TaskState.ACTIVE is handle.info().state
     assert 7 == handle.result(timeout=20)
     # Times are written to the millisecond, and a sleep may end one early.
-    assert again + 9.9 <= max(at for _, _, at in theatre.lines("end"))
+    assert again + 9.9 <= max(at for _, _, at in deployment.lines("end"))
     assert (1, 0) == (handle.info().deliveries, handle.info().crashes)
-    assert {"homes": "ok", "records": "ok"} == findings(theatre)
+    assert {"homes": "ok", "records": "ok"} == findings(deployment)
 
 
 def test_a_settling_that_a_failover_forgets_is_another_run(
-    watched: SentinelSet, theatre: Theatre
+    watched: SentinelSet, deployment: Deployment
 ) -> None:
     """Its worker does not know of the lease any more, and hands the task back."""
-    theatre.worker("-c", "2")
-    handle = theatre.flow.enqueue(nap.call(7, 1.0))
-    wait_for(lambda: theatre.lines("start"))
+    deployment.worker("-c", "2")
+    handle = deployment.flow.enqueue(nap.call(7, 1.0))
+    wait_for(lambda: deployment.lines("start"))
     assert 1 == watched.primary.ask("WAIT", 1, 5000)
     watched.part()
     assert 7 == handle.result(timeout=10)
-    unknown = theatre.flow.enqueue(nap.call(8, 0.0))
+    unknown = deployment.flow.enqueue(nap.call(8, 0.0))
 
     watched.primary.kill()
 
@@ -173,27 +175,27 @@ def test_a_settling_that_a_failover_forgets_is_another_run(
     with pytest.raises(TaskNotFoundError):
         unknown.info()
     assert 7 == handle.result(timeout=20)
-    runs = [number for name, number, _ in theatre.lines("start") if name == "7"]
+    runs = [number for name, number, _ in deployment.lines("start") if name == "7"]
     assert [1, 2] == runs
-    assert {"homes": "ok", "records": "ok"} == findings(theatre)
+    assert {"homes": "ok", "records": "ok"} == findings(deployment)
 
 
 def test_the_doctor_finds_and_mends_what_a_failover_has_broken(
-    watched: SentinelSet, theatre: Theatre
+    watched: SentinelSet, deployment: Deployment
 ) -> None:
     """With whoever is the primary; it says who that is."""
-    handle = theatre.flow.enqueue(nap.call(7, 0.0))
+    handle = deployment.flow.enqueue(nap.call(7, 0.0))
     assert 1 == watched.primary.ask("WAIT", 1, 5000)
     watched.primary.kill()
     wait_for(lambda: watched.replica.role() == "master")
     watched.replica.client.delete("tasks:pending:primary")
 
-    assert "error" == findings(theatre)["homes"]
-    mended = theatre.flow.doctor(repair=True)
+    assert "error" == findings(deployment)["homes"]
+    mended = deployment.flow.doctor(repair=True)
 
     assert watched.replica.address in "".join(each.what for each in mended)
-    assert {"homes": "ok", "records": "ok"} == findings(theatre)
-    theatre.worker("-c", "2")
+    assert {"homes": "ok", "records": "ok"} == findings(deployment)
+    deployment.worker("-c", "2")
     assert 7 == handle.result(timeout=20)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import curl, running, service, wait_for_state
+from tests.support.service import curl, running, service, wait_for_state
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from proxy import Proxy
 from taskflow import Registry, TaskState
-from theatre import Theatre, wait_until
+from tests.support.processes import Deployment, wait_until
+from tests.support.proxy import Proxy
 
 RATE = 400_000  # bytes in a second
 SIZE = 200_000
@@ -63,29 +63,29 @@ class Line:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._theatre = Theatre(folder, APP, registry)
-        self._proxy = Proxy(self._theatre.data / "s")
+        self._deployment = Deployment(folder, APP, registry)
+        self._proxy = Proxy(self._deployment.data / "s")
         self._proxy.rate = RATE
 
     def runs_once(self, calls: list[Any]) -> None:
         """Let a worker at the other end run the tasks: each once, and unharmed."""
-        flow = self._theatre.flow
+        flow = self._deployment.flow
         handles = flow.enqueue_many(calls)
         # Both are shorter than by default, only for the time that the test takes.
         url = f"{self._proxy.url}?socket_timeout=2"
-        self._theatre.worker("--url", url, "-c", str(COUNT), TASKFLOW_LEASE="6")
+        self._deployment.worker("--url", url, "-c", str(COUNT), TASKFLOW_LEASE="6")
         wait_until(
-            lambda: self._theatre.count(TaskState.COMPLETED) == COUNT, patience=120
+            lambda: self._deployment.count(TaskState.COMPLETED) == COUNT, patience=120
         )
 
-        begun = Counter(name for name, _, _ in self._theatre.lines("start"))
+        begun = Counter(name for name, _, _ in self._deployment.lines("start"))
         assert [1] * COUNT == list(begun.values())
         crashes = [flow.tasks.get(each.id).crashes for each in handles]
         assert [0] * COUNT == crashes
 
     def close(self) -> None:
         """End everything."""
-        self._theatre.close()
+        self._deployment.close()
         self._proxy.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from taskflow import Registry, TaskRecord, TaskState
-from theatre import LEASE, Theatre, wait_until
+from tests.support.processes import LEASE, Deployment, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -167,9 +167,9 @@ class Service:
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server and nobody who works yet."""
-    made = Theatre(tmp_path, APP, registry)
+    made = Deployment(tmp_path, APP, registry)
     yield made
     made.close()
 
@@ -180,181 +180,197 @@ def service(tmp_path: Path) -> Service:
     return Service(tmp_path)
 
 
-def state(theatre: Theatre, name: str = "api") -> Any:
+def state(deployment: Deployment, name: str = "api") -> Any:
     """Read how an upstream stands."""
-    return theatre.flow.upstreams.get(name)
+    return deployment.flow.upstreams.get(name)
 
 
-def records(theatre: Theatre, handles: list[Any]) -> list[TaskRecord]:
+def records(deployment: Deployment, handles: list[Any]) -> list[TaskRecord]:
     """Read the tasks."""
-    return [theatre.flow.tasks.get(each.id) for each in handles]
+    return [deployment.flow.tasks.get(each.id) for each in handles]
 
 
-def starts(theatre: Theatre, word: str = "start") -> list[float]:
+def starts(deployment: Deployment, word: str = "start") -> list[float]:
     """Say when bodies started."""
-    return sorted(at for _, _, at in theatre.lines(word))
+    return sorted(at for _, _, at in deployment.lines(word))
 
 
-def took_by_another(theatre: Theatre) -> float:
+def took_by_another(deployment: Deployment) -> float:
     """Say how long a task without an upstream takes from enqueue to result."""
     asked = time.monotonic()
-    theatre.flow.enqueue(other.call(0)).result(timeout=10)
+    deployment.flow.enqueue(other.call(0)).result(timeout=10)
     return time.monotonic() - asked
 
 
 def test_what_one_worker_sees_stops_them_all(
-    theatre: Theatre, service: Service
+    deployment: Deployment, service: Service
 ) -> None:
     """Three workers: nothing is claimed while it is shut, others go on, all ends well."""
     breaker = {"CIRCUIT_TIMEOUT": "2"}
-    theatre.worker("-c", "10", SEES="1", **breaker)
-    theatre.worker("-c", "10", SEES="0", **breaker)
-    theatre.worker("-c", "10", SEES="0", **breaker)
-    wait_until(lambda: theatre.alive() == 3)
+    deployment.worker("-c", "10", SEES="1", **breaker)
+    deployment.worker("-c", "10", SEES="0", **breaker)
+    deployment.worker("-c", "10", SEES="0", **breaker)
+    wait_until(lambda: deployment.alive() == 3)
     service.says("503")
-    handles = theatre.flow.enqueue_many([call.call(n) for n in range(400)])
-    wait_until(lambda: state(theatre).state == "open")
-    opened = state(theatre)
-    others = theatre.flow.enqueue_many([other.call(n) for n in range(500)])
+    handles = deployment.flow.enqueue_many([call.call(n) for n in range(400)])
+    wait_until(lambda: state(deployment).state == "open")
+    opened = state(deployment)
+    others = deployment.flow.enqueue_many([other.call(n) for n in range(500)])
     began = time.time()
     wait_until(
-        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, others))
+        lambda: all(r.state is TaskState.COMPLETED for r in records(deployment, others))
     )
     assert time.time() - began < 5
     late = [
         record
-        for record in records(theatre, handles)
+        for record in records(deployment, handles)
         if record.started_at is not None
         and opened.since < record.started_at < opened.retry_at
     ]
     service.says("")
     wait_until(
-        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles)),
+        lambda: all(
+            r.state is TaskState.COMPLETED for r in records(deployment, handles)
+        ),
         60,
     )
-    ended = records(theatre, handles)
+    ended = records(deployment, handles)
 
     assert [] == late
     assert {0, 1} >= {each.attempts for each in ended}
-    assert 0 == theatre.count(TaskState.DLQ)
+    assert 0 == deployment.count(TaskState.DLQ)
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_retry_after_stops_all_until_it_is_over(
-    theatre: Theatre, service: Service, form: str
+    deployment: Deployment, service: Service, form: str
 ) -> None:
     """For three seconds, or until the date, to a third of a second."""
     for _ in range(2):
-        theatre.worker("-c", "5")
-    wait_until(lambda: theatre.alive() == 2)
+        deployment.worker("-c", "5")
+    wait_until(lambda: deployment.alive() == 2)
     date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
     wait = "3" if form == "seconds" else format_datetime(date, usegmt=True)
     service.says(f"429 {wait}")
-    handles = theatre.flow.enqueue_many([call.call(0)])
-    wait_until(lambda: state(theatre).tapped_until is not None)
+    handles = deployment.flow.enqueue_many([call.call(0)])
+    wait_until(lambda: state(deployment).tapped_until is not None)
     service.says("")
-    failed = starts(theatre, "failed")[-1]
-    handles += theatre.flow.enqueue_many([call.call(n) for n in range(1, 20)])
+    failed = starts(deployment, "failed")[-1]
+    handles += deployment.flow.enqueue_many([call.call(n) for n in range(1, 20)])
     wait_until(
-        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles))
+        lambda: all(
+            r.state is TaskState.COMPLETED for r in records(deployment, handles)
+        )
     )
-    first = min(at for at in starts(theatre) if at > failed)
+    first = min(at for at in starts(deployment) if at > failed)
     expected = failed + 3 if form == "seconds" else date.timestamp()
 
     assert abs(first - expected) < 0.3
-    assert {0} == {each.attempts for each in records(theatre, handles)}
+    assert {0} == {each.attempts for each in records(deployment, handles)}
 
 
 def test_a_worker_killed_with_the_probe_lets_another_try(
-    theatre: Theatre, service: Service
+    deployment: Deployment, service: Service
 ) -> None:
     """Within the lease and a second."""
     breaker = {"CIRCUIT_TIMEOUT": "1", "CIRCUIT_VOLUME_THRESHOLD": "3"}
-    first = theatre.worker("-c", "5", **breaker)
-    wait_until(lambda: theatre.alive() == 1)
+    first = deployment.worker("-c", "5", **breaker)
+    wait_until(lambda: deployment.alive() == 1)
     service.says("503")
-    theatre.flow.enqueue_many([call.call(n) for n in range(30)])
-    wait_until(lambda: state(theatre).state == "open")
+    deployment.flow.enqueue_many([call.call(n) for n in range(30)])
+    wait_until(lambda: state(deployment).state == "open")
     service.says("hang")
-    before = len(starts(theatre))
-    wait_until(lambda: len(starts(theatre)) > before)
-    assert 1 == state(theatre).probes
-    theatre.worker("-c", "5", **breaker)
-    wait_until(lambda: theatre.alive() == 2)
+    before = len(starts(deployment))
+    wait_until(lambda: len(starts(deployment)) > before)
+    assert 1 == state(deployment).probes
+    deployment.worker("-c", "5", **breaker)
+    wait_until(lambda: deployment.alive() == 2)
     time.sleep(2.5)  # two beats: from then on the other may reap
     service.says("")
     killed_at = time.time()
     first.kill()
-    wait_until(lambda: starts(theatre)[-1] > killed_at)
+    wait_until(lambda: starts(deployment)[-1] > killed_at)
 
-    assert starts(theatre)[-1] - killed_at < LEASE + 1.0
-    wait_until(lambda: state(theatre).state == "closed")
+    assert starts(deployment)[-1] - killed_at < LEASE + 1.0
+    wait_until(lambda: state(deployment).state == "closed")
 
 
-def test_a_worker_killed_with_all_permits_lets_others_go_on(theatre: Theatre) -> None:
+def test_a_worker_killed_with_all_permits_lets_others_go_on(
+    deployment: Deployment,
+) -> None:
     """Thirty-two of them, within the lease and a second."""
-    first = theatre.worker("-c", "40")
-    handles = theatre.flow.enqueue_many([hold.call(n, 30.0) for n in range(32)])
-    wait_until(lambda: len(starts(theatre)) == 32)
-    handles = theatre.flow.enqueue_many([hold.call(n, 0.1) for n in range(100, 110)])
-    theatre.worker("-c", "40")
-    wait_until(lambda: theatre.alive() == 2)
+    first = deployment.worker("-c", "40")
+    handles = deployment.flow.enqueue_many([hold.call(n, 30.0) for n in range(32)])
+    wait_until(lambda: len(starts(deployment)) == 32)
+    handles = deployment.flow.enqueue_many([hold.call(n, 0.1) for n in range(100, 110)])
+    deployment.worker("-c", "40")
+    wait_until(lambda: deployment.alive() == 2)
     time.sleep(2.5)  # two beats: from then on the other may reap
-    assert (32, 32) == (state(theatre, "narrow").running, len(starts(theatre)))
+    assert (32, 32) == (state(deployment, "narrow").running, len(starts(deployment)))
     killed_at = time.time()
     first.kill()
     wait_until(
-        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles))
+        lambda: all(
+            r.state is TaskState.COMPLETED for r in records(deployment, handles)
+        )
     )
 
-    assert min(at for at in starts(theatre) if at > killed_at) - killed_at < LEASE + 1.0
-    assert state(theatre, "narrow").running <= 32
+    assert (
+        min(at for at in starts(deployment) if at > killed_at) - killed_at < LEASE + 1.0
+    )
+    assert state(deployment, "narrow").running <= 32
 
 
 def test_a_worker_killed_with_all_permits_of_guards_lets_others_go_on(
-    theatre: Theatre,
+    deployment: Deployment,
 ) -> None:
     """Thirty-two calls in bodies keep them for as long as they live, then lose them."""
-    first = theatre.worker("-c", "32")
-    wait_until(lambda: theatre.alive() == 1)
-    theatre.flow.enqueue_many([inside.call(n, 30.0) for n in range(32)])
-    wait_until(lambda: len(starts(theatre)) == 32)
-    theatre.worker("-c", "40")
-    wait_until(lambda: theatre.alive() == 2)
-    handles = theatre.flow.enqueue_many([inside.call(n, 0.1) for n in range(100, 105)])
+    first = deployment.worker("-c", "32")
+    wait_until(lambda: deployment.alive() == 1)
+    deployment.flow.enqueue_many([inside.call(n, 30.0) for n in range(32)])
+    wait_until(lambda: len(starts(deployment)) == 32)
+    deployment.worker("-c", "40")
+    wait_until(lambda: deployment.alive() == 2)
+    handles = deployment.flow.enqueue_many(
+        [inside.call(n, 0.1) for n in range(100, 105)]
+    )
     time.sleep(LEASE + 1.5)  # longer than a permit holds that nobody renews
-    assert (32, 32) == (state(theatre, "narrow").running, len(starts(theatre)))
+    assert (32, 32) == (state(deployment, "narrow").running, len(starts(deployment)))
     killed_at = time.time()
     first.kill()
     wait_until(
-        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles))
+        lambda: all(
+            r.state is TaskState.COMPLETED for r in records(deployment, handles)
+        )
     )
 
-    assert min(at for at in starts(theatre) if at > killed_at) - killed_at < LEASE + 1.0
-    wait_until(lambda: len(starts(theatre)) == 32 + 5 + 32)
-    assert 32 == state(theatre, "narrow").running
+    assert (
+        min(at for at in starts(deployment) if at > killed_at) - killed_at < LEASE + 1.0
+    )
+    wait_until(lambda: len(starts(deployment)) == 32 + 5 + 32)
+    assert 32 == state(deployment, "narrow").running
 
 
 def test_what_a_person_does_holds_for_all_and_outlives_a_restart(
-    theatre: Theatre, service: Service
+    deployment: Deployment, service: Service
 ) -> None:
     """Bodies see it within a quarter of a second, claims at once."""
-    theatre.worker("-c", "5")
-    wait_until(lambda: theatre.alive() == 1)
-    theatre.flow.enqueue(guarded.call())
-    wait_until(lambda: len(starts(theatre, "guarded")) > 5)
+    deployment.worker("-c", "5")
+    wait_until(lambda: deployment.alive() == 1)
+    deployment.flow.enqueue(guarded.call())
+    wait_until(lambda: len(starts(deployment, "guarded")) > 5)
     opened_at = time.time()
-    theatre.flow.upstreams.open("api", reason="they asked us", expires=3600)
+    deployment.flow.upstreams.open("api", reason="they asked us", expires=3600)
     done_at = time.time()
-    wait_until(lambda: starts(theatre, "refused"))
-    seen = starts(theatre, "refused")[0] - done_at
-    handle = theatre.flow.enqueue(call.call(1))
-    theatre.kill_server()
-    theatre.start_server()
-    wait_until(lambda: theatre.flow.enqueue(other.call(2)).id, 20)
-    wait_until(lambda: starts(theatre, "other"))
-    kept = state(theatre)
-    theatre.flow.upstreams.close("api")
+    wait_until(lambda: starts(deployment, "refused"))
+    seen = starts(deployment, "refused")[0] - done_at
+    handle = deployment.flow.enqueue(call.call(1))
+    deployment.kill_server()
+    deployment.start_server()
+    wait_until(lambda: deployment.flow.enqueue(other.call(2)).id, 20)
+    wait_until(lambda: starts(deployment, "other"))
+    kept = state(deployment)
+    deployment.flow.upstreams.close("api")
 
     assert 1 == handle.result(timeout=20)
     assert seen < 0.25
@@ -363,65 +379,69 @@ def test_what_a_person_does_holds_for_all_and_outlives_a_restart(
         kept.shut_by,
         kept.reason,
     )
-    assert starts(theatre, "start")[0] > opened_at
+    assert starts(deployment, "start")[0] > opened_at
 
 
-def first(theatre: Theatre, word: str, since: float) -> float:
+def first(deployment: Deployment, word: str, since: float) -> float:
     """Wait until a body wrote *word* after *since*; say how much later."""
-    wait_until(lambda: starts(theatre, word)[-1:] > [since])
-    return min(at for at in starts(theatre, word) if at > since) - since
+    wait_until(lambda: starts(deployment, word)[-1:] > [since])
+    return min(at for at in starts(deployment, word) if at > since) - since
 
 
 def test_bodies_see_what_another_process_does_within_a_quarter_of_a_second(
-    theatre: Theatre, service: Service
+    deployment: Deployment, service: Service
 ) -> None:
     """Open, close, reset, and the end of an expiry; the next claim obeys at once."""
-    theatre.worker("-c", "5")
-    wait_until(lambda: theatre.alive() == 1)
-    theatre.flow.enqueue(knocks.call(60.0))
-    wait_until(lambda: starts(theatre, "in"))
-    steer = theatre.flow.upstreams
+    deployment.worker("-c", "5")
+    wait_until(lambda: deployment.alive() == 1)
+    deployment.flow.enqueue(knocks.call(60.0))
+    wait_until(lambda: starts(deployment, "in"))
+    steer = deployment.flow.upstreams
     took = {}
     for verb in ("close", "reset"):
         steer.open("api", reason="they asked us")
         opened = time.time()
-        handle = theatre.flow.enqueue(call.call(1))
-        took[f"open before {verb}"] = first(theatre, "out", opened)
+        handle = deployment.flow.enqueue(call.call(1))
+        took[f"open before {verb}"] = first(deployment, "out", opened)
         time.sleep(0.5)
-        assert TaskState.PENDING is theatre.flow.tasks.get(handle.id).state
-        assert max(starts(theatre, "in")) < opened + 0.25
+        assert TaskState.PENDING is deployment.flow.tasks.get(handle.id).state
+        assert max(starts(deployment, "in")) < opened + 0.25
         getattr(steer, verb)("api")
-        took[verb] = first(theatre, "in", time.time())
+        took[verb] = first(deployment, "in", time.time())
         assert 1 == handle.result(timeout=5)
     steer.open("api", expires=1.0)
     opened = time.time()
-    took["expiry"] = first(theatre, "in", opened + 0.95) - 0.05
+    took["expiry"] = first(deployment, "in", opened + 0.95) - 0.05
     _measured.info("%s", took)
 
     assert max(took.values()) < 0.25
-    wait_until(lambda: state(theatre).state == "closed")
+    wait_until(lambda: state(deployment).state == "closed")
 
 
-def test_an_outage_costs_no_task_its_life(theatre: Theatre, service: Service) -> None:
+def test_an_outage_costs_no_task_its_life(
+    deployment: Deployment, service: Service
+) -> None:
     """All complete soon after it is over, none with more than one attempt used."""
     reset = str(OUTAGE / 6)
     for _ in range(2):
-        theatre.worker("-c", "10", CIRCUIT_TIMEOUT=reset, MAX_TASK_AGE="2s")
-    wait_until(lambda: theatre.alive() == 2)
-    before = [took_by_another(theatre) for _ in range(20)]
+        deployment.worker("-c", "10", CIRCUIT_TIMEOUT=reset, MAX_TASK_AGE="2s")
+    wait_until(lambda: deployment.alive() == 2)
+    before = [took_by_another(deployment) for _ in range(20)]
     service.says("503")
-    handles = theatre.flow.enqueue_many([call.call(n) for n in range(200)])
+    handles = deployment.flow.enqueue_many([call.call(n) for n in range(200)])
     began, during = time.time(), []
     while time.time() - began < OUTAGE:
-        during.append(took_by_another(theatre))
+        during.append(took_by_another(deployment))
         time.sleep(0.2)
     service.says("")
     over = time.time()
     wait_until(
-        lambda: all(r.state is TaskState.COMPLETED for r in records(theatre, handles)),
+        lambda: all(
+            r.state is TaskState.COMPLETED for r in records(deployment, handles)
+        ),
         60,
     )
-    ended = records(theatre, handles)
+    ended = records(deployment, handles)
 
     took = time.time() - over
     usual, meanwhile = statistics.median(before), statistics.median(during)
@@ -430,24 +450,24 @@ def test_an_outage_costs_no_task_its_life(theatre: Theatre, service: Service) ->
     _measured.info("slowest of %d in it: %.3f s", len(during), max(during))
     assert took < max(12.0, OUTAGE / 2)
     assert {0, 1} >= {each.attempts for each in ended}
-    assert 0 == theatre.count(TaskState.DLQ)
+    assert 0 == deployment.count(TaskState.DLQ)
     assert meanwhile < 2 * usual + 0.02
     assert max(during) < 1.0
 
 
-def test_a_rate_is_kept_by_all_together_and_used(theatre: Theatre) -> None:
+def test_a_rate_is_kept_by_all_together_and_used(deployment: Deployment) -> None:
     """Four processes: no window above burst and rate, and little of it unused."""
     for _ in range(4):
-        theatre.worker("-c", "20")
-    wait_until(lambda: theatre.alive() == 4)
-    handles = theatre.flow.enqueue_many(
+        deployment.worker("-c", "20")
+    wait_until(lambda: deployment.alive() == 4)
+    handles = deployment.flow.enqueue_many(
         [rate.call(n) for n in range(int(RATED * 23) + 200)]
     )
-    wait_until(lambda: starts(theatre))
+    wait_until(lambda: starts(deployment))
     time.sleep(RATED)
-    ran = [each for each in records(theatre, handles) if each.started_at]
+    ran = [each for each in records(deployment, handles) if each.started_at]
     at = sorted(each.started_at.timestamp() for each in ran if each.started_at)
-    limit = state(theatre, "rated")
+    limit = state(deployment, "rated")
 
     assert (230, 10.0, 11) == (limit.limit, limit.per, limit.burst)
     # Times of claims by the server's clock. In each window, from any claim to any

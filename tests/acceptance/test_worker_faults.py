@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from taskflow import Registry, TaskState
-from theatre import Theatre, wait_until
+from tests.support.processes import Deployment, wait_until
 
 APP = """
 import asyncio, os, time
@@ -40,22 +40,24 @@ def stays() -> None:
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Iterator[Theatre]:
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """Give a server and nobody who works yet."""
-    made = Theatre(tmp_path, APP, registry)
+    made = Deployment(tmp_path, APP, registry)
     yield made
     made.close()
 
 
-def test_a_worker_that_fails_ends_whatever_its_functions_do(theatre: Theatre) -> None:
+def test_a_worker_that_fails_ends_whatever_its_functions_do(
+    deployment: Deployment,
+) -> None:
     """With a code that tells its supervisor, after the task was handed back."""
-    worker = theatre.worker("-c", "2")
-    wait_until(lambda: theatre.alive() == 1)
-    task = theatre.flow.enqueue(stays.call())
+    worker = deployment.worker("-c", "2")
+    wait_until(lambda: deployment.alive() == 1)
+    task = deployment.flow.enqueue(stays.call())
     wait_until(lambda: worker.poll() is not None)
-    record = theatre.flow.tasks.get(task.id)
+    record = deployment.flow.tasks.get(task.id)
 
     assert 1 == worker.returncode
-    assert "ArithmeticError: a fault of ours" in theatre.said(worker)
+    assert "ArithmeticError: a fault of ours" in deployment.said(worker)
     assert (TaskState.PENDING, 0, 0) == (record.state, record.attempts, record.crashes)
-    assert 0 == theatre.alive()
+    assert 0 == deployment.alive()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service import running
+from tests.support.service import running
 
 pytestmark = pytest.mark.timeout(60)
 

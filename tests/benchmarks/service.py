@@ -18,10 +18,10 @@ from pathlib import Path
 
 import httpx
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from service import running, service
 from taskflow import Registry, RetryPolicy, TaskFlow, Worker
+from tests.support.service import running, service
 
 ROUNDS = 40
 registry = Registry()

@@ -23,8 +23,8 @@ from machine import HERE, Server, server
 from peers import PEERS
 from peers.body import EXTRA
 
-sys.path.insert(0, str(HERE.parent))
-from proxy import Proxy
+sys.path.insert(0, str(HERE.parents[1]))
+from tests.support.proxy import Proxy
 
 CACHE = HERE.parents[1] / ".nox" / "peers"
 STARTUP = 60.0  # seconds that a worker may take until it has connected

@@ -17,12 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "summarize"))
-
-from measured import MAX_WORDS, Document, drawn, lead, load_documents
-from overlap import common_order, overlap
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from taskflow_summarize._providers.extractive import extract
+from tests.summarize.measured import MAX_WORDS, Document, drawn, lead, load_documents
+from tests.summarize.overlap import common_order, overlap
 
 DRAWS = 20
 RESAMPLINGS = 10_000

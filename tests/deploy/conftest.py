@@ -1,13 +1,10 @@
 """A run of its own, ``nox -s deploy``: these tests need docker-compose."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-
-from stack import Clone
+from tests.deploy.stack import Clone
 
 
 @pytest.fixture

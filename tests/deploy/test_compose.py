@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from attrs import fields
-from stack import FILES, PROFILES, ROOT, Clone, dotenv, variables
+
+from tests.deploy.stack import FILES, PROFILES, ROOT, Clone, dotenv, variables
 
 SEED = {"redis", "api", "worker", "scheduler", "frontend"}
 OURS = ("api", "worker", "scheduler", "frontend", "reset")

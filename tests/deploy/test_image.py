@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 from attrs import define, field
-from stack import CREATE, FILES, ROOT, Clone
-from topology import topology
 
-from service import curl, wait_for_state
+from tests.deploy.stack import CREATE, FILES, ROOT, Clone
+from tests.deploy.topology import topology
+from tests.support.service import curl, wait_for_state
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from stack import FILES
 
 from taskflow.cli.commands import taskflow
 from taskflow.settings import Duration
+from tests.deploy.stack import FILES
 
 (MANIFEST,) = (FILES / "kubernetes").glob("*.yaml")
 DOCUMENTS: list[dict[str, Any]] = list(yaml.safe_load_all(MANIFEST.read_text("utf-8")))

@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
-from stack import CREATE, Clone
-from topology import seconds, topology
 
-from service import curl, wait_for_state
+from tests.deploy.stack import CREATE, Clone
+from tests.deploy.topology import seconds, topology
+from tests.support.service import curl, wait_for_state
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -9,9 +9,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from stack import FILES
 
 from taskflow.settings import Duration
+from tests.deploy.stack import FILES
 
 UNITS = FILES / "systemd"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))

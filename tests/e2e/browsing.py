@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from attrs import define, field
 from playwright.sync_api import Page
 
-from service import Process
+from tests.support.service import Process
 
 PATIENCE = 10_000
 """Milliseconds within which the page has to come round."""

@@ -7,7 +7,6 @@ and no coroutine test could run after one of these.
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +18,10 @@ from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 import taskflow
 from taskflow import TaskFlow, TaskState
-
-sys.path.append(str(Path(__file__).parent))
-
-from browsing import PATIENCE, Serve, Watched
-from host import HOSTILE, registry
-
-from service import Process, running
+from tests.e2e.browsing import PATIENCE, Serve, Watched
+from tests.e2e.host import HOSTILE, registry
+from tests.support import ROOT
+from tests.support.service import Process, running
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -137,11 +133,18 @@ def serve(flow: TaskFlow, url: str, folder: Path) -> Iterator[Serve]:
 def worker(flow: TaskFlow, url: str, folder: Path) -> Iterator[Process]:
     """Run a worker that serves the tasks of `host`."""
     del flow
-    here = str(Path(__file__).parent)
     with running(
-        *("worker", "--app", "host:registry", "--url", url, "--concurrency", "8"),
+        *(
+            "worker",
+            "--app",
+            "tests.e2e.host:registry",
+            "--url",
+            url,
+            "--concurrency",
+            "8",
+        ),
         cwd=folder,
-        PYTHONPATH=here,
+        PYTHONPATH=str(ROOT),
         WORKER_STOP_GRACE_PERIOD="1s",
     ) as process:
         yield process

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from browsing import PATIENCE, Serve, Watch
 from fastapi import FastAPI
 from playwright.sync_api import expect
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from taskflow import TaskFlow
 from taskflow_summarize import create_dashboard, create_router
 from taskflow_summarize.routers import Level, allow_all, make_key
+from tests.e2e.browsing import PATIENCE, Serve, Watch
 
 expect.set_options(timeout=PATIENCE)
 

@@ -4,11 +4,11 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import PATIENCE, Serve, Watch
-from host import HOSTILE, registry
 from playwright.sync_api import Page, expect
 
 from taskflow import Registry, TaskFilter, TaskFlow
+from tests.e2e.browsing import PATIENCE, Serve, Watch
+from tests.e2e.host import HOSTILE, registry
 
 expect.set_options(timeout=PATIENCE)
 

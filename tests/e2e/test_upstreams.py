@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import PATIENCE, Serve, Watch
-from host import registry
 from playwright.sync_api import Locator, Page, expect
 
 from taskflow import TaskFlow
+from tests.e2e.browsing import PATIENCE, Serve, Watch
+from tests.e2e.host import registry
 
 expect.set_options(timeout=PATIENCE)
 

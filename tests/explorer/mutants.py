@@ -2,7 +2,7 @@
 
 Every mutant is judged by the explorer first: it is killed when something does not
 hold, or when what happens is not what happens without it. One that survives is
-judged by the tests of the protocol. ``python -m explorer.mutants`` prints those that
+judged by the tests of the protocol. ``python -m tests.explorer.mutants`` prints those that
 survive both; ``nox -s mutants`` is the same.
 """
 
@@ -22,9 +22,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from explorer.search import BrokenError, Search
-from explorer.settings import SMALL
-from explorer.store import ScriptError, Store
+from tests.explorer.search import BrokenError, Search
+from tests.explorer.settings import SMALL
+from tests.explorer.store import ScriptError, Store
 
 SCRIPTS: Final = (
     *("enqueue", "claim", "settle", "reap", "extend", "promote"),
@@ -42,7 +42,7 @@ SHARED: Final = (
     *("sighting", "sources", "unbury", "upstream", "verbs", "verdicts"),
 )
 WORLDS: Final = 4_000
-TESTS: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 
 _SWAPS: Final = (
     (" == ", " ~= "),
@@ -180,8 +180,8 @@ def tested(mutant: Mutant) -> str:
     texts = changed(mutant)
     # Those that bear the script's name are the likeliest to find it.
     first = [
-        f"protocol/{path.name}"
-        for path in sorted((TESTS / "protocol").glob("test_*.py"))
+        f"tests/protocol/{path.name}"
+        for path in sorted((ROOT / "tests" / "protocol").glob("test_*.py"))
         if any(name in path.stem for name in texts)
     ]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
@@ -189,12 +189,20 @@ def tested(mutant: Mutant) -> str:
         file.flush()
         ran = subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "explorer.mutated"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-x",
+                    "-q",
+                    "-p",
+                    "tests.explorer.mutated",
+                ),
                 *("-p", "no:cacheprovider", "-k", "memory and not test_faults"),
-                *(*first, "protocol"),
+                *(*first, "tests/protocol"),
             ],
-            cwd=TESTS,
-            env=os.environ | {"TASKFLOW_MUTANT": file.name, "PYTHONPATH": str(TESTS)},
+            cwd=ROOT,
+            env=os.environ | {"TASKFLOW_MUTANT": file.name, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,

@@ -12,8 +12,12 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from explorer.store import ScriptError, Store, expire, read
-from explorer.world import (
+from taskflow._protocol import upkeep, upstreams
+from taskflow._protocol.claim import claim
+from taskflow._protocol.settle import complete, settle
+from taskflow._protocol.states import LEGAL_MOVES, TaskState
+from tests.explorer.store import ScriptError, Store, expire, read
+from tests.explorer.world import (
     KEYS,
     LEASE,
     MAX_CRASHES,
@@ -24,11 +28,7 @@ from explorer.world import (
     Step,
     World,
 )
-from invariants import broken
-from taskflow._protocol import upkeep, upstreams
-from taskflow._protocol.claim import claim
-from taskflow._protocol.settle import complete, settle
-from taskflow._protocol.states import LEGAL_MOVES, TaskState
+from tests.support.invariants import broken
 
 _FOR_PEOPLE: Final = re.compile(
     rb"(?<=[\x02\x03])(?:history|error|result|started_ms|finished_ms|since_ms|fresh_ms"

@@ -4,8 +4,8 @@ from typing import Final
 
 from attrs import evolve
 
-from explorer.world import Setting
 from taskflow import CircuitBreaker
+from tests.explorer.world import Setting
 
 _API: Final = {"upstream": "1 api"}
 _KEYED: Final = {"key": "f:a", "key_ttl_ms": 30_000, "digest": "d"}

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from lupa.luajit21 import LuaRuntime, lua_type
 
-from keyspace import Expiring
 from taskflow._protocol.operation import Operation
+from tests.support.keyspace import Expiring
 
 _COMMANDS: Final = Path(__file__).with_name("store.lua").read_bytes()
 _KEY = re.compile(

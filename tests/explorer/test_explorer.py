@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from explorer.mutants import Mutant, changed, explored, mutants
-from explorer.search import BrokenError, Search
-from explorer.settings import DEEP, SMALL
-from explorer.store import Store
-from explorer.world import Setting
 from taskflow._protocol import scripts
 from taskflow._protocol.states import LEGAL_MOVES
+from tests.explorer.mutants import Mutant, changed, explored, mutants
+from tests.explorer.search import BrokenError, Search
+from tests.explorer.settings import DEEP, SMALL
+from tests.explorer.store import Store
+from tests.explorer.world import Setting
 
 pytestmark = pytest.mark.timeout(3600)
 

@@ -10,8 +10,6 @@ from typing import Any, Final, NamedTuple
 
 from attrs import field, frozen
 
-from explorer.store import Store, expire, write
-from keyspace import WHY, submission
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import control, dead_letters, upkeep, upstreams
 from taskflow._protocol import settle as verbs
@@ -21,6 +19,8 @@ from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import CallReport, Claim
 from taskflow._protocol.submit import enqueue
 from taskflow.errors import ServerError
+from tests.explorer.store import Store, expire, write
+from tests.support.keyspace import WHY, submission
 
 KEYS: Final = Keys()
 LEASE: Final = 15_000

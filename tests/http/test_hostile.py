@@ -15,9 +15,6 @@ import pytest
 import pytest_asyncio
 from fastapi.routing import APIRoute
 
-from hostile import NASTY, ODD, is_same, strangers
-from keyspace import dump
-from population import populate, registry
 from taskflow import TaskFlow
 from taskflow_summarize import create_app
 from taskflow_summarize._api_settings import ApiSettings
@@ -31,6 +28,9 @@ from taskflow_summarize.routers import (
     key_access,
     make_key,
 )
+from tests.support.fuzz_strings import NASTY, ODD, foreign_keys, is_same
+from tests.support.keyspace import dump
+from tests.support.population import populate, registry
 
 PREFIX = "hostile-http:"
 RAW = (
@@ -140,7 +140,7 @@ class Stranger:
         # Not being ready is what /ready is asked for, and 503 is how it says so.
         assert answer.status_code < 500 or path.startswith("/ready"), told
         assert answer.status_code < 400 or is_same(self._known, after), told
-        assert [] == strangers(after, PREFIX), told
+        assert [] == foreign_keys(after, PREFIX), told
         self._known = after
         return answer.status_code
 

@@ -3,13 +3,13 @@
 import httpx
 import pytest_asyncio
 
-from hostile import is_same, strangers
-from keyspace import dump
-from population import populate, registry
 from taskflow import TaskFlow
 from taskflow_summarize import create_app
 from taskflow_summarize._api_settings import ApiSettings
 from taskflow_summarize.routers import Level, Limits
+from tests.support.fuzz_strings import foreign_keys, is_same
+from tests.support.keyspace import dump
+from tests.support.population import populate, registry
 
 PREFIX = "reads-http:"
 BESIDE = ("/openapi.json", "/docs", "/", "/nowhere")
@@ -55,7 +55,7 @@ async def test_no_get_writes(flow):
             assert is_same(before, dump(client)), path
     client.close()
 
-    assert [] == strangers(before, PREFIX)
+    assert [] == foreign_keys(before, PREFIX)
     assert asked > len(ids) + 15
 
 

@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 import taskflow
-from keyspace import dump
 from taskflow_summarize import create_app
 from taskflow_summarize._api_settings import ApiSettings
 from taskflow_summarize.routers import Level, make_key
 from taskflow_summarize.testing import FakeOpenRouter, Reply
+from tests.support.keyspace import dump
 
 CANARY = "sk-or-v1-canary-9311"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from keyspace import LEASE, Stage
 from taskflow._worker.deputy import Deputy, is_running
 from taskflow._worker.leases import Leases
 from taskflow._worker.ledger import LEDGER, Account, Ledger
+from tests.support.keyspace import LEASE, Stage
 
 SLEEP = "import time; time.sleep(60)"
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 import taskflow
-from keyspace import NOW, Stage, record
 from taskflow import Finding, TaskFlow
 from taskflow._protocol.upkeep import beat
+from tests.support.keyspace import NOW, Stage, record
 
 registry = taskflow.Registry()
 

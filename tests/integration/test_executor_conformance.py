@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-import engine_app
 from taskflow import Call, Registry, TaskFlow, TaskRecord
 from taskflow._codec import Spec, encode_spec
 from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
-from theatre import Theatre, wait_until
+from tests.support import engine_app
+from tests.support.processes import Deployment, wait_until
 
 ENGINES = ["asyncio", "celery"]
 FINAL = {"COMPLETED", "DLQ", "FAILED", "CANCELLED"}
 SLOTS = "4"
 
 
-class Stage(Theatre):
+class Stage(Deployment):
     """A worker process of one engine, and what comes of its tasks."""
 
     def __init__(self, folder: Path, engine: str) -> None:
@@ -73,9 +73,9 @@ def stage(
         pytest.importorskip("celery")
         if not hasattr(select, "epoll"):
             pytest.skip("the Celery engine needs Linux")
-    theatre = Stage(tmp_path_factory.mktemp(request.param), request.param)
-    yield theatre
-    theatre.close()
+    deployment = Stage(tmp_path_factory.mktemp(request.param), request.param)
+    yield deployment
+    deployment.close()
 
 
 def outcomes(record: TaskRecord) -> list[str]:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-import hostile
-from hostile import NASTY, can_be_told, is_same, strangers, texts
-from keyspace import dump
-from population import WORKER, add, populate, registry
 from taskflow import Registry, TaskFilter, TaskFlow, TaskflowError, Upstream, Worker
 from taskflow.errors import ScriptError
+from tests.support import fuzz_strings
+from tests.support.fuzz_strings import NASTY, foreign_keys, is_printable, is_same, texts
+from tests.support.keyspace import dump
+from tests.support.population import WORKER, add, populate, registry
 
 PREFIX = "hostile:"
 SURFACES = ("tasks", "dlq", "queues", "upstreams", "workers", "schedules", "journal")
@@ -103,7 +103,7 @@ def refused(deed: Callable[[], Any]) -> bool:
     except (TaskflowError, ValueError) as caught:
         error = caught
     assert not isinstance(error, (UnicodeError, ScriptError)), error
-    assert error is None or can_be_told(error), type(error)
+    assert error is None or is_printable(error), type(error)
     return error is not None
 
 
@@ -143,13 +143,13 @@ def test_a_text_for_a_parameter_makes_no_key(
         after = dump(client)
 
         assert not was_refused or is_same(known, after), text
-        assert [] == strangers(after, PREFIX), text
+        assert [] == foreign_keys(after, PREFIX), text
         known = after
 
     for text in NASTY:
         attempt(text)
 
-    @hostile.examples(20)
+    @fuzz_strings.examples(20)
     @given(texts())
     def any_text(text: str) -> None:
         attempt(text)
@@ -196,7 +196,7 @@ def test_a_declared_name_keeps_to_the_grammar(flow: TaskFlow, kind: str) -> None
     for text in (*NASTY, "a-b_c.D9", "x" * 128, "x" * 129):
         attempt(text)
 
-    @hostile.examples(50)
+    @fuzz_strings.examples(50)
     @given(texts())
     def any_text(text: str) -> None:
         attempt(text)
@@ -216,12 +216,12 @@ def test_a_prefix_stands_before_every_key_or_is_refused(redis_url: str) -> None:
             client.delete(*found)
             client.close()
 
-        assert [] == strangers(found, text), text
+        assert [] == foreign_keys(found, text), text
 
     for text in (*NASTY, "{app}:", "a.b_c-1:"):
         attempt(text)
 
-    @hostile.examples(20)
+    @fuzz_strings.examples(20)
     @given(texts())
     def any_text(text: str) -> None:
         attempt(text)
@@ -241,7 +241,7 @@ def test_an_idempotency_key_of_any_text_is_found_again_and_leaves_nothing(
             first, again = flow.enqueue(call), flow.enqueue(call)
             assert (first.id, False) == (again.id, again.created)
             assert f"add:{text}" == flow.tasks.get(first.id).key
-            assert [] == strangers(dump(client), PREFIX)
+            assert [] == foreign_keys(dump(client), PREFIX)
             flow.queues.pause("primary")
             assert flow.tasks.delete(first.id)
 
@@ -255,7 +255,7 @@ def test_an_idempotency_key_of_any_text_is_found_again_and_leaves_nothing(
     for text in (*NASTY, "x" * 200, "order 7: ümläut {a} * ?"):
         attempt(text)
 
-    @hostile.examples(50)
+    @fuzz_strings.examples(50)
     @given(texts())
     def any_text(text: str) -> None:
         attempt(text)
@@ -278,7 +278,7 @@ def test_arguments_by_any_name_are_kept_exactly_or_refused(flow: TaskFlow) -> No
     for text in (*NASTY, "ctx", "self", "state", "payload"):
         attempt(text)
 
-    @hostile.examples(50)
+    @fuzz_strings.examples(50)
     @given(texts())
     def any_text(text: str) -> None:
         attempt(text)

@@ -13,10 +13,10 @@ from typing import Any
 import click
 import pytest
 
-from hostile import NASTY, strangers
-from population import WORKER, populate, registry
 from taskflow import TaskFlow
 from taskflow.cli import commands, exit_codes
+from tests.support.fuzz_strings import NASTY, foreign_keys
+from tests.support.population import WORKER, populate, registry
 
 PREFIX = "hostile:"
 ENDLESS = {"api", "dashboard", "demo", "scheduler", "summarize", "worker"}
@@ -132,6 +132,6 @@ def test_a_command_ends_in_words_of_ours(
     keys = [each.decode(errors="backslashreplace") for each in client.scan_iter()]
     beside = [each for each in keys if not each.startswith(PREFIX)]
     assert chosen.name == "prefix" or [] == beside
-    assert [] == strangers(set(keys) - set(beside), PREFIX)
+    assert [] == foreign_keys(set(keys) - set(beside), PREFIX)
     if beside:
         client.delete(*beside)

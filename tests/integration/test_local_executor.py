@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from scarcity import Scarcity
 from taskflow import (
     Cancel,
     Context,
@@ -37,6 +36,7 @@ from taskflow._worker.executor import Executor, Host, Limits
 from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow.errors import CircuitBreakerError, ServerRefusedError
+from tests.support.rlimits import ThreadLimit
 
 EXECUTORS: dict[str, Callable[[Host], Executor]] = {
     "local": lambda host: LocalExecutor(host, random.Random(1)),
@@ -692,7 +692,7 @@ class TestScarcity:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """Not later either, on a thread that gets free; what waits goes with it."""
-        scarcity, ran, go = Scarcity(monkeypatch, 2), list[int](), threading.Event()
+        scarcity, ran, go = ThreadLimit(monkeypatch, 2), list[int](), threading.Event()
 
         @stage.registry.task(name="waits")
         def waits(x: int) -> int:
@@ -718,7 +718,7 @@ class TestScarcity:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody up there would hear of an error, and the slot would be lost."""
-        Scarcity(monkeypatch, 0)
+        ThreadLimit(monkeypatch, 0)
         stage.slots = 1
 
         @stage.registry.task(name="first")
@@ -741,7 +741,7 @@ class TestScarcity:
     ) -> None:
         """Some more at each look; nobody says when there are."""
         monkeypatch.setattr(threads, "PAUSE", 0.01)
-        scarcity = Scarcity(monkeypatch, 0)
+        scarcity = ThreadLimit(monkeypatch, 0)
 
         @stage.registry.task(name="one")
         def one() -> int:

@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stub_server import HANG, error, stub_server
 from taskflow._servers.cluster import ClusterServer
 from taskflow._servers.moving import Addresses, MovingServer
 from taskflow._servers.sentinel import SentinelServer
 from taskflow.errors import ServerRefusedError, ServerUnavailableError
-from tiny import echo
+from tests.support.echo_scripts import echo
+from tests.support.stub_server import HANG, error, stub_server
 
 PATIENT = 10.0
 ONE = b":1\r\n"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from hostile import is_same, strangers
-from keyspace import dump
-from population import WORKER, populate, registry
 from taskflow import TaskFlow, TaskState
 from taskflow.errors import TaskflowError
+from tests.support.fuzz_strings import foreign_keys, is_same
+from tests.support.keyspace import dump
+from tests.support.population import WORKER, populate, registry
 
 PREFIX = "reads:"
 WRITES = {
@@ -99,7 +99,7 @@ async def test_reading_writes_nothing(flow: TaskFlow, ids: dict[str, str]) -> No
     names = {name for name, _ in found}
     assert {".adoctor", ".result", "dlq.aexport", "dlq.groups", "tasks.list"} <= names
     assert {"journal.alist", "queues.status", "upstreams.get", "workers.list"} <= names
-    assert [] == strangers(before, PREFIX)
+    assert [] == foreign_keys(before, PREFIX)
     assert any(WORKER in key for key in before)
 
 

@@ -10,12 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-import population
 import taskflow
-from hostile import strangers
-from invariants import Broken, broken
-from keyspace import LEASE, NOW, WHY, Stage, dump
-from population import populate
 from taskflow import Finding, RetryPolicy, TaskFlow, TaskState
 from taskflow._client.plan import run
 from taskflow._client.proof import prove
@@ -24,7 +19,12 @@ from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.settle import settle
 from taskflow.errors import TaskNotFoundError
 from taskflow.testing import arun_until_idle
-from vandal import vandalise
+from tests.support import population
+from tests.support.corruption import corrupt
+from tests.support.fuzz_strings import foreign_keys
+from tests.support.invariants import Broken, broken
+from tests.support.keyspace import LEASE, NOW, WHY, Stage, dump
+from tests.support.population import populate
 
 DEPTH = int(os.environ.get("TASKFLOW_DEPTH", "1"))
 ROUNDS = DEPTH * 40
@@ -318,7 +318,7 @@ def not_mended(found: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.timeout(60 + 60 * DEPTH)
-def test_whatever_is_vandalised_the_others_run(real_stage: Stage) -> None:
+def test_corruption_of_some_tasks_does_not_stop_the_others(real_stage: Stage) -> None:
     """Workers go on, all can still be looked at, and each record gets its one home."""
     client = real_stage.client
     socket = client.connection_pool.connection_kwargs["path"]
@@ -329,7 +329,7 @@ def test_whatever_is_vandalised_the_others_run(real_stage: Stage) -> None:
             flow.queues.resume("retry")
             handles = [flow.enqueue(population.add.call(each)) for each in range(3)]
             spared = frozenset(f"task:{each.id}".encode() for each in handles)
-            done = [vandalise(client, rng, spared=spared) for _ in range(DEEDS)]
+            done = [corrupt(client, rng, spared=spared) for _ in range(DEEDS)]
             handles += [flow.enqueue(population.add.call(each)) for each in range(3)]
             async with asyncio.timeout(60):
                 await arun_until_idle(flow)
@@ -345,7 +345,7 @@ def test_whatever_is_vandalised_the_others_run(real_stage: Stage) -> None:
 
         assert {TaskState.COMPLETED} == states, done
         assert [] == not_mended(left), (findings["homes"], done)
-        assert [] == strangers(left), done
+        assert [] == foreign_keys(left), done
         assert "unknown" not in {each.severity for each in findings.values()}, done
 
     for seed in range(30 * DEPTH):

@@ -14,7 +14,7 @@ from taskflow._servers.embedded import EmbeddedServer
 from taskflow._servers.redis import RedisServer
 from taskflow._servers.runner import IDLE_LIMIT
 from taskflow.errors import ScriptError, ServerRefusedError
-from tiny import echo, fail, incr, mark, publish, put
+from tests.support.echo_scripts import echo, fail, incr, mark, publish, put
 
 SOON = 0.01  # seconds
 LATE = 10.0  # seconds; no test waits for it

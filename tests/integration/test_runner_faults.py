@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stub_server import HANG, error, stub_server
 from taskflow._servers.redis import RedisServer
 from taskflow.errors import (
     ScriptError,
@@ -18,7 +17,8 @@ from taskflow.errors import (
     ServerUnavailableError,
     TaskflowError,
 )
-from tiny import echo
+from tests.support.echo_scripts import echo
+from tests.support.stub_server import HANG, error, stub_server
 
 PATIENT = 10.0  # seconds; no test waits for it
 PEM = Path(__file__).parent.parent / "tls" / "localhost.pem"

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,8 @@ from taskflow.errors import (
     ServerRefusedError,
     ServerUnavailableError,
 )
-from tiny import echo, incr, mark, put
+from tests.support import ROOT
+from tests.support.echo_scripts import echo, incr, mark, put
 
 
 @contextmanager
@@ -226,9 +226,9 @@ class TestRedis:
         """Else each would read the other's replies."""
         code = f"""
 import os, sys
-sys.path.append({str(Path(__file__).parent.parent)!r})
+sys.path.append({str(ROOT)!r})
 from taskflow._servers.redis import RedisServer
-from tiny import echo
+from tests.support.echo_scripts import echo
 runner = RedisServer({redis_url!r}).runner()
 runner.send(echo("x"))
 children = []

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from scarcity import Scarcity
 from taskflow import Registry, TaskFlow, TaskState, Worker
 from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow._worker.ledger import Ledger
 from taskflow._worker.timekeeper import Timekeeper
+from tests.support.rlimits import ThreadLimit
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def test_a_worker_short_of_threads_runs_every_function_once(
 ) -> None:
     """It uses those slots that there are threads for, and all once there are."""
     monkeypatch.setattr(threads, "PAUSE", 0.05)
-    scarcity, ran = Scarcity(monkeypatch, 3), Counter[int]()
+    scarcity, ran = ThreadLimit(monkeypatch, 3), Counter[int]()
 
     @flow.registry.task(name="nap")
     def nap(x: int) -> int:

@@ -18,9 +18,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from invariants import broken
-from keyspace import LEASE, NOW, SHARE, WHY, dump, submission
-from proxy import Proxy
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import scripts, upstreams
 from taskflow._protocol import settle as verbs
@@ -38,7 +35,10 @@ from taskflow._servers import conversation
 from taskflow._servers.memory import MemoryServer
 from taskflow._servers.redis import RedisServer
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
-from writers import NAMES, WRITERS
+from tests.support.invariants import broken
+from tests.support.keyspace import LEASE, NOW, SHARE, WHY, dump, submission
+from tests.support.proxy import Proxy
+from tests.support.writing_scripts import NAMES, WRITERS
 
 HOUR = 3_600_000
 DEPTH = int(os.environ.get("TASKFLOW_DEPTH", "1"))

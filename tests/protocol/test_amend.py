@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from invariants import broken
-from keyspace import LEASE, NOW, Expiring, Stage, record
 from taskflow._protocol.checkup import amend
 from taskflow.errors import ScriptError
+from tests.support.invariants import broken
+from tests.support.keyspace import LEASE, NOW, Expiring, Stage, record
 
 TOKEN = "2:w:1-1"  # noqa: S105
 LETTER = {

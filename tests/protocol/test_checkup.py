@@ -2,14 +2,14 @@
 
 import pytest
 
-from invariants import broken, sightings
-from keyspace import LEASE, NOW, Stage, record
 from taskflow._protocol import checkup
 from taskflow._protocol.checkup import Census, ServerFacts
 from taskflow._protocol.invariants import Broken, Letter, Sighting
 from taskflow._protocol.invariants import broken as broken_of
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import TaskState
+from tests.support.invariants import broken, sightings
+from tests.support.keyspace import LEASE, NOW, Stage, record
 
 TOKEN = "1:w:1-1"  # noqa: S105
 LETTER = {

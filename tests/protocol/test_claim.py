@@ -2,13 +2,13 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, SHARE, SPEC, WHY, Expiring, record
 from taskflow._protocol.claim import ClaimReply, claim
 from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import retry, settle
 from taskflow._protocol.upkeep import reap
+from tests.support.keyspace import LEASE, NOW, SHARE, SPEC, WHY, Expiring, record
 
 BURIED = ["task:bad", "dlq:tasks", "dlq:groups", "dlq:group:corrupt", "dlq:task:bad"]
 

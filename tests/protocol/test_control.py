@@ -2,7 +2,6 @@
 
 import pytest
 
-from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol.control import cancel, delete, drain, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.inspect import watch
@@ -10,6 +9,7 @@ from taskflow._protocol.settle import complete, dead_letter, settle
 from taskflow._protocol.states import TaskState
 from taskflow._protocol.upkeep import beat
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
+from tests.support.keyspace import NOW, WHY, Expiring, record
 
 WAITED = '{"type":"Cancelled","message":"cancelled while it waited"}'
 

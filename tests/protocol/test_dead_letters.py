@@ -2,12 +2,12 @@
 
 import pytest
 
-from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol.control import cancel
 from taskflow._protocol.dead_letters import discard, edit, groups, requeue
 from taskflow._protocol.readable import moment
 from taskflow._protocol.settle import complete, dead_letter, settle
 from taskflow.errors import IllegalMoveError, ScriptError, TaskNotFoundError
+from tests.support.keyspace import NOW, WHY, Expiring, record
 
 PRINT = "f" * 12
 

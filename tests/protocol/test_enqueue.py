@@ -2,11 +2,11 @@
 
 import pytest
 
-from keyspace import NOW, Expiring, record, submission
 from taskflow._protocol.control import delete
 from taskflow._protocol.settle import complete, settle
 from taskflow._protocol.submit import Stored, enqueue
 from taskflow._protocol.upkeep import prune
+from tests.support.keyspace import NOW, Expiring, record, submission
 
 WORK = {"tasks:marker": {"work": 0}}
 KEY = {"key": "f:k", "key_ttl_ms": 60_000, "digest": "d1"}
@@ -39,8 +39,8 @@ def test_a_delayed_task_waits_for_its_time(stage):
 
 def test_every_key_carries_the_prefix(server):
     """Under a prefix nothing is written outside it."""
-    from keyspace import Stage
     from taskflow._protocol.keys import Keys
+    from tests.support.keyspace import Stage
 
     runner = server.runner()
     stage = Stage(server.sync_client(), runner, Keys("{app}:"))

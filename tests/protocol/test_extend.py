@@ -2,10 +2,10 @@
 
 import pytest
 
-from keyspace import LEASE, NOW
 from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.settle import complete, extend, settle, unrenewed
 from taskflow._protocol.upkeep import reap
+from tests.support.keyspace import LEASE, NOW
 
 
 def renew(stage, *leases, now_ms=NOW + 5000):

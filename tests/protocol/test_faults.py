@@ -2,8 +2,6 @@
 
 import pytest
 
-from calls import CASES, RULES
-from keyspace import LEASE, NOW, WHY, Stage, record, submission
 from taskflow._protocol import upstreams
 from taskflow._protocol.checkup import amend, mend
 from taskflow._protocol.control import cancel, drain, pause
@@ -11,7 +9,9 @@ from taskflow._protocol.settle import complete, extend, retry, settle
 from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import beat, promote, prune, reap
 from taskflow.errors import ServerFullError
-from writers import FOLDER
+from tests.support.keyspace import LEASE, NOW, WHY, Stage, record, submission
+from tests.support.script_calls import CASES, RULES
+from tests.support.writing_scripts import FOLDER
 
 
 def fill_up(stage):

@@ -2,9 +2,6 @@
 
 import pytest
 
-from hostile import strangers
-from invariants import broken
-from keyspace import LEASE, NOW, WHY, record
 from taskflow import CircuitBreaker, TaskState, Upstream
 from taskflow._protocol import checkup, inspect, news, overview, schedules, upstreams
 from taskflow._protocol.control import cancel, delete
@@ -14,6 +11,9 @@ from taskflow._protocol.settle import complete, dead_letter, release, retry, set
 from taskflow._protocol.upkeep import promote, reap
 from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow.errors import ServerError
+from tests.support.fuzz_strings import foreign_keys
+from tests.support.invariants import broken
+from tests.support.keyspace import LEASE, NOW, WHY, record
 
 
 @pytest.mark.parametrize("credit", ["", "bad", "nan", "inf", "-1e300"])
@@ -38,7 +38,7 @@ def test_a_need_that_is_none_is_not_told_to_the_worker(stage, need):
     claims = stage.claim(2).claims
 
     assert [("t1", ""), ("t2", "")] == [(each.id, each.upstream) for each in claims]
-    assert [] == strangers(stage.dump())
+    assert [] == foreign_keys(stage.dump())
 
 
 @pytest.mark.parametrize("lane", ["bad", "", "retry:x", "*"])
@@ -55,7 +55,7 @@ def test_no_key_is_made_of_a_lane_that_there_is_not(stage, lane):
     stage.send(cancel(stage.keys, "struck", now_ms=NOW))
     stage.send(delete(stage.keys, "gone", force=False, now_ms=NOW))
 
-    assert [] == strangers(stage.dump())
+    assert [] == foreign_keys(stage.dump())
     claimed = {each.id for each in stage.claim(10, now_ms=NOW + 1).claims}
     assert {"due", "again", "held"} == claimed
 
@@ -120,7 +120,7 @@ def test_an_upstream_of_a_foreign_type_holds_nobody_up(stage, key):
         words,
     )
     assert [] == stage.claim(1).claims
-    assert [] == strangers(stage.dump())
+    assert [] == foreign_keys(stage.dump())
 
 
 def test_a_leased_record_of_a_foreign_type_is_reaped_with_the_others(stage):
@@ -233,7 +233,7 @@ def test_a_guard_enters_and_leaves_an_upstream_of_a_foreign_type(stage, key):
         )
 
     assert ["IN", "WAIT"] == [enter("guard:1").word, enter("guard:2").word]
-    assert [] == strangers(stage.dump())
+    assert [] == foreign_keys(stage.dump())
 
 
 def test_a_claim_sent_again_meets_probes_of_a_foreign_type(stage):

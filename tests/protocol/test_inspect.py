@@ -2,13 +2,13 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, SHARE, WHY, record
 from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.inspect import get, moment, page, watch
 from taskflow._protocol.overview import status
 from taskflow._protocol.settle import Note, complete, dead_letter, note, settle
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError
+from tests.support.keyspace import LEASE, NOW, SHARE, WHY, record
 
 REPORT = Note(1, b'{"done":1}', {"tokens": 2.0}, {"a": "[1]"}, b'"c"', ("x", "y"))
 

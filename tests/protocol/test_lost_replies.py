@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from calls import CASES, KEYS, SAME
-from keyspace import Stage
-from proxy import Proxy
 from taskflow._protocol.operation import Operation
 from taskflow._servers.redis import RedisServer
-from writers import FOLDER, NAMES, WRITERS
+from tests.support.keyspace import Stage
+from tests.support.proxy import Proxy
+from tests.support.script_calls import CASES, KEYS, SAME
+from tests.support.writing_scripts import FOLDER, NAMES, WRITERS
 
 
 @pytest.fixture

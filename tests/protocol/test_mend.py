@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from invariants import broken
-from keyspace import LEASE, NOW, WHY, Stage, record
 from taskflow._protocol.checkup import Mended, mend, strikes
 from taskflow._protocol.settle import dead_letter, settle
 from taskflow.errors import ScriptError
+from tests.support.invariants import broken
+from tests.support.keyspace import LEASE, NOW, WHY, Stage, record
 
 TOKEN = "2:w:1-1"  # noqa: S105
 LETTER = {

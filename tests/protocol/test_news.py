@@ -2,13 +2,13 @@
 
 import pytest
 
-from keyspace import NOW
 from taskflow._protocol.control import pause
 from taskflow._protocol.news import JournalEntry, TaskNews, jot, journal, news
 from taskflow._protocol.readable import moment
 from taskflow._protocol.settle import Note, complete, note, settle
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError
+from tests.support.keyspace import NOW
 
 
 def emit(stage, held, number, *chunks):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from keyspace import NOW, record
 from taskflow._protocol.upkeep import PromoteReply, promote
+from tests.support.keyspace import NOW, record
 
 
 def advance(stage, now_ms=NOW, **changes):

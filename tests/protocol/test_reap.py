@@ -2,10 +2,10 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, WHY, record
 from taskflow._protocol.control import cancel
 from taskflow._protocol.settle import complete, dead_letter, settle
 from taskflow._protocol.upkeep import Reaped, reap
+from tests.support.keyspace import LEASE, NOW, WHY, record
 
 LATE = NOW + LEASE
 

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 
-from keyspace import NOW
 from taskflow import Registry
 from taskflow._codec import Spec, encode_spec, to_json
 from taskflow._declare.schedule import Schedule, every
@@ -18,6 +17,7 @@ from taskflow._protocol.schedules import (
     timetable,
 )
 from taskflow.errors import ScheduleNotFoundError
+from tests.support.keyspace import NOW
 
 FIRST = moment(NOW + 10_000)
 SECOND = moment(NOW + 20_000)

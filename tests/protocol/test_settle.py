@@ -2,13 +2,13 @@
 
 import pytest
 
-from keyspace import NOW, WHY, Expiring, record
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import ErrorFacts, Outcome
 from taskflow._protocol.settle import settle
 from taskflow.errors import ScriptError
+from tests.support.keyspace import NOW, WHY, Expiring, record
 
 ENTRY = {"attempt": 1}
 ERROR = WHY.to_json()

@@ -6,10 +6,10 @@ from statistics import mean
 
 import pytest
 
-from keyspace import NOW, SHARE, record, submission
 from taskflow._protocol.claim import LaneShare, claim
 from taskflow._protocol.overview import status
 from taskflow._protocol.submit import enqueue
+from tests.support.keyspace import NOW, SHARE, record, submission
 
 HOUR = 3_600_000
 NEVER = 10**9

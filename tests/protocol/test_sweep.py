@@ -2,11 +2,11 @@
 
 import pytest
 
-from keyspace import NOW, SPEC, Stage, record
 from taskflow._client.connection import Connection
 from taskflow._client.reset import Inventory, pass_over
 from taskflow._protocol.keys import KINDS
 from taskflow._protocol.reset import sweep
+from tests.support.keyspace import NOW, SPEC, Stage, record
 
 OURS = {
     "task:1": record(),

@@ -2,10 +2,10 @@
 
 import pytest
 
-from keyspace import NOW, Expiring, record
 from taskflow._protocol.overview import workers
 from taskflow._protocol.settle import complete, settle
 from taskflow._protocol.upkeep import BeatReply, beat, prune, roll, survey
+from tests.support.keyspace import NOW, Expiring, record
 
 
 def test_a_finished_task_is_forgotten_with_everything_of_its_own(stage):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from keyspace import LEASE, NOW, SHARE
 from taskflow import CircuitBreaker, RateLimit, Upstream
 from taskflow._protocol import upstreams
 from taskflow._protocol.control import cancel, delete, pause
@@ -15,6 +14,7 @@ from taskflow._protocol.settle import complete, park, release, retry, settle
 from taskflow._protocol.upkeep import reap
 from taskflow._protocol.upstreams import BreakerDefaults, UpstreamStatus
 from taskflow.errors import UpstreamNotFoundError
+from tests.support.keyspace import LEASE, NOW, SHARE
 
 API = "0 api"
 WHY = ErrorFacts("TimeoutError", "late")

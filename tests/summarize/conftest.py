@@ -1,18 +1,13 @@
 """What the tests of the plugin share."""
 
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from taskflow_summarize import _tasks
 from taskflow_summarize.testing import FakeOpenRouter
-
-sys.path.append(str(Path(__file__).parent))
-
-from canary import KEY
+from tests.summarize.canary import KEY
 
 VARIABLES = (
     "OPENROUTER_API_KEY",

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from canary import KEY
 
 from taskflow_summarize._provider import CompletionRequest
 from taskflow_summarize._settings import SummarizeSettings
@@ -16,6 +15,7 @@ from taskflow_summarize.errors import (
     TextTooLongError,
 )
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
+from tests.summarize.canary import KEY
 
 openrouter = pytest.importorskip("taskflow_summarize._providers.openrouter")
 

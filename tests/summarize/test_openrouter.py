@@ -7,7 +7,6 @@ import pickle
 import traceback
 
 import pytest
-from canary import KEY
 
 from taskflow_summarize._prompt import Wish, completion_budget, make_messages
 from taskflow_summarize._provider import Completion, CompletionRequest
@@ -22,6 +21,7 @@ from taskflow_summarize.errors import (
 )
 from taskflow_summarize.samples import load_samples
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
+from tests.summarize.canary import KEY
 
 openrouter = pytest.importorskip("taskflow_summarize._providers.openrouter")
 transport = pytest.importorskip("taskflow_summarize._providers.transport")

@@ -5,11 +5,11 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from measured import MAX_WORDS, lead, load_documents
-from overlap import common_order, overlap
 
 from taskflow_summarize._providers.extractive import extract
 from taskflow_summarize.samples import load_samples
+from tests.summarize.measured import MAX_WORDS, lead, load_documents
+from tests.summarize.overlap import common_order, overlap
 
 WITH_ABSTRACT = [sample for sample in load_samples() if sample.abstract]
 

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import pytest
-from canary import KEY
 
 from taskflow_summarize._provider import Completion, CompletionRequest
 from taskflow_summarize._settings import current_settings
@@ -20,6 +19,7 @@ from taskflow_summarize.errors import (
     UnavailableError,
 )
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply, completion
+from tests.summarize.canary import KEY
 
 openrouter = pytest.importorskip("taskflow_summarize._providers.openrouter")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from canary import KEY
 
 from taskflow import Context, Registry, TaskFlow, TaskState
 from taskflow.errors import ConfigurationError
@@ -17,6 +16,7 @@ from taskflow_summarize._tasks import registry, summarize_text
 from taskflow_summarize.errors import ContentError, OptionError
 from taskflow_summarize.samples import load_samples
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
+from tests.summarize.canary import KEY
 
 TIDES = next(sample.text for sample in load_samples() if sample.name == "tides")
 

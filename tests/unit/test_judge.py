@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from appended import commands, moves
-from witness import Life, LostLease, reason_missing, total, worker_of
+from tests.support.aof import commands, moves
+from tests.support.process_monitor import (
+    Life,
+    LostLease,
+    reason_missing,
+    total,
+    worker_of,
+)
 
 WORKER, CHILD, OTHER = 10, 11, 12
 

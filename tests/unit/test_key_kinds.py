@@ -6,8 +6,8 @@ from typing import get_type_hints
 import attrs
 import pytest
 
-from hostile import as_regex
 from taskflow._protocol.keys import KINDS, Keys
+from tests.support.fuzz_strings import as_regex
 
 SAMPLES = {
     "task": ("019ab3f0-7c1e",),

@@ -1,4 +1,4 @@
-"""A hand that does to a keyspace what no code of ours does, by a seed."""
+"""Corrupt a keyspace in ways that no code of taskflow does, by a seed."""
 
 import random
 import re
@@ -73,7 +73,7 @@ def _inside(client: Any, rng: random.Random, key: bytes, value: bytes) -> list[D
     return [lambda: client.set(key, value)]
 
 
-def vandalise(client: Any, rng: random.Random, *, spared: frozenset[bytes]) -> str:
+def corrupt(client: Any, rng: random.Random, *, spared: frozenset[bytes]) -> str:
     """Do one thing to one key; what all tasks share keeps its type.
 
     Args:

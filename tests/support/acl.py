@@ -1,9 +1,10 @@
 """The users of the shipped ACL file, on a server of ours."""
 
-from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parent.parent / "examples" / "deploy" / "redis" / "users.acl"
+from tests.support import ROOT
+
+FILE = ROOT / "examples" / "deploy" / "redis" / "users.acl"
 KINDS = {
     "worker": "taskflow-worker",
     "api": "taskflow-api",

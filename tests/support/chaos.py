@@ -1,7 +1,7 @@
 """Workers that reach their server by a proxy each, and what is done to them.
 
 What was done is counted, what was acknowledged is kept, and in the end everything
-is judged by the run log, the records, the server's append-only file, what a witness saw
+is judged by the run log, the records, the server's append-only file, what a monitor saw
 of the processes, and the checker of the invariants.
 """
 
@@ -18,11 +18,6 @@ from typing import Any
 from attrs import evolve
 from redis import Redis
 
-import chaos_app
-from appended import Moves, commands, moves
-from invariants import broken
-from keyspace import dump
-from proxy import Proxy, Side
 from taskflow import TaskState
 from taskflow._protocol import scripts
 from taskflow.errors import (
@@ -31,33 +26,40 @@ from taskflow.errors import (
     ServerUnavailableError,
     TaskNotFoundError,
 )
-from theatre import LEASE, Theatre, wait_until
-from witness import (
+from tests.support import chaos_app
+from tests.support.aof import Moves, commands, moves
+from tests.support.invariants import broken
+from tests.support.keyspace import dump
+from tests.support.process_monitor import (
     LostLease,
-    Witness,
+    ProcessMonitor,
     children,
     is_running,
     reason_missing,
     worker_of,
 )
+from tests.support.processes import LEASE, Deployment, wait_until
+from tests.support.proxy import Proxy, Side
 
 GOES_ON = (TaskState.PENDING, TaskState.ACTIVE, TaskState.SCHEDULED)
 TRAPPED = ("claim", "settle", "extend", "beat", "reap")
 
 
-class Player:
+class ProxiedWorker:
     """A worker process, started again when it dies, and its way to the server."""
 
-    def __init__(self, arena: "Arena", *arguments: str, **environment: str) -> None:
-        self.proxy = Proxy(arena.data / "s", seed=arena.rng.randrange(10**6))
-        self._arena = arena
+    def __init__(
+        self, deployment: "ChaosDeployment", *arguments: str, **environment: str
+    ) -> None:
+        self.proxy = Proxy(deployment.data / "s", seed=deployment.rng.randrange(10**6))
+        self._deployment = deployment
         self._arguments = arguments
         self._environment = environment
         self.start()
 
     def start(self) -> None:
         """Start the process."""
-        self.process = self._arena.worker(
+        self.process = self._deployment.worker(
             *("--url", self.proxy.url, "--log-level", "WARNING"),
             *self._arguments,
             way=self.proxy,
@@ -95,20 +97,20 @@ class Player:
         )
 
 
-class Arena(Theatre):
-    """A theatre with the tasks of ``chaos_app.py``, in which things go wrong, by a seed.
+class ChaosDeployment(Deployment):
+    """A deployment with the tasks of ``chaos_app.py``, in which things go wrong, by a seed.
 
     Args:
         folder: For the app and the logs.
         seed: Of every choice.
-        **options: Of the theatre.
+        **options: Of the deployment.
 
     Attributes:
         rng: Makes every choice.
         done: What was done to the players, and how often.
         acknowledged: Ids of the tasks whose enqueue returned.
         cancelled: Ids of tasks for which a cancel was asked.
-        witness: Sees what becomes of the processes.
+        monitor: Sees what becomes of the processes.
     """
 
     def __init__(self, folder: Path, seed: int = 1, **options: Any) -> None:
@@ -121,11 +123,11 @@ class Arena(Theatre):
         self.done: Counter[str] = Counter()
         self.acknowledged: list[str] = []
         self.cancelled: set[str] = set()
-        self.players: list[Player] = []
+        self.players: list[ProxiedWorker] = []
         self._undo: list[tuple[float, Callable[[], Any]]] = []
         self.client: Any = Redis.from_url(self.url)
-        self.witness = Witness(lambda: is_running(self.server.pid))
-        self.witness.start()
+        self.monitor = ProcessMonitor(lambda: is_running(self.server.pid))
+        self.monitor.start()
 
     def worker(
         self,
@@ -137,12 +139,12 @@ class Arena(Theatre):
         """Start a worker process, perhaps one that reaches the server by a proxy."""
         process = super().worker(*arguments, under=under, **environment)
         lease = float(environment.get("TASKFLOW_LEASE", LEASE))
-        self.witness.know(process.pid, lease, way)
+        self.monitor.know(process.pid, lease, way)
         return process
 
-    def play(self, *arguments: str, **environment: str) -> Player:
+    def play(self, *arguments: str, **environment: str) -> ProxiedWorker:
         """Start a worker that reaches the server by a proxy of its own."""
-        player = Player(self, *arguments, **environment)
+        player = ProxiedWorker(self, *arguments, **environment)
         self.players.append(player)
         return player
 
@@ -187,67 +189,67 @@ class Arena(Theatre):
     def _later(self, least: float, most: float, undo: Callable[[], Any]) -> None:
         self._undo.append((time.monotonic() + self.rng.uniform(least, most), undo))
 
-    def _do_kill(self, player: Player) -> None:
+    def _do_kill(self, player: ProxiedWorker) -> None:
         player.kill()
 
-    def _do_kill_child(self, player: Player) -> None:
+    def _do_kill_child(self, player: ProxiedWorker) -> None:
         pids = player.children()
         if pids:
             os.kill(self.rng.choice(pids), signal.SIGKILL)
 
-    def _do_freeze(self, player: Player) -> None:
+    def _do_freeze(self, player: ProxiedWorker) -> None:
         player.signal(signal.SIGSTOP)
         self._later(0.5, 2.5 * LEASE, lambda: player.signal(signal.SIGCONT))
 
-    def _do_stop(self, player: Player) -> None:
+    def _do_stop(self, player: ProxiedWorker) -> None:
         player.signal(signal.SIGTERM)
 
-    def _do_trap(self, player: Player) -> None:
+    def _do_trap(self, player: ProxiedWorker) -> None:
         side: Side = "before" if self.rng.random() < 0.5 else "after"
         script = self.rng.choice(TRAPPED)
         self.done[f"trap {side} {script}"] += 1
         player.trap(script, side)
 
-    def _do_cut(self, player: Player) -> None:
+    def _do_cut(self, player: ProxiedWorker) -> None:
         player.proxy.cut()
         self._later(0.2, 2 * LEASE, player.proxy.heal)
 
-    def _do_hold(self, player: Player) -> None:
+    def _do_hold(self, player: ProxiedWorker) -> None:
         player.proxy.hold()
         self._later(0.2, 2 * LEASE, player.proxy.heal)
 
-    def _do_hold_replies(self, player: Player) -> None:
+    def _do_hold_replies(self, player: ProxiedWorker) -> None:
         player.proxy.hold("reply")
         self._later(0.2, 2 * LEASE, player.proxy.heal)
 
-    def _do_lose_replies(self, player: Player) -> None:
+    def _do_lose_replies(self, player: ProxiedWorker) -> None:
         player.proxy.loss = 0.2
         self._later(1.0, 3.0, player.proxy.heal)
 
-    def _do_slow_down(self, player: Player) -> None:
+    def _do_slow_down(self, player: ProxiedWorker) -> None:
         player.proxy.delay = self.rng.uniform(0.01, 0.3)
         self._later(1.0, 3.0, player.proxy.heal)
 
-    def _do_kill_server(self, player: Player) -> None:
+    def _do_kill_server(self, player: ProxiedWorker) -> None:
         del player
         self.kill_server()
         time.sleep(self.rng.uniform(0.0, 1.0))
         self.start_server()
 
-    def _do_forget_scripts(self, player: Player) -> None:
+    def _do_forget_scripts(self, player: ProxiedWorker) -> None:
         del player
         self.client.script_flush()
 
-    def _do_kill_clients(self, player: Player) -> None:
+    def _do_kill_clients(self, player: ProxiedWorker) -> None:
         del player
         self.client.client_kill_filter(_type="normal", skipme=True)
 
-    def _do_fill_memory(self, player: Player) -> None:
+    def _do_fill_memory(self, player: ProxiedWorker) -> None:
         del player
         self.client.config_set("maxmemory", 1)
         self._later(0.5, LEASE, lambda: self.client.config_set("maxmemory", 0))
 
-    def _do_cancel(self, player: Player) -> None:
+    def _do_cancel(self, player: ProxiedWorker) -> None:
         del player
         if self.acknowledged:
             task_id = self.rng.choice(self.acknowledged[-100:])
@@ -257,7 +259,7 @@ class Arena(Theatre):
             except (IllegalMoveError, ServerUnavailableError):
                 self.done["cancel refused"] += 1
 
-    def _do_pause(self, player: Player) -> None:
+    def _do_pause(self, player: ProxiedWorker) -> None:
         del player
         lane = self.rng.choice(["primary", "retry"])
         self.flow.queues.pause(lane)
@@ -303,8 +305,8 @@ class Arena(Theatre):
             for lost in self._lost_leases(record, bodies[task_id]):
                 if clock_was_set:
                     lost = evolve(lost, after=0.0, at=float("inf"))  # noqa: PLW2901
-                witness = self.witness
-                wrong = reason_missing(lost, witness.lives, witness.outages)
+                monitor = self.monitor
+                wrong = reason_missing(lost, monitor.lives, monitor.outages)
                 assert wrong is None, f"{wrong}: {lost}\n{told}"
             if record.state is TaskState.COMPLETED:
                 # Settled by a run that came to its end, and by that one alone.
@@ -361,7 +363,7 @@ class Arena(Theatre):
                 ran = [
                     pid
                     for when, pid in bodies
-                    if after <= when <= at and worker in {pid, self.witness.parent(pid)}
+                    if after <= when <= at and worker in {pid, self.monitor.parent(pid)}
                 ]
                 body = ran[-1] if ran else None
                 lost.append(LostLease(after, at, worker, "how" in entry.facts, body))
@@ -406,6 +408,6 @@ class Arena(Theatre):
             player.signal(signal.SIGCONT)
             player.kill()
             player.proxy.close()
-        self.witness.stop()
+        self.monitor.stop()
         self.client.close()
         super().close()

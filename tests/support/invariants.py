@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keyspace import Expiring
 from taskflow._protocol.checkup import clamped
 from taskflow._protocol.invariants import (
     NO_RECORD,
@@ -22,6 +21,7 @@ from taskflow._protocol.invariants import (
 from taskflow._protocol.invariants import broken as broken_of
 from taskflow._protocol.keys import SIDE_LISTS, Keys
 from taskflow._protocol.states import TaskState
+from tests.support.keyspace import Expiring
 
 _NEEDED = ("payload", "spec", "lane", "created_ms")
 _PARKED = re.compile(r"[0-9]+ ([A-Za-z0-9_.:-]+)")

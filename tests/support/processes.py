@@ -29,7 +29,7 @@ def wait_until(condition: Callable[[], Any], patience: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-class Theatre:
+class Deployment:
     """A server of its own, workers as processes, and what their bodies wrote.
 
     The server may also be one that is there, at *url*.

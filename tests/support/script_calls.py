@@ -5,8 +5,6 @@ from typing import Any
 
 from attrs import frozen
 
-from keyspace import LEASE, NOW, SHARE, WHY, Stage, record, submission
-from prefixed import PREFIX
 from taskflow import CircuitBreaker, Registry, Upstream
 from taskflow._codec import Spec, encode_spec
 from taskflow._declare.schedule import Schedule, every
@@ -27,6 +25,8 @@ from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import PromoteReply, beat, promote, prune, reap
 from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow.errors import ScheduleNotFoundError
+from tests.support.keyspace import LEASE, NOW, SHARE, WHY, Stage, record, submission
+from tests.support.prefixed import PREFIX
 
 KEYS = Keys(PREFIX)
 LATE = NOW + LEASE + 1

@@ -1,7 +1,7 @@
 """Sees what becomes of worker processes, and says whether a lost lease had a reason.
 
 A lease may be taken from a worker that is dead, that stands still, or that nothing
-reaches. The witness does not ask who did it, or the library: it looks at the
+reaches. The monitor does not ask who did it, or the library: it looks at the
 processes, twenty times a second, and at their ways to the server.
 """
 
@@ -120,7 +120,7 @@ def worker_of(worker_id: str) -> int:
     return int(match[1])
 
 
-class Witness(threading.Thread):
+class ProcessMonitor(threading.Thread):
     """Looks at processes until told to stop.
 
     Args:
@@ -132,7 +132,7 @@ class Witness(threading.Thread):
     """
 
     def __init__(self, serves: Callable[[], bool]) -> None:
-        super().__init__(name="witness", daemon=True)
+        super().__init__(name="monitor", daemon=True)
         self.lives: dict[int, Life] = {}
         self.outages: list[Span] = []
         self._serves = serves

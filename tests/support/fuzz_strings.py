@@ -74,7 +74,7 @@ def as_regex(pattern: str) -> str:
 _OURS = [re.compile(as_regex(kind.pattern)) for kind in KINDS]
 
 
-def strangers(found: Iterable[str], prefix: str = "") -> list[str]:
+def foreign_keys(found: Iterable[str], prefix: str = "") -> list[str]:
     """Give the keys that are of no declared kind, or not under the prefix."""
     return [
         key
@@ -84,7 +84,7 @@ def strangers(found: Iterable[str], prefix: str = "") -> list[str]:
     ]
 
 
-def can_be_told(error: BaseException) -> bool:
+def is_printable(error: BaseException) -> bool:
     """Tell whether the message of an error can be written anywhere."""
     try:
         str(error).encode()

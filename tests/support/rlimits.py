@@ -8,7 +8,7 @@ import pytest
 from taskflow._worker.executors.threads import NAME
 
 
-class Scarcity:
+class ThreadLimit:
     """Lets only so many threads for bodies be alive at a time; all others start.
 
     Attributes:
