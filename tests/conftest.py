@@ -3,7 +3,7 @@
 ``TASKFLOW_TEST_SERVERS`` (such as ``memory,redis``) chooses among them;
 ``TASKFLOW_TEST_REDIS_URL`` names a Redis to use, whose database must be empty;
 ``TASKFLOW_TEST_ACL`` (``api``) sends operations as that user of the shipped ACL file;
-``TASKFLOW_TEST_PREFIX`` (``app:``) puts the stage of the protocol's tests under it.
+On the embedded server the keys of the protocol's tests have a prefix.
 """
 
 import os
@@ -155,31 +155,32 @@ def server(server_url: str) -> Iterator[Any]:
     server.close()
 
 
-@pytest.fixture
-def keys() -> Keys:
-    """Give the keys under the prefix in use."""
-    return Keys(PREFIX)
-
-
-def _stage(server: Any, keys: Keys) -> Iterator[Stage]:
-    client, runner = server.sync_client(), server.runner()
-    if PREFIX:
-        client = under(PREFIX, client)
-    yield Stage(client, runner, keys)
+def _stage(server: Any) -> Iterator[Stage]:
+    client, runner, prefix = server.sync_client(), server.runner(), ""
+    if isinstance(server, EmbeddedServer):
+        prefix = PREFIX
+        client = under(prefix, client)
+    yield Stage(client, runner, Keys(prefix))
     runner.close()
     client.close()
 
 
 @pytest.fixture
-def stage(server: Any, keys: Keys) -> Iterator[Stage]:
-    """Give an empty keyspace on each kind of server."""
-    yield from _stage(server, keys)
+def stage(server: Any) -> Iterator[Stage]:
+    """Give an empty keyspace on each kind of server; the embedded one's has a prefix."""
+    yield from _stage(server)
 
 
 @pytest.fixture
-def real_stage(redis_server: RedisServer, keys: Keys) -> Iterator[Stage]:
+def keys(stage: Stage) -> Keys:
+    """Give the keys of the stage."""
+    return stage.keys
+
+
+@pytest.fixture
+def real_stage(redis_server: RedisServer) -> Iterator[Stage]:
     """Give an empty keyspace on the real server."""
-    yield from _stage(redis_server, keys)
+    yield from _stage(redis_server)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Children and workers are killed at random while they work: nothing is lost.
 
-``TASKFLOW_KILLS=200 pytest tests/acceptance/test_celery_chaos.py`` kills 200 children
-and 20 workers under 2,000 tasks, and another 200 children one by one; without it a tenth of that. ``TASKFLOW_SEED`` repeats
-a run's choices.
+``TASKFLOW_KILLS=200`` kills 200 children and 20 workers under 2,000 tasks, and another
+200 children one by one; without it a tenth of that. ``TASKFLOW_SEED`` repeats a run's
+choices.
 """
 
 import os
@@ -26,6 +26,8 @@ from tests.support import chaos_app
 from tests.support.chaos import ChaosDeployment
 from tests.support.process_monitor import children
 from tests.support.processes import wait_until
+
+pytestmark = pytest.mark.deep
 
 KILLS = int(os.environ.get("TASKFLOW_KILLS", "20"))
 SEED = int(os.environ.get("TASKFLOW_SEED", "0")) or random.randrange(1, 10**6)

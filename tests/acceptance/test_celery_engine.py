@@ -160,6 +160,7 @@ class TestChildren:
 class TestForks:
     """A machine that has no room for another process for a while."""
 
+    @pytest.mark.deep
     @pytest.mark.parametrize("error", ["EAGAIN", "ENOMEM"])
     def test_a_child_that_cannot_be_started_is_started_later(
         self, stage: Stage, tmp_path: Path, error: str
@@ -183,6 +184,7 @@ class TestForks:
             assert set(before).isdisjoint(children(served))
         end(served)
 
+    @pytest.mark.deep
     def test_a_worker_that_can_start_no_child_hands_back_and_fails(
         self, stage: Stage, tmp_path: Path
     ) -> None:
@@ -241,6 +243,7 @@ class TestLimits:
 class TestPool:
     """How many tasks are in hand, and for how long a child lives."""
 
+    @pytest.mark.deep
     @pytest.mark.parametrize("multiplier", [1, 2])
     def test_no_more_is_in_hand_than_was_asked_for(
         self, stage: Stage, multiplier: int
@@ -294,6 +297,7 @@ class TestPool:
         assert max(gaps) < 0.5
         end(served)
 
+    @pytest.mark.deep
     def test_a_child_that_leaks_is_replaced_at_its_bound(self, stage: Stage) -> None:
         """After the task at which it went above it."""
         served = stage.engine(1, WORKER_MAX_MEMORY_PER_CHILD="150000")
@@ -377,6 +381,7 @@ class TestShutdown:
         assert (0, 0, 1) == (record.attempts, record.crashes, record.deliveries)
         clear(stage, [task_id])
 
+    @pytest.mark.deep
     def test_children_die_with_their_worker(self, stage: Stage) -> None:
         """And its tasks start again on another within a lease and a second."""
         served = stage.engine(2)

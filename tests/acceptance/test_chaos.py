@@ -59,7 +59,10 @@ DEEDS = {
 SHORT_LEASE = 2.0
 BODIES = (chaos_app.works, chaos_app.aworks)
 
-pytestmark = pytest.mark.timeout(300 + 90 * MINUTES + 3 * KILLS + 6 * SERVER_KILLS)
+pytestmark = [
+    pytest.mark.deep,
+    pytest.mark.timeout(300 + 90 * MINUTES + 3 * KILLS + 6 * SERVER_KILLS),
+]
 
 
 @pytest.fixture(params=ENGINES)

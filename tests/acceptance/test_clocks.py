@@ -27,7 +27,7 @@ HOUR = 3600
 ENGINE = ("--executor", "asyncio", "--concurrency", "20")
 CALM = {"TASKFLOW_LEASE": "6"}  # libfaketime makes a worker slow, and tasks are short
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(120)]
 
 
 class Clock:

@@ -19,7 +19,7 @@ from tests.support.keyspace import dump
 from tests.support.processes import LEASE, Deployment
 from tests.support.topologies import PREFIX, SLOT, Cluster, identity, nodes, wait_for
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(60)]
 
 PATIENT = 20.0
 

@@ -146,6 +146,7 @@ def test_a_worker_frozen_past_its_lease_cannot_settle_and_says_so(
     )
 
 
+@pytest.mark.deep
 def test_one_poison_pill_among_a_hundred_is_found(deployment: Deployment) -> None:
     """Exactly it is dead-lettered, after three crashes; the 99 complete."""
     calls = [nap.call(n, 0.1) for n in range(99)]
@@ -171,6 +172,7 @@ def test_one_poison_pill_among_a_hundred_is_found(deployment: Deployment) -> Non
     assert 0 == supervisor.wait(30)
 
 
+@pytest.mark.deep
 def test_a_coroutine_that_blocks_the_loop_for_three_leases_runs_once(
     deployment: Deployment,
 ) -> None:

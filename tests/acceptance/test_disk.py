@@ -15,7 +15,7 @@ from tests.support.processes import LEASE, wait_until
 
 ENGINE = ("--executor", "asyncio", "--concurrency", "20")
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(120)]
 
 
 class Disk:

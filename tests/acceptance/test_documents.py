@@ -25,7 +25,10 @@ from tests.support.processes import Deployment, wait_until
 
 pytest.importorskip("httpx")
 
-pytestmark = pytest.mark.timeout(int(os.environ.get("TASKFLOW_DOCUMENTS", "60")) + 180)
+pytestmark = [
+    pytest.mark.deep,
+    pytest.mark.timeout(int(os.environ.get("TASKFLOW_DOCUMENTS", "60")) + 180),
+]
 
 DOCUMENTS = int(os.environ.get("TASKFLOW_DOCUMENTS", "60"))
 """Small documents in a bad hour of the service; 500 for the long version."""

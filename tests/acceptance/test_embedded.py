@@ -152,6 +152,7 @@ def test_a_user_that_leaves_ends_the_server_soon_and_the_data_stays(folder):
         assert 2 == runner.send(incr("users"))
 
 
+@pytest.mark.deep
 def test_users_that_are_all_killed_leave_no_server_behind(folder):
     """The kernel takes their locks; the keeper sees it; the data stays."""
     with users(f"embedded://{folder}", 3) as started:
@@ -178,6 +179,7 @@ def test_the_first_user_may_be_killed_under_the_others(folder):
         assert 1 == len(servers_of(folder))
 
 
+@pytest.mark.deep
 def test_a_user_that_comes_while_the_server_stops_finds_one(folder):
     """It waits for the end, and starts another."""
     for number in range(1, 4):
@@ -285,6 +287,7 @@ def test_bare_embedded_leaves_nothing_behind():
     assert within(SHORT, lambda: not runtime.exists())
 
 
+@pytest.mark.deep
 def test_bare_embedded_is_nobody_elses():
     """Two of them do not meet, unless one is told the other's URL."""
     with users("embedded://", 2) as (first, second):
@@ -309,6 +312,7 @@ def test_nobody_else_can_reach_the_server(folder):
     assert b"0" == port
 
 
+@pytest.mark.deep
 def test_a_folder_that_is_shared_as_a_file_system_only_is_left_alone(folder):
     """Another container's keeper holds the locks; its socket is not here."""
     with users(f"embedded://{folder}", 1) as (only,):

@@ -48,6 +48,7 @@ def figures(
     return found["COMPLETED"], found["runs"], found["crashes"]
 
 
+@pytest.mark.deep
 def test_in_a_child_of_a_pool_it_runs_once(deployment: ChaosDeployment) -> None:
     """The leases are kept by the worker, which is another process."""
     pytest.importorskip("celery")
@@ -55,6 +56,7 @@ def test_in_a_child_of_a_pool_it_runs_once(deployment: ChaosDeployment) -> None:
     assert (1, 1, 0) == figures(deployment, CELERY, CELERY)
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
 def test_under_a_supervisor_it_runs_once(deployment: ChaosDeployment) -> None:
     """The supervisor renews what its worker holds, and says so."""
@@ -63,6 +65,7 @@ def test_under_a_supervisor_it_runs_once(deployment: ChaosDeployment) -> None:
     assert "a body holds the interpreter" in deployment.said(player.process)
 
 
+@pytest.mark.deep
 @pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
 def test_a_stopped_worker_loses_its_tasks_all_the_same(
     deployment: ChaosDeployment,
@@ -91,6 +94,7 @@ def test_in_the_only_worker_it_runs_once(deployment: ChaosDeployment) -> None:
     assert (1, 1, 0) == figures(deployment, ASYNCIO)
 
 
+@pytest.mark.deep
 def test_beside_another_worker_it_is_taken_for_dead(
     deployment: ChaosDeployment,
 ) -> None:

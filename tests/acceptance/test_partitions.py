@@ -31,7 +31,7 @@ CUTS = {
     "three in ten lost": (("INPUT", *LOSE), ("OUTPUT", *LOSE)),
 }
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(120)]
 
 
 class Network:

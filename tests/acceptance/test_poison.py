@@ -23,7 +23,7 @@ ENDS = {
     "abort": "SIGABRT",
 }
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module", params=ENGINES)

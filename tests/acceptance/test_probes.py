@@ -192,6 +192,7 @@ def test_a_worker_that_has_not_met_its_server_yet_is_unhealthy(machine: Machine)
     assert "has not answered it yet" in machine.probe("worker")[1]
 
 
+@pytest.mark.deep
 def test_a_worker_whose_loop_is_blocked_is_unhealthy(machine: Machine):
     """Its heartbeat goes on, and the probe is not fooled by that."""
     machine.worker()

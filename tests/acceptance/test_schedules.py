@@ -16,7 +16,7 @@ from taskflow._codec import from_json
 from tests.support.service import Process
 
 SECONDS = float(os.environ.get("TASKFLOW_TICKING", "15"))
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(SECONDS + 120)]
 
 APP = """
 import taskflow

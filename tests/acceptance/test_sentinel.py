@@ -21,7 +21,7 @@ from tests.support.echo_scripts import echo, incr, publish
 from tests.support.processes import Deployment
 from tests.support.topologies import DOWN_AFTER, SentinelSet, nodes, wait_for
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(60)]
 
 FOLLOWS_WITHIN = DOWN_AFTER + 5.0
 PATIENT = 20.0

@@ -15,7 +15,7 @@ RATE = 400_000  # bytes in a second
 SIZE = 200_000
 COUNT = 20
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(180)]
 
 APP = """
 import os, time

@@ -241,6 +241,7 @@ def test_what_one_worker_sees_stops_them_all(
     assert 0 == deployment.count(TaskState.DLQ)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_retry_after_stops_all_until_it_is_over(
     deployment: Deployment, service: Service, form: str
@@ -269,6 +270,7 @@ def test_a_retry_after_stops_all_until_it_is_over(
     assert {0} == {each.attempts for each in records(deployment, handles)}
 
 
+@pytest.mark.deep
 def test_a_worker_killed_with_the_probe_lets_another_try(
     deployment: Deployment, service: Service
 ) -> None:
@@ -295,6 +297,7 @@ def test_a_worker_killed_with_the_probe_lets_another_try(
     wait_until(lambda: state(deployment).state == "closed")
 
 
+@pytest.mark.deep
 def test_a_worker_killed_with_all_permits_lets_others_go_on(
     deployment: Deployment,
 ) -> None:
@@ -321,6 +324,7 @@ def test_a_worker_killed_with_all_permits_lets_others_go_on(
     assert state(deployment, "narrow").running <= 32
 
 
+@pytest.mark.deep
 def test_a_worker_killed_with_all_permits_of_guards_lets_others_go_on(
     deployment: Deployment,
 ) -> None:
@@ -388,6 +392,7 @@ def first(deployment: Deployment, word: str, since: float) -> float:
     return min(at for at in starts(deployment, word) if at > since) - since
 
 
+@pytest.mark.deep
 def test_bodies_see_what_another_process_does_within_a_quarter_of_a_second(
     deployment: Deployment, service: Service
 ) -> None:
@@ -455,6 +460,7 @@ def test_an_outage_costs_no_task_its_life(
     assert max(during) < 1.0
 
 
+@pytest.mark.deep
 def test_a_rate_is_kept_by_all_together_and_used(deployment: Deployment) -> None:
     """Four processes: no window above burst and rate, and little of it unused."""
     for _ in range(4):

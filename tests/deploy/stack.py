@@ -46,7 +46,7 @@ class Clone:
             if name in os.environ
         }
         ended = subprocess.run(
-            ["docker-compose", *arguments],  # noqa: S607 - that of this environment
+            ["docker-compose", *arguments],
             cwd=self.root,
             env={**kept, **environment},
             capture_output=True,

@@ -15,7 +15,16 @@ from tests.explorer.world import Setting
 
 pytestmark = pytest.mark.timeout(3600)
 
-SETTINGS = (*SMALL, *DEEP) if os.environ.get("TASKFLOW_EXPLORE") == "deep" else SMALL
+FURTHER = DEEP if os.environ.get("TASKFLOW_EXPLORE") == "further" else ()
+BRIEF = {"two workers", "crashes", "an upstream"}
+"""What `nox` searches; `nox -s deep` searches all settings, and the larger ones."""
+
+SETTINGS = [
+    pytest.param(
+        each, id=each.name, marks=[] if each.name in BRIEF else [pytest.mark.deep]
+    )
+    for each in (*SMALL, *FURTHER)
+]
 MOST = 6_000  # worlds, where a fault was put in
 NOT_HERE = {"tick", "mend", "amend"}
 """Scripts that nobody calls in these worlds: tests of their own judge their moves."""
@@ -29,7 +38,7 @@ _happened: set[str] = set()
 _moved: set[tuple[str, str, str]] = set()
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda each: each.name)
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_every_invariant_holds_in_every_world(setting: Setting) -> None:
     """Each world is checked, each move compared, and from some all is run to its end."""
     search = Search(setting, Store())
@@ -41,6 +50,7 @@ def test_every_invariant_holds_in_every_world(setting: Setting) -> None:
     assert search.is_whole
 
 
+@pytest.mark.deep
 def test_everything_that_can_happen_has_happened() -> None:
     """No part of the scripts is out of the reach of the search."""
     if not _happened:
@@ -49,6 +59,7 @@ def test_everything_that_can_happen_has_happened() -> None:
     assert [] == sorted(GOALS - _happened)
 
 
+@pytest.mark.deep
 def test_every_legal_move_was_made_and_no_other() -> None:
     """What the library says of its moves is what the scripts do."""
     if not _moved:
@@ -106,6 +117,7 @@ def test_a_mutant_changes_every_script_that_has_the_line() -> None:
     )
 
 
+@pytest.mark.deep
 def test_a_script_that_is_no_lua_is_found() -> None:
     """A mutant that cannot run counts as killed, with the reason."""
     line = scripts.load("extend").source.splitlines()[0]

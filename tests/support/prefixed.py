@@ -1,14 +1,13 @@
-"""A client that sees what stands under one prefix, as if there were none.
+"""A client that adds a prefix to every key it names and strips it from what it reads.
 
-With it a suite that spells its keys runs under a prefix, and fails where a script
-writes beside it.
+A test that spells its keys runs under a prefix with it, and fails if a script writes a
+key outside the prefix.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
-PREFIX = os.environ.get("TASKFLOW_TEST_PREFIX", "")
+PREFIX = "{my.app}:"
 
 _EVERY = frozenset({"DEL", "EXISTS", "UNLINK"})
 _FIRST = frozenset(

@@ -26,9 +26,8 @@ from taskflow._protocol.upkeep import PromoteReply, beat, promote, prune, reap
 from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow.errors import ScheduleNotFoundError
 from tests.support.keyspace import LEASE, NOW, SHARE, WHY, Stage, record, submission
-from tests.support.prefixed import PREFIX
 
-KEYS = Keys(PREFIX)
+KEYS = Keys()
 LATE = NOW + LEASE + 1
 API = Upstream("api", breaker=CircuitBreaker(consecutive=1), concurrency=2)
 RULES = upstreams.pack_rules(API, BreakerDefaults())
