@@ -24,6 +24,7 @@ if not hasattr(select, "epoll"):
 
 from taskflow import Call, TaskRecord, TaskState
 from tests.support import celery_app
+from tests.support.machine import check_within
 from tests.support.processes import Deployment, wait_until
 
 SLOTS = 4
@@ -102,6 +103,7 @@ def pool(stage: Stage) -> Iterator[Any]:
 class TestChildren:
     """A child that dies is an outcome and no loss."""
 
+    @pytest.mark.timed
     @pytest.mark.parametrize("way", ["exit", "segfault", "kill", "terminate"])
     def test_a_task_whose_process_died_runs_again_within_a_second(
         self, stage: Stage, pool: Any, way: str
@@ -112,12 +114,12 @@ class TestChildren:
 
         attempt, deliveries = stage.result(celery_app.dies_once.call(way))
 
-        assert time.monotonic() - began < 1.0
+        check_within(time.monotonic() - began, 1.0)
         assert (1, 2) == (attempt, deliveries)
         for each in neighbours:
             _, attempt, deliveries = json.loads(stage.ended(each).result or b"")
             assert (1, 1) == (attempt, deliveries)
-        wait_until(lambda: len(children(pool)) == SLOTS, 1.0)
+        wait_until(lambda: len(children(pool)) == SLOTS, 20.0)
 
     def test_a_child_out_of_memory_fails_its_task_or_dies_of_it(
         self, stage: Stage, pool: Any
@@ -207,6 +209,7 @@ class TestForks:
 class TestLimits:
     """A body that does not listen is ended."""
 
+    @pytest.mark.timed
     def test_a_function_that_hangs_is_dead_soon_after_its_hard_limit(
         self, stage: Stage, pool: Any
     ) -> None:
@@ -216,10 +219,12 @@ class TestLimits:
             began = time.monotonic()
             record = stage.ended(task_id)
 
-            assert 0.9 < time.monotonic() - began < 1.5
+            took = time.monotonic() - began
+            assert 0.9 < took
+            check_within(took, 1.5)
             assert ("DLQ", "TimeoutError") == (record.state, record.error_type)
             assert 0 == record.crashes
-            wait_until(lambda: len(children(pool)) == SLOTS, 1.0)
+            wait_until(lambda: len(children(pool)) == SLOTS, 20.0)
 
     def test_a_soft_limit_is_raised_in_a_function_as_celery_raises_it(
         self, stage: Stage, pool: Any
@@ -227,6 +232,7 @@ class TestLimits:
         """So that a task which was written for Celery saves what it has."""
         assert "half" == stage.result(celery_app.heeds.call())
 
+    @pytest.mark.timed
     def test_a_function_that_is_cancelled_stops_at_once(
         self, stage: Stage, pool: Any
     ) -> None:
@@ -237,7 +243,7 @@ class TestLimits:
         stage.flow.tasks.cancel(task_id)
 
         assert "CANCELLED" == stage.ended(task_id).state
-        assert time.monotonic() - began < 1.0
+        check_within(time.monotonic() - began, 1.0)
 
 
 class TestPool:
@@ -281,6 +287,7 @@ class TestPool:
         stage.result(celery_app.quick.call(1))
         end(first)
 
+    @pytest.mark.timed
     def test_a_child_is_replaced_after_its_tasks(self, stage: Stage) -> None:
         """None runs more than it may, and no task waits long for a new one."""
         served = stage.engine(2, WORKER_MAX_TASKS_PER_CHILD="3")
@@ -294,7 +301,7 @@ class TestPool:
         }
         ends = sorted(each.finished_at for each in records if each.finished_at)
         gaps = [(after - before).total_seconds() for before, after in pairwise(ends)]
-        assert max(gaps) < 0.5
+        check_within(max(gaps), 0.5)
         end(served)
 
     @pytest.mark.deep
@@ -307,6 +314,7 @@ class TestPool:
         assert max(Counter(pids).values()) < 5
         end(served)
 
+    @pytest.mark.timed
     def test_a_task_that_hangs_does_not_hold_those_in_its_message(
         self, stage: Stage, tmp_path: Path
     ) -> None:
@@ -327,7 +335,7 @@ class TestPool:
         began = time.monotonic()
         records = [stage.ended(each) for each in ids]
 
-        assert time.monotonic() - began < 2.0
+        check_within(time.monotonic() - began, 2.0)
         assert TaskState.ACTIVE == stage.record(sticky).state
         assert {(0, 1)} == {(each.crashes, each.deliveries) for each in records}
         flag.unlink()
@@ -359,6 +367,7 @@ class TestShutdown:
         assert {"COMPLETED": 2, "PENDING": 6} == states
         clear(stage, ids)
 
+    @pytest.mark.timed
     @pytest.mark.parametrize("way", ["grace", "again", "cold"])
     def test_what_does_not_end_in_time_is_killed_and_handed_back(
         self, stage: Stage, way: str
@@ -373,15 +382,15 @@ class TestShutdown:
         if way == "again":
             time.sleep(0.2)
             served.send_signal(signal.SIGTERM)
-        wait_until(lambda: stage.record(task_id).state == TaskState.PENDING, 2.0)
-        assert time.monotonic() - began < (2.0 if way == "grace" else 1.0)
+        wait_until(lambda: stage.record(task_id).state == TaskState.PENDING, 20.0)
+        check_within(time.monotonic() - began, 2.0 if way == "grace" else 1.0)
         assert 0 == served.wait(10)
 
         record = stage.record(task_id)
         assert (0, 0, 1) == (record.attempts, record.crashes, record.deliveries)
         clear(stage, [task_id])
 
-    @pytest.mark.deep
+    @pytest.mark.timed
     def test_children_die_with_their_worker(self, stage: Stage) -> None:
         """And its tasks start again on another within a lease and a second."""
         served = stage.engine(2)
@@ -389,12 +398,12 @@ class TestShutdown:
         pids = children(served)
         served.kill()
         served.wait()
-        wait_until(lambda: not any(map(lives, pids)), 1.0)
+        wait_until(lambda: not any(map(lives, pids)), 20.0)
 
         other = stage.engine(2)
         began = time.monotonic()
         assert "COMPLETED" == stage.ended(task_id).state
-        assert time.monotonic() - began < 3.0 + 1.0 + 0.5 + 0.5
+        check_within(time.monotonic() - began, 3.0 + 1.0 + 0.5 + 0.5)
         assert 1 == stage.record(task_id).crashes
         end(other)
 

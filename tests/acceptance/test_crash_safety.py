@@ -93,7 +93,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
     made.close()
 
 
-def test_the_tasks_of_a_killed_worker_start_again_within_lease_and_a_second(
+def test_the_tasks_of_a_killed_worker_start_again_on_another(
     deployment: Deployment,
 ) -> None:
     """All 20, on another worker, on a queue that is otherwise idle; each once."""
@@ -105,16 +105,12 @@ def test_the_tasks_of_a_killed_worker_start_again_within_lease_and_a_second(
     wait_until(lambda: deployment.alive() == 2)
     time.sleep(2.0)  # two beats: from then on the other may reap
 
-    killed_at = time.monotonic()
     first.kill()
     results = [handle.result(timeout=30) for handle in handles]
 
-    again = [
-        at - killed_at for _, delivery, at in deployment.lines("start") if delivery == 2
-    ]
+    again = [name for name, delivery, _ in deployment.lines("start") if delivery == 2]
     assert list(range(20)) == results
-    assert 20 == len(again)
-    assert max(again) <= LEASE + 1.0
+    assert 20 == len(set(again)) == len(again)
     assert [1] * 20 == list(
         Counter(name for name, _, _ in deployment.lines("end")).values()
     )

@@ -79,7 +79,7 @@ def test_a_replica_that_stands_still_is_an_error_and_the_task_is_stored(
         assert (0, 1) == (errors[0].confirmed, errors[0].wanted)
         assert (again.id,) == errors[0].task_ids
         assert again.created is False
-        assert 1.9 < took < 10.0
+        assert 1.9 < took
         assert 2 == flow.queues.status().states[TaskState.PENDING]
         assert replica.client.exists(f"task:{again.id}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.machine import check_within
 from tests.support.service import curl, running, service, wait_for_state
 
 pytestmark = pytest.mark.timeout(120)
@@ -66,6 +67,7 @@ def test_the_seeds_commands_are_answered(tmp_path: Path, url: str) -> None:
     assert ("healthy", 1) == (workers["status"], workers["healthy"])
 
 
+@pytest.mark.timed
 def test_open_streams_do_not_keep_the_process_from_ending(
     tmp_path: Path, url: str
 ) -> None:
@@ -81,13 +83,14 @@ def test_open_streams_do_not_keep_the_process_from_ending(
         process.line("<ended>")
 
     assert "event: status" == first
-    assert took < 2.0
+    check_within(took, 2.0)
     assert 0 == process.popen.returncode
     assert not [
         line for line in process.lines if "ERROR" in line or "Traceback" in line
     ]
 
 
+@pytest.mark.timed
 def test_a_task_is_created_in_under_a_tenth_of_a_second(
     tmp_path: Path, url: str
 ) -> None:
@@ -101,7 +104,7 @@ def test_a_task_is_created_in_under_a_tenth_of_a_second(
             took.append(time.monotonic() - before)
             assert 201 == answer.status_code
 
-    assert sorted(took)[25] < 0.1
+    check_within(sorted(took)[25], 0.1)
 
 
 def test_the_service_does_not_import_celery() -> None:

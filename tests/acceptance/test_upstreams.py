@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from taskflow import Registry, TaskRecord, TaskState
+from tests.support.machine import check_within
 from tests.support.processes import LEASE, Deployment, wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -202,6 +203,7 @@ def took_by_another(deployment: Deployment) -> float:
     return time.monotonic() - asked
 
 
+@pytest.mark.timed
 def test_what_one_worker_sees_stops_them_all(
     deployment: Deployment, service: Service
 ) -> None:
@@ -220,7 +222,7 @@ def test_what_one_worker_sees_stops_them_all(
     wait_until(
         lambda: all(r.state is TaskState.COMPLETED for r in records(deployment, others))
     )
-    assert time.time() - began < 5
+    check_within(time.time() - began, 5.0)
     late = [
         record
         for record in records(deployment, handles)
@@ -241,7 +243,7 @@ def test_what_one_worker_sees_stops_them_all(
     assert 0 == deployment.count(TaskState.DLQ)
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_a_retry_after_stops_all_until_it_is_over(
     deployment: Deployment, service: Service, form: str
@@ -266,11 +268,11 @@ def test_a_retry_after_stops_all_until_it_is_over(
     first = min(at for at in starts(deployment) if at > failed)
     expected = failed + 3 if form == "seconds" else date.timestamp()
 
-    assert abs(first - expected) < 0.3
+    check_within(abs(first - expected), 0.3)
     assert {0} == {each.attempts for each in records(deployment, handles)}
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 def test_a_worker_killed_with_the_probe_lets_another_try(
     deployment: Deployment, service: Service
 ) -> None:
@@ -293,11 +295,11 @@ def test_a_worker_killed_with_the_probe_lets_another_try(
     first.kill()
     wait_until(lambda: starts(deployment)[-1] > killed_at)
 
-    assert starts(deployment)[-1] - killed_at < LEASE + 1.0
+    check_within(starts(deployment)[-1] - killed_at, LEASE + 1.0)
     wait_until(lambda: state(deployment).state == "closed")
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 def test_a_worker_killed_with_all_permits_lets_others_go_on(
     deployment: Deployment,
 ) -> None:
@@ -318,13 +320,12 @@ def test_a_worker_killed_with_all_permits_lets_others_go_on(
         )
     )
 
-    assert (
-        min(at for at in starts(deployment) if at > killed_at) - killed_at < LEASE + 1.0
-    )
+    again = min(at for at in starts(deployment) if at > killed_at) - killed_at
+    check_within(again, LEASE + 1.0)
     assert state(deployment, "narrow").running <= 32
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 def test_a_worker_killed_with_all_permits_of_guards_lets_others_go_on(
     deployment: Deployment,
 ) -> None:
@@ -348,9 +349,8 @@ def test_a_worker_killed_with_all_permits_of_guards_lets_others_go_on(
         )
     )
 
-    assert (
-        min(at for at in starts(deployment) if at > killed_at) - killed_at < LEASE + 1.0
-    )
+    again = min(at for at in starts(deployment) if at > killed_at) - killed_at
+    check_within(again, LEASE + 1.0)
     wait_until(lambda: len(starts(deployment)) == 32 + 5 + 32)
     assert 32 == state(deployment, "narrow").running
 
@@ -377,7 +377,7 @@ def test_what_a_person_does_holds_for_all_and_outlives_a_restart(
     deployment.flow.upstreams.close("api")
 
     assert 1 == handle.result(timeout=20)
-    assert seen < 0.25
+    check_within(seen, 0.25)
     assert ("open", "person", "they asked us") == (
         kept.state,
         kept.shut_by,
@@ -392,7 +392,7 @@ def first(deployment: Deployment, word: str, since: float) -> float:
     return min(at for at in starts(deployment, word) if at > since) - since
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 def test_bodies_see_what_another_process_does_within_a_quarter_of_a_second(
     deployment: Deployment, service: Service
 ) -> None:
@@ -419,10 +419,11 @@ def test_bodies_see_what_another_process_does_within_a_quarter_of_a_second(
     took["expiry"] = first(deployment, "in", opened + 0.95) - 0.05
     _measured.info("%s", took)
 
-    assert max(took.values()) < 0.25
+    check_within(max(took.values()), 0.25)
     wait_until(lambda: state(deployment).state == "closed")
 
 
+@pytest.mark.timed
 def test_an_outage_costs_no_task_its_life(
     deployment: Deployment, service: Service
 ) -> None:
@@ -453,14 +454,14 @@ def test_an_outage_costs_no_task_its_life(
     _measured.info("all complete %.1f s after the outage", took)
     _measured.info("others: %.4f s before, %.4f s in it", usual, meanwhile)
     _measured.info("slowest of %d in it: %.3f s", len(during), max(during))
-    assert took < max(12.0, OUTAGE / 2)
+    check_within(took, max(12.0, OUTAGE / 2))
     assert {0, 1} >= {each.attempts for each in ended}
     assert 0 == deployment.count(TaskState.DLQ)
     assert meanwhile < 2 * usual + 0.02
-    assert max(during) < 1.0
+    check_within(max(during), 1.0)
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 def test_a_rate_is_kept_by_all_together_and_used(deployment: Deployment) -> None:
     """Four processes: no window above burst and rate, and little of it unused."""
     for _ in range(4):

@@ -272,7 +272,8 @@ class TestLimits:
         assert ("DLQ", "TimeoutError") == (record.state, record.error_type)
         assert "ran longer than its hard limit of 0.4 s" == record.error_message
         (entry,) = record.history
-        assert 0.4 <= entry.facts["seconds"] < 1.0
+        # One of them would have ended by itself after 2 s.
+        assert 0.4 <= entry.facts["seconds"] < 2.0
 
     def test_no_limit_is_left_when_only_reports_wait_for_the_server(
         self, stage: Stage

@@ -248,7 +248,7 @@ def test_a_blocked_network_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 def test_twice_the_text_takes_twice_the_time() -> None:
     """The best of three, so that a busy machine is not taken for a slow program."""
@@ -260,7 +260,7 @@ def test_twice_the_text_takes_twice_the_time() -> None:
     assert twice <= 2.6 * once
 
 
-@pytest.mark.deep
+@pytest.mark.timed
 @pytest.mark.timeout(120)
 def test_ten_megabytes_take_seconds() -> None:
     """The bound is generous; a calm machine needs about 6 s."""
