@@ -31,7 +31,7 @@ WHEELS = ROOT / ".nox" / "wheels"
 SHARED = ROOT / ".nox" / "environment" / ("Scripts" if os.name == "nt" else "bin")
 
 SOURCES = ("src", "tests", "docs", "examples", "noxfile.py")
-FAST = ("unit", "protocol", "integration", "http", "summarize", "property")
+FAST = ("unit", "protocol", "integration", "http", "summarize", "property", "commands")
 BARE = ("tests/unit", "tests/test_public_api.py")
 TOOLS = ("contract", "deploy", "docs", "e2e", "lint", "llmock", "oldest", "test")
 MOSTLY_WAITING = ("-n", "6", "--dist", "worksteal")
@@ -313,7 +313,7 @@ def celery(session: nox.Session, version: str) -> None:
     _install(session, "test", extras="celery,cli,fast")
     session.install(f"celery=={version}.*")
     suites = (
-        "tests/acceptance/test_celery_engine.py",
+        "tests/commands/test_celery_engine.py",
         "tests/integration/test_executor_conformance.py",
         "tests/unit/test_celery_adoption.py",
     )

@@ -6,6 +6,7 @@ import pytest
 
 import taskflow
 from taskflow import Finding, TaskFlow
+from taskflow._protocol.keys import Keys
 from taskflow._protocol.upkeep import beat
 from tests.support.keyspace import NOW, Stage, record
 
@@ -19,9 +20,9 @@ def add(x: int, y: int) -> int:
 
 
 @pytest.fixture
-def flow(server_url: str) -> Iterator[TaskFlow]:
-    """Give a flow on each kind of server."""
-    with TaskFlow(server_url, registry=registry) as made:
+def flow(server_url: str, keys: Keys) -> Iterator[TaskFlow]:
+    """Give a flow on each kind of server, under the prefix of the stage."""
+    with TaskFlow(server_url, prefix=keys.prefix, registry=registry) as made:
         yield made
 
 

@@ -122,7 +122,7 @@ def damages(client: Any, rng: random.Random) -> list[Callable[[], Any]]:
 
 def doctor(stage: Stage, *, repair: bool = False) -> tuple[Finding, ...]:
     """Ask the doctor about homes and records, by a flow on the server of *stage*."""
-    with TaskFlow("memory://", clock=lambda: NOW) as flow:
+    with TaskFlow("memory://", prefix=stage.keys.prefix, clock=lambda: NOW) as flow:
         flow.connection._runner = stage.runner
         findings = flow.doctor(repair=repair)
         flow.connection._runner = None
@@ -177,7 +177,7 @@ def test_the_doctor_finds_what_the_tests_find(stage: Stage) -> None:
         for _ in range(rng.randint(0, 4)):
             rng.choice(damages(stage.client, rng))()
         sick = stage.dump()
-        with TaskFlow("memory://", clock=lambda: NOW) as flow:
+        with TaskFlow("memory://", prefix=stage.keys.prefix, clock=lambda: NOW) as flow:
             proof = run(prove(flow.connection), stage.runner)
         found = [each for misfit in proof.misfits for each in misfit.broken]
         found += proof.groups

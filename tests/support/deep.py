@@ -66,7 +66,7 @@ SUITES: Final = {
         (
             *("-m", "deep", *WAITING),
             *_acceptance("crash_safety", "upstreams", "held_lock", "embedded"),
-            *_acceptance("probes", "celery_engine", "documents", "schedules"),
+            *("tests/commands", *_acceptance("documents", "schedules")),
         ),
     ),
     "slow links": Suite(
