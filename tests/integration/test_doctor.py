@@ -88,7 +88,7 @@ def test_records_out_of_their_homes_are_found_and_brought_back(
             "tasks:completed": {"well": NOW},
         }
     )
-    with TaskFlow("memory://") as flow:
+    with TaskFlow("memory://", prefix=stage.keys.prefix) as flow:
         flow.connection._runner = stage.runner  # the server that stage has filled
         sick = by_check(flow.doctor())["homes"]
         report = flow.tasks.requeue_orphaned()
@@ -104,7 +104,7 @@ def test_records_out_of_their_homes_are_found_and_brought_back(
 def test_who_waits_twice_is_found(stage: Stage) -> None:
     """And a foreign entry, and a foreign type, are findings and no traceback."""
     stage.fill({"task:1": record(), "tasks:pending:primary": ["1", "2", "1"]})
-    with TaskFlow("memory://") as flow:
+    with TaskFlow("memory://", prefix=stage.keys.prefix) as flow:
         flow.connection._runner = stage.runner
         twice = by_check(flow.doctor())["homes"]
         stage.client.set("tasks:failed", "foreign")

@@ -5,6 +5,8 @@ key outside the prefix.
 """
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 PREFIX = "{my.app}:"
@@ -31,7 +33,10 @@ def under(prefix: str, client: Any) -> Any:
         The client.
     """
     client.execute_command = _prefixed(prefix, client.execute_command)
-    client.keys = lambda: _stripped(prefix, type(client).keys(client))
+    listed = partial(type(client).keys, client)
+    client.keys = lambda pattern="*": [
+        key for key in _stripped(prefix, listed()) if fnmatchcase(key.decode(), pattern)
+    ]
     made = client.pipeline
 
     def pipeline(**options: Any) -> Any:
