@@ -141,7 +141,9 @@ def tests(session: nox.Session) -> None:
         return
     _run(session, "coverage", "erase")
     _run(
-        *(session, "coverage", "run", "-m", "pytest", *MOSTLY_COMPUTING),
+        session,
+        "coverage",
+        *("run", "-m", "pytest", *MOSTLY_COMPUTING),
         *(*_suites(*FAST), *sorted(map(str, Path("tests").glob("test_*.py")))),
     )
     _run(session, "coverage", "combine", "--quiet")
@@ -182,7 +184,9 @@ def e2e(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the docs without a warning, and run every snippet."""
     _run(
-        *(session, "sphinx-build", "-n", "-T", "-W", "--keep-going", "-q"),
+        session,
+        "sphinx-build",
+        *("-n", "-T", "-W", "--keep-going", "-q"),
         *("docs", "docs/_build/html"),
     )
     _run(session, "pytest", "docs", *session.posargs)
@@ -216,7 +220,9 @@ def oldest(session: nox.Session) -> None:
     if not Path(folder).is_dir():
         session.skip("there is no wheel of that server for this platform")
     _run(
-        *(session, "pytest", *MOSTLY_COMPUTING, "tests/protocol"),
+        session,
+        "pytest",
+        *(*MOSTLY_COMPUTING, "tests/protocol"),
         *("tests/acceptance/test_crash_safety.py", *session.posargs),
         PATH=os.pathsep.join((folder, str(SHARED), os.environ["PATH"])),
         TASKFLOW_TEST_SERVERS="redis",
@@ -232,7 +238,9 @@ def deploy(session: nox.Session) -> None:
     files = ROOT / "examples" / "deploy"
     _run(session, "hadolint", str(files / "Dockerfile"))
     _run(
-        *(session, "check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
+        session,
+        "check-jsonschema",
+        *("--builtin-schema", "vendor.compose-spec"),
         *(str(path) for path in sorted(files.glob("compose*.yaml"))),
     )
     manifests = map(str, sorted((files / "kubernetes").glob("*.yaml")))
@@ -281,7 +289,9 @@ def quick(session: nox.Session) -> None:
     _run(session, "mypy")
     _run(session, "pyright")
     _run(
-        *(session, "pytest", *MOSTLY_COMPUTING, *_suites("unit", "protocol")),
+        session,
+        "pytest",
+        *(*MOSTLY_COMPUTING, *_suites("unit", "protocol")),
         *session.posargs,
         TASKFLOW_TEST_SERVERS="memory,embedded",
     )
@@ -351,7 +361,9 @@ def chaos(session: nox.Session) -> None:
     names = ("test_chaos.py", "test_celery_chaos.py", "test_poison.py")
     suites = [f"tests/acceptance/{each}" for each in names]
     _run(
-        *(session, "pytest", "-s", "-m", "", *(rest or (*suites, "tests/property"))),
+        session,
+        "pytest",
+        *("-s", "-m", "", *(rest or (*suites, "tests/property"))),
         TASKFLOW_MINUTES=str(chosen.minutes / 2),  # for each of two engines
         TASKFLOW_KILLS=str(chosen.kills),
         TASKFLOW_SERVER_KILLS="100",

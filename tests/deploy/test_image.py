@@ -21,7 +21,7 @@ from tests.deploy.stack import CREATE, FILES, ROOT, Clone
 from tests.deploy.topology import topology
 from tests.support.service import curl, wait_for_state
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(300)]
 
 # A directory of the image; all of them are below the test's own here.
 _PLACE = re.compile(r"(?<![\w.])/(opt/taskflow|wheels|build|app)\b")

@@ -70,6 +70,7 @@ def test_up_gives_a_system_that_works_and_down_ends_it(
     assert all(checked.values()), checked
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", [name for name in SLOTS if name != "production"])
 def test_a_profile_yields_its_slots(clone: Clone, tmp_path: Path, name: str) -> None:
     """As many workers as it says, each with the slots that it says."""
@@ -86,6 +87,7 @@ def test_a_profile_yields_its_slots(clone: Clone, tmp_path: Path, name: str) -> 
     assert {"healthy"} == {each["status"] for each in shown}
 
 
+@pytest.mark.deep
 def test_reset_asks_before_it_deletes(clone: Clone, tmp_path: Path) -> None:
     """Without ``--confirm`` it shows; with it, all is gone and workers work on."""
     environment = {"COMPOSE_PROFILES": "tools", "WORKER_REPLICAS": "1"}

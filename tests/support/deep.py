@@ -131,6 +131,10 @@ SUITES: Final = {
         {"TASKFLOW_CONTRACT_REQUESTS": "120"},
         minutes=20.0,
     ),
+    "deployment": Suite(
+        "the image's steps are done, and each profile and the reset are run",
+        ("-m", "deep", "tests/deploy"),
+    ),
     "restricted users": Suite(
         "the protocol as the users of the ACL file, who may do least",
         ("-n", "2", *_SUITES_ON_ONE_SERVER, *_acceptance("acl")),
