@@ -271,6 +271,8 @@ class Search:
         self, before: Mapping[str, Any], after: Mapping[str, Any], step: Step
     ) -> None:
         assert len(step.reply.claims) <= self.setting.slots
+        if step.reply.left_out:
+            self.reached[f"claim leaves out {step.reply.left_out}"] += 1
         for held in step.reply.claims:
             was, now = before[KEYS.task(held.id)], after[KEYS.task(held.id)]
             assert now["state"] == "ACTIVE"
@@ -317,6 +319,7 @@ def _identity(world: World) -> int:
             each.claims,
             each.waits_for,
             each.is_done,
+            each.after,
         )
         for each in world.actors
     )

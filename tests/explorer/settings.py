@@ -61,6 +61,16 @@ SMALL: Final = (
         slots=2,
         verbs=("complete",),
     ),
+    Setting(
+        "claims in parts",
+        ({}, {}),
+        {"runs": 2, "ticks": 1, "losses": 1, "deeds": 1},
+        workers="v",
+        slots=2,
+        verbs=("complete", "release"),
+        deeds=("destroy",),
+        in_parts=True,
+    ),
     _UPSTREAM,
     evolve(
         _UPSTREAM,
@@ -93,12 +103,13 @@ _FURTHER: Final = {
     "two workers": {"runs": 4, "ticks": 3},
     "crashes": {"losses": 1, "deeds": 0},
     "two tasks": {"deaths": 1},
+    "claims in parts": {"runs": 3, "deaths": 1},
     "an upstream": {"runs": 2, "losses": 1, "deaths": 0},
     "an upstream whose replies are lost": {"runs": 3},
     "one id again and again": {"ticks": 1, "deaths": 1, "deeds": 2},
     "times and keys": {"losses": 1},
 }
-_ALONE: Final = {"what a person does", "crashes", "an upstream"}
+_ALONE: Final = {"what a person does", "crashes", "claims in parts", "an upstream"}
 """Searched further with one worker, so that a run takes minutes."""
 
 

@@ -58,6 +58,7 @@ class Actor(NamedTuple):
         waits_for: A call whose reply did not come: it is sent again.
         is_done: Whether that call did something, and another time must do nothing;
             one that was refused, or found nothing, may find something then.
+        after: The last task it has of a claim that comes in parts.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Actor(NamedTuple):
     claims: int = 0
     waits_for: Call | None = None
     is_done: bool = False
+    after: str = ""
 
 
 class World(NamedTuple):
@@ -120,6 +122,8 @@ class Setting:
         breaker: Of the upstream ``api``; None = there is no upstream.
         concurrency: Of that upstream.
         ids: Of the tasks, in their order; one may come again.
+        in_parts: Whether a claim that is sent again asks for one task at a time, as
+            over a slow link.
     """
 
     name: str
@@ -132,6 +136,7 @@ class Setting:
     breaker: CircuitBreaker | None = None
     concurrency: int | None = None
     ids: tuple[str, ...] = ("t1", "t2", "t3")
+    in_parts: bool = False
 
 
 _ENDS: Final[dict[str, Callable[[Claim], Any]]] = {
@@ -248,10 +253,12 @@ class Stage:
                 )
                 yield Call(actor.name, f"settle {verb}", held.id, number, held.token)
 
-    def _claim(self, actor: Actor) -> Call:
+    def _claim(self, actor: Actor, most_bytes: int = 1 << 20) -> Call:
         nonce, slots = f"1-{actor.claims + 1}", self.setting.slots - len(actor.held)
+        if actor.after:
+            slots = 0
         number = self.number(
-            f"claim {actor.name} {nonce} {slots}",
+            f"claim {actor.name} {nonce} {slots} {most_bytes} {actor.after}",
             lambda: claim(
                 KEYS,
                 worker=actor.name,
@@ -259,7 +266,9 @@ class Stage:
                 slots=slots,
                 lease_ms=LEASE,
                 share=SHARE,
-                suspect=True,
+                suspect=not actor.after,
+                most_bytes=most_bytes,
+                after=actor.after,
             ),
         )
         return Call(actor.name, "claim", "", number)
@@ -317,9 +326,14 @@ class Stage:
         actor = world.actors[place]
         call = actor.waits_for
         assert call is not None
+        if call.kind == "claim" and self.setting.in_parts:
+            call = self._claim(actor, most_bytes=1)
         after, reply = self.run(world, call)
         rested = _with(after, place, actor._replace(waits_for=None, is_done=False))
         told = _told(rested, place, call, reply)
+        if told.actors[place].after:
+            rest = told.actors[place]._replace(waits_for=call, is_done=actor.is_done)
+            told = _with(told, place, rest)
         return Step(f"{_label(call)} again", told, call, reply, actor.is_done)
 
     def _death(self, world: World, place: int) -> Iterator[Step]:
@@ -365,11 +379,15 @@ def _told(world: World, place: int, call: Call, reply: Any) -> World:
     """Let the actor know what it was answered."""
     actor = world.actors[place]
     if call.kind == "claim":
+        held = (*actor.held, *reply.claims)
+        assert len(held) == len({each.token + each.id for each in held}), "given twice"
+        is_part = reply.left_out == "claimed"
         known = actor._replace(
-            held=(*actor.held, *reply.claims),
+            held=held,
             # One that found nothing left no trace of its nonce, so that the next
             # may have the same, and the search has an end.
-            claims=actor.claims + bool(reply.claims),
+            claims=actor.claims + (not is_part and bool(reply.claims or actor.after)),
+            after=reply.claims[-1].id if is_part else "",
         )
     elif call.kind == "enqueue":
         known = actor._replace(claims=actor.claims + 1)

@@ -19,7 +19,7 @@ from taskflow import (
     TaskState,
 )
 from taskflow._client import plan
-from taskflow._protocol import settle, upkeep
+from taskflow._protocol import settle, submit, upkeep
 from taskflow._protocol.claim import claim
 from taskflow._servers.runner import PATIENCE
 from taskflow.errors import (
@@ -105,6 +105,35 @@ class TestStoring:
         assert 301 == len({each.id for each in stored[:-1]})  # type: ignore[union-attr]
         assert 301 == (await flow.queues.astatus()).primary
         await flow.aclose()
+
+    @pytest.mark.parametrize("how", ["blocking", "async", "concurrent callers"])
+    async def test_large_calls_go_fewer_to_a_trip(
+        self, flow: TaskFlow, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
+        """No request holds more than 1 MiB, unless one call alone does."""
+        loads = ["x" * size for size in [400_000] * 5 + [1_040_000] + [1] * 120]
+        calls = [anything.call(load) for load in loads]
+        trips: list[list[int]] = []
+        store = submit.enqueue
+
+        def enqueue(keys: Any, batch: Any, **options: Any) -> Any:
+            trips.append([len(each.payload) for each in batch])
+            return store(keys, batch, **options)
+
+        monkeypatch.setattr(submit, "enqueue", enqueue)
+        if how == "blocking":
+            flow.enqueue_many(calls)
+        elif how == "async":
+            await flow.aenqueue_many(calls)
+        else:
+            await asyncio.gather(*map(flow.aenqueue, calls))
+        await flow.aclose()
+
+        sizes = [size for each in trips for size in each]
+        assert [len(call.payload) for call in calls] == sizes
+        assert 5 == len(trips)
+        assert all(sum(each) <= 1 << 20 for each in trips)
+        assert len(calls) == flow.queues.status().primary
 
     @pytest.mark.parametrize(
         ("value", "told"),

@@ -26,6 +26,9 @@ from taskflow import (
     TaskState,
     Worker,
 )
+from taskflow._protocol import claim
+from taskflow._protocol.claim import ClaimReply
+from taskflow._protocol.operation import Operation
 from taskflow._servers.async_runner import AsyncRedisSubscription
 from taskflow.errors import TaskFailedError
 from taskflow.testing import ManualClock, arun_until_idle
@@ -719,6 +722,46 @@ class TestWorkers:
 
         assert 10 == peak
         assert 10 <= most_active <= 12
+
+    async def test_no_reply_to_a_worker_holds_more_payloads_than_one_mebibyte(
+        self,
+        server_url: str,
+        registry: Registry,
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """With a slot free for each of 40 large tasks; all of them run, once."""
+        began: list[int] = []
+        claims: list[list[int]] = []
+
+        @registry.task(name="large")
+        async def large(number: int, load: str) -> int:
+            began.append(number)
+            await asyncio.sleep(0)
+            return len(load)
+
+        make = claim.claim
+
+        def counting_claim(*args: Any, **options: Any) -> Operation[ClaimReply]:
+            operation = make(*args, **options)
+
+            def decode(raw: Any) -> ClaimReply:
+                reply = operation.decode(raw)
+                claims.append([len(each.payload) for each in reply.claims])
+                return reply
+
+            return evolve(operation, decode=decode)
+
+        monkeypatch.setattr(claim, "claim", counting_claim)
+        async with TaskFlow(server_url, registry=registry, clock=clock) as flow:
+            calls = [large.call(n, "x" * 300_000) for n in range(40)]
+            await flow.aenqueue_many([*calls, *(large.call(n, "") for n in range(40))])
+            await Worker(flow, concurrency=100).run_until_idle()
+            states = (await flow.queues.astatus()).states
+
+        assert 80 == states[TaskState.COMPLETED]
+        assert [*range(40), *range(40)] == began
+        assert [4] * 10 + [40] == [len(each) for each in claims if each]
 
     @pytest.mark.parametrize("lease", [0.6, 60.0])
     async def test_a_running_coroutine_is_cancelled_on_request(

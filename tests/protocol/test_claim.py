@@ -1,13 +1,18 @@
 """claim: a lease for each task handed out; what must not run goes elsewhere."""
 
+from collections.abc import Iterable
+
 import pytest
 
+from taskflow import CircuitBreaker, Upstream
+from taskflow._protocol import upstreams
 from taskflow._protocol.claim import ClaimReply, claim
 from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import Claim
-from taskflow._protocol.settle import retry, settle
+from taskflow._protocol.settle import release, retry, settle
 from taskflow._protocol.upkeep import reap
+from taskflow._protocol.upstreams import BreakerDefaults
 from tests.support.keyspace import LEASE, NOW, SHARE, SPEC, WHY, Expiring, record
 
 BURIED = ["task:bad", "dlq:tasks", "dlq:groups", "dlq:group:corrupt", "dlq:task:bad"]
@@ -274,9 +279,9 @@ def test_a_paused_lane_is_not_served(stage, lane, left):
     assert 1 == len(stage.claim(5).claims)
 
 
-@pytest.mark.parametrize("slots", [0, 101])
+@pytest.mark.parametrize("slots", [-1, 101])
 def test_slots_are_bounded(keys, slots):
-    """A call hands out 1 to 100 tasks."""
+    """A call delivers at most 100 tasks."""
     with pytest.raises(ValueError, match=f"got {slots}"):
         claim(
             keys,
@@ -286,6 +291,7 @@ def test_slots_are_bounded(keys, slots):
             lease_ms=1,
             share=SHARE,
             suspect=False,
+            most_bytes=1,
         )
 
 
@@ -360,3 +366,131 @@ def test_an_old_entry_of_a_task_that_was_stored_again_runs_nothing(stage, end, s
         each.id for each in claims
     ]
     assert not stage.dump().keys() & {"tasks:pending:retry", "tasks:tombstones:retry"}
+
+
+def ids_of(claims: Iterable[Claim]) -> list[str]:
+    """Give the ids of *claims*."""
+    return [each.id for each in claims]
+
+
+def heavy(stage, *task_ids: str, lane: str = "primary", size: int = 10) -> None:
+    """Store tasks with payloads of *size* bytes."""
+    text = '{"x":"' + "x" * (size - 8) + '"}'
+    tasks = {f"task:{each}": record(lane=lane, payload=text) for each in task_ids}
+    stage.fill(tasks | {f"tasks:pending:{lane}": list(task_ids)})
+
+
+def test_a_claim_stops_when_the_payloads_fill_its_bytes(stage):
+    """The tasks that did not fit wait where they were, and a worker is woken."""
+    heavy(stage, "t1", "t2", "t3", "t4")
+    reply = stage.claim(4, most_bytes=11)
+    found = stage.dump()
+
+    assert ("waiting", ["t1", "t2"]) == (reply.left_out, ids_of(reply.claims))
+    assert ["t3", "t4"] == found["tasks:pending:primary"]
+    assert record(payload=reply.claims[0].payload.decode()) == found["task:t3"]
+    assert {"t1": NOW + LEASE, "t2": NOW + LEASE} == found["tasks:active"]
+    assert {"work": 0} == found["tasks:marker"]
+
+
+def test_a_task_larger_than_the_bytes_is_claimed_alone(stage):
+    """Otherwise it would never run."""
+    heavy(stage, "t1", "t2", size=500)
+
+    assert [["t1"], ["t2"], []] == [
+        ids_of(stage.claim(5, most_bytes=1).claims) for _ in range(3)
+    ]
+
+
+def test_a_checkpoint_counts_as_part_of_the_reply(stage):
+    """It is sent with its task."""
+    stage.enqueue("t1", "t2")
+    stage.client.hset("task:t1", "checkpoint", '"' + "c" * 50 + '"')
+
+    assert ["t1"] == ids_of(stage.claim(5, most_bytes=50).claims)
+
+
+def test_a_claim_that_leaves_nothing_out_says_so(stage):
+    """The bytes were filled by the last task that waited."""
+    heavy(stage, "t1", "t2")
+
+    assert "" == stage.claim(5, most_bytes=11).left_out
+
+
+def test_the_lanes_keep_their_shares_where_payloads_are_large(stage):
+    """A task that did not fit is not charged to its lane."""
+    primary, retry = [f"p{n}" for n in range(70)], [f"r{n}" for n in range(40)]
+    heavy(stage, *primary)
+    heavy(stage, *retry, lane="retry")
+    claims: list[Claim] = []
+    while len(claims) < 100:
+        claims += stage.claim(20, most_bytes=15).claims
+
+    assert retry[:30] == [each.id for each in claims if each.lane == "retry"]
+    assert primary == [each.id for each in claims if each.lane == "primary"]
+
+
+def test_parked_tasks_that_do_not_fit_stay_parked_in_their_order(stage):
+    """Their upstream is not charged, and the next claim continues with them."""
+    api = Upstream("api", breaker=CircuitBreaker(), concurrency=5)
+    rules = upstreams.pack_rules(api, BreakerDefaults())
+    stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
+    stage.send(upstreams.steer(stage.keys, "api", "open", now_ms=NOW))
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    assert [] == stage.claim(5).claims
+    stage.send(upstreams.steer(stage.keys, "api", "close", now_ms=NOW))
+    later = NOW + 20_000  # its slow start is over
+    first = stage.claim(5, most_bytes=1, now_ms=later)
+    permits = stage.dump()["upstream:api:permits"]
+    second = stage.claim(5, most_bytes=3, now_ms=later)
+
+    assert ("waiting", ["t1"]) == (first.left_out, ids_of(first.claims))
+    assert {"t1": later + LEASE} == permits
+    assert ("", ["t2", "t3"]) == (second.left_out, ids_of(second.claims))
+    assert "tasks:parked" not in stage.dump()
+
+
+def test_a_claim_sent_again_smaller_delivers_its_tasks_part_by_part(stage):
+    """A reply that is too large for the link arrives in pieces; nothing is written."""
+    heavy(stage, "t1", "t2", "t3", "t4", "t5")
+    whole = stage.claim(4, nonce="7-1")
+    before = stage.dump()
+    replies: list[ClaimReply] = []
+    after = ""
+    while not replies or replies[-1].left_out:
+        replies.append(
+            stage.claim(4 if not after else 0, nonce="7-1", most_bytes=11, after=after)
+        )
+        after = replies[-1].claims[-1].id
+
+    assert [["t1", "t2"], ["t3", "t4"]] == [ids_of(each.claims) for each in replies]
+    assert ["claimed", ""] == [each.left_out for each in replies]
+    assert whole.claims == [claim for each in replies for claim in each.claims]
+    assert before == stage.dump()
+
+
+def test_what_is_fetched_part_by_part_leaves_out_what_was_handed_back(stage):
+    """The heartbeat releases what arrives too late; the rest arrives."""
+    heavy(stage, "t1", "t2", "t3")
+    held = stage.claim(3, nonce="7-1").claims
+    stage.send(settle(stage.keys, [release(held[1])], now_ms=NOW))
+    first = stage.claim(3, nonce="7-1", most_bytes=1)
+    second = stage.claim(0, nonce="7-1", most_bytes=1, after="t1")
+
+    assert ("claimed", ["t1"]) == (first.left_out, ids_of(first.claims))
+    assert ("", ["t3"]) == (second.left_out, ids_of(second.claims))
+
+
+def test_a_claim_of_no_slots_delivers_nothing_new(stage):
+    """A server that has forgotten the call must not deliver its tasks again."""
+    stage.enqueue("t1")
+    stage.fill(
+        {
+            "task:s1": record(lane="suspects", crashes=2),
+            "tasks:suspects": ["s1"],
+        }
+    )
+    before = stage.dump()
+
+    assert [] == stage.claim(0, suspect=False, after="t0").claims
+    assert before == stage.dump()

@@ -25,7 +25,8 @@ def test_chunks_are_told_in_order_from_any_point_on(stage):
     emit(stage, held, 2, "c")
     rest = stage.send(news(stage.keys, "t1", after=first.chunks[0].id))
 
-    assert ["a"] == [chunk.text for chunk in first.chunks]
+    assert (["a"], True) == ([chunk.text for chunk in first.chunks], first.has_more)
+    assert not rest.has_more
     assert ["b", "c"] == [chunk.text for chunk in rest.chunks]
     assert {1} == {chunk.delivery for chunk in (*first.chunks, *rest.chunks)}
     assert (TaskState.ACTIVE, 0, {"done": 1}) == (
@@ -33,6 +34,21 @@ def test_chunks_are_told_in_order_from_any_point_on(stage):
         rest.attempts,
         rest.progress,
     )
+
+
+def test_output_that_is_too_large_for_one_reply_comes_in_parts(stage):
+    """Each reply holds about 1 MiB; together they hold all chunks, once."""
+    (held,) = stage.claimed("t1")
+    texts = [f"{n:02}" + "x" * 60_000 for n in range(40)]
+    for first in range(0, 40, 10):
+        emit(stage, held, 1 + first, *texts[first : first + 10])
+    parts = [stage.send(news(stage.keys, "t1"))]
+    while parts[-1].has_more:
+        after = parts[-1].chunks[-1].id
+        parts.append(stage.send(news(stage.keys, "t1", after=after)))
+
+    assert [32, 8] == [len(each.chunks) for each in parts]
+    assert texts == [chunk.text for each in parts for chunk in each.chunks]
 
 
 def test_a_look_writes_nothing(stage):

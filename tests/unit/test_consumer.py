@@ -14,7 +14,8 @@ NONCE = 3
 def test_a_worker_that_is_run_again_claims_under_new_names() -> None:
     """Else the server would answer with the tasks of the run before."""
     nonces = {
-        Consumer(SETTINGS, 0).operation(Ask(1), now_ms=0).args[NONCE] for _ in range(50)
+        Consumer(SETTINGS, 0).operation(Ask(1), most_bytes=1, now_ms=0).args[NONCE]
+        for _ in range(50)
     }
 
     assert 50 == len(nonces)

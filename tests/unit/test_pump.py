@@ -24,8 +24,12 @@ from taskflow.errors import ServerUnavailableError
 NONCE = 3
 """Where the nonce stands among the arguments of the claim."""
 
+BYTES = 11
+"""Where the limit of bytes stands among them; the last task received follows."""
+
 CLAIM = Claim("t1", "primary", 1, "1:w:0-1", b"{}", b"", 0, 0, 0, 0, b"", 0)
 PAIR = (CLAIM.id, CLAIM.token)
+OTHER = CLAIM._replace(id="t2")
 
 
 async def test_a_claim_that_is_answered_late_is_asked_again_and_runs_once(
@@ -75,6 +79,7 @@ class StubExecutor:
     def __init__(self) -> None:
         self.started: list[Claim] = []
         self.has_begun = asyncio.Event()
+        self.has_both = asyncio.Event()
         self.ready = 0
         self.is_brisk = False
 
@@ -88,6 +93,8 @@ class StubExecutor:
         self.started.extend(claims)
         if claims:
             self.has_begun.set()
+        if len(self.started) == 2:
+            self.has_both.set()
 
     def release_ready(self) -> list[Claim]:
         """Give up nothing: all that was given has begun."""
@@ -138,25 +145,66 @@ class StubRunner:
         return ClaimReply(0, 0, [CLAIM])
 
 
+class ScriptedRunner(StubRunner):
+    """Gives certain answers to claims, and then says that nothing waits.
+
+    Args:
+        answers: In their order.
+    """
+
+    def __init__(self, *answers: ClaimReply | ServerUnavailableError) -> None:
+        super().__init__()
+        self.asked_for: list[dict[str, Any]] = []
+        self.is_used_up = asyncio.Event()
+        self._answers = list(answers)
+
+    async def _answer_to(self, operation: Operation[Any]) -> Any:
+        if operation.script.name == "settle":
+            return await super()._answer_to(operation)
+        nonce, slots = operation.args[NONCE : NONCE + 2]
+        most_bytes, after = operation.args[BYTES:]
+        self.asked_for.append(
+            {"nonce": nonce, "slots": slots, "bytes": most_bytes, "after": after}
+        )
+        self.asked.set()
+        if self._answers:
+            return self._answers.pop(0)
+        self.is_used_up.set()
+        return ClaimReply(0, 0, [])
+
+    def told(self, name: str) -> list[Any]:
+        """Give one argument of every claim."""
+        return [each[name] for each in self.asked_for]
+
+
 class Bench:
     """A pump between stubs."""
 
-    def __init__(self, *, lease: float = 15.0, slots: int = 1) -> None:
-        self.runner, self.executor = StubRunner(), StubExecutor()
+    def __init__(
+        self,
+        *,
+        lease: float = 15.0,
+        slots: int = 1,
+        channels: int = 2,
+        runner: StubRunner | None = None,
+    ) -> None:
+        self.runner, self.executor = runner or StubRunner(), StubExecutor()
         self.leases, events = Leases(), Events()
         share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
         settings = ConsumerSettings(Keys(), "w", lease, share)
-        runner: Any = self.runner
+        sender: Any = self.runner
         executor: Any = self.executor
         self.pump = Pump(
             PumpSettings(settings, slots, lambda: 0),
-            runner,
+            sender,
             self.leases,
             Outage(events),
             events,
         )
         self.pump.serve(executor)
-        self._channels = [asyncio.create_task(self.pump.run(n)) for n in range(2)]
+        self._channels = [
+            asyncio.create_task(self.pump.run(n)) for n in range(channels)
+        ]
 
     async def close(self) -> None:
         """Stop the channels."""
@@ -210,7 +258,7 @@ async def test_a_claim_whose_reply_is_lost_as_its_worker_stops_is_handed_back() 
     assert ["t1"] == bench.runner.settled
     assert [] == bench.executor.started
     (first, _), (second, slots) = bench.runner.claims
-    assert (first, 1) == (second, slots)
+    assert (first, 0) == (second, slots)
     await bench.close()
 
 
@@ -263,4 +311,84 @@ async def test_after_a_claim_that_was_cut_the_next_one_asks_for_less() -> None:
             await asyncio.sleep(0.01)
 
     assert [20, 20, 20, 5] == [slots for _, slots in bench.runner.claims]
+    await bench.close()
+
+
+async def test_a_claim_that_timed_out_is_asked_again_for_fewer_bytes() -> None:
+    """The same nonce answers the same tasks, and they would time out again."""
+    lost = ServerUnavailableError("no reply")
+    runner = ScriptedRunner(lost, lost, ClaimReply(0, 0, [CLAIM]))
+    bench = Bench(slots=100, channels=1, runner=runner)
+    async with asyncio.timeout(10):
+        await bench.executor.has_begun.wait()
+
+    mebibyte = 1 << 20
+    assert [mebibyte, mebibyte // 2, mebibyte // 4] == runner.told("bytes")
+    assert 1 == len(set(runner.told("nonce")))
+    await bench.close()
+
+
+async def test_the_rest_of_a_claim_that_came_in_part_is_fetched_at_once() -> None:
+    """Under the same nonce, after the last task received, and nothing new with it."""
+    runner = ScriptedRunner(
+        ClaimReply(0, 0, [CLAIM], "claimed"), ClaimReply(0, 0, [OTHER])
+    )
+    bench = Bench(slots=5, channels=1, runner=runner)
+    async with asyncio.timeout(10):
+        await bench.executor.has_both.wait()
+        bench.pump.look()
+        await runner.is_used_up.wait()
+
+    first, second, third = runner.told("nonce")
+    assert (first, True) == (second, second != third)
+    assert [5, 0, 3] == runner.told("slots")
+    assert ["", "t1", ""] == runner.told("after")
+    assert [CLAIM, OTHER] == bench.executor.started
+    await bench.close()
+
+
+async def test_a_worker_that_stops_hands_back_a_claim_that_comes_in_parts() -> None:
+    """All parts: no task waits for the end of its lease."""
+    lost = ServerUnavailableError("no reply")
+    runner = ScriptedRunner(
+        lost, ClaimReply(0, 0, [CLAIM], "claimed"), ClaimReply(0, 0, [OTHER])
+    )
+    bench = Bench(slots=2, channels=1, runner=runner)
+    async with asyncio.timeout(10):
+        await runner.asked.wait()
+        bench.pump.stop_claiming()
+
+        assert await bench.pump.emptied(5.0)
+
+    assert (2, []) == (bench.pump.released, bench.executor.started)
+    assert [2, 0, 0] == runner.told("slots")
+    await bench.close()
+
+
+async def test_more_is_claimed_at_once_when_the_bytes_ended_a_claim() -> None:
+    """The worker has free slots and knows of tasks: it waits for no wake-up."""
+    runner = ScriptedRunner(
+        ClaimReply(0, 0, [CLAIM], "waiting"), ClaimReply(0, 0, [OTHER])
+    )
+    bench = Bench(slots=5, channels=1, runner=runner)
+    async with asyncio.timeout(10):
+        await bench.executor.has_both.wait()
+
+    assert [5, 4] == runner.told("slots")
+    assert 2 == len(set(runner.told("nonce")))
+    await bench.close()
+
+
+async def test_claims_that_bytes_have_ended_let_the_limit_grow_again() -> None:
+    """It shrank when a trip failed; one task a trip would keep it small for ever."""
+    full = [ClaimReply(0, 0, [CLAIM._replace(id=str(n))], "waiting") for n in range(3)]
+    runner = ScriptedRunner(ServerUnavailableError("no reply"), *full)
+    bench = Bench(slots=100, channels=1, runner=runner)
+    async with asyncio.timeout(10):
+        await runner.is_used_up.wait()
+
+    hundredth = (1 << 20) / 100
+    assert [100, 50, 51, 52, 53] == [
+        round(each / hundredth) for each in runner.told("bytes")
+    ]
     await bench.close()

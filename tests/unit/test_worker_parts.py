@@ -27,6 +27,7 @@ from taskflow._protocol.upkeep import LONGEST_TRIP_MS
 from taskflow._worker import upkeep
 from taskflow._worker.outage import Outage
 from taskflow._worker.reap_gate import ReapGate
+from taskflow._worker.reports import Gathering
 from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Crew, Supervisor
 from taskflow.observers.logging import (
@@ -35,6 +36,13 @@ from taskflow.observers.logging import (
     TextFormatter,
     log_events,
 )
+
+
+class StubReports(Gathering):
+    """Gathers reports, and has nobody who stores them."""
+
+    def _ask(self) -> None:
+        pass
 
 
 def test_the_gate_is_closed_for_two_beats_after_anything_odd(
@@ -185,9 +193,9 @@ def test_an_outcome_is_kept_until_it_is_confirmed() -> None:
     for each in outcomes:
         settler.add(each)
 
-    batch = settler.take(100)
+    batch = settler.take(100, 1)
     settler.put_back(batch)
-    again = settler.take(100)
+    again = settler.take(100, 1)
 
     assert outcomes[:100] == batch == again
     assert (50, 150) == (settler.waiting, settler.unconfirmed)
@@ -195,18 +203,46 @@ def test_an_outcome_is_kept_until_it_is_confirmed() -> None:
     assert 50 == settler.unconfirmed
 
 
-def test_a_batch_of_outcomes_is_no_larger_than_a_mebibyte_or_one() -> None:
-    """A larger one might not pass in the time of a reply, and is sent whole."""
+def test_a_batch_of_outcomes_is_no_larger_than_its_bytes_or_one() -> None:
+    """A larger batch might not arrive in time, and is sent whole."""
     settler = Settler(Keys())
     sizes = [600_000, 400_000, 48_576, 1, 3_000_000, 1]
     for size in sizes:
         settler.add(Outcome("id", "t", "complete", b"x" * size))
 
-    batches = [settler.take(100) for _ in range(4)]
+    batches = [settler.take(100, 1 << 20) for _ in range(4)]
 
     assert [[600_000, 400_000, 48_576], [1], [3_000_000], [1]] == [
         [len(each.detail) for each in batch] for batch in batches
     ]
+
+
+def test_reports_that_gathered_are_stored_in_notes_of_bounded_size() -> None:
+    """In their order, each in one note, and the facts in the first."""
+    reports = StubReports()
+    reports.progress(b"{}")
+    texts = ["x" * 60_000] * 20 + [str(n) for n in range(250)]
+    for each in texts:
+        reports.emit(each)
+    notes = reports.take(b"1")
+    reports.emit("last")
+
+    assert [17, 100, 100, 53] == [len(each.chunks) for each in notes]
+    assert texts == [chunk for each in notes for chunk in each.chunks]
+    assert [(1, b"{}", b"1"), *((n, b"", b"") for n in (2, 3, 4))] == [
+        (each.number, each.progress, each.checkpoint) for each in notes
+    ]
+    assert [[5], []] == [[note.number for note in reports.take()] for _ in range(2)]
+
+
+def test_output_that_nobody_can_store_does_not_fill_the_memory() -> None:
+    """While the server is away, the newest 500 chunks are kept, as the server keeps."""
+    reports = StubReports()
+    for number in range(2_000):
+        reports.emit(str(number))
+
+    chunks = [chunk for note in reports.take() for chunk in note.chunks]
+    assert [str(number) for number in range(1_500, 2_000)] == chunks
 
 
 def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(

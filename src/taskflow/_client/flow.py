@@ -154,10 +154,10 @@ class TaskFlow:
         return self._handle(call, await batcher.store(self._submission(call)))
 
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
-        """Store many calls, 100 to a round trip.
+        """Store many calls, 100 or 1 MiB of arguments to a round trip.
 
-        Each hundred is stored whole or, on a full server, not at all; the
-        hundreds before it are stored.
+        Each such batch is stored whole or, on a full server, not at all; the
+        batches before it are stored.
 
         Args:
             calls: What ``Task.call`` made; of any tasks.
@@ -168,7 +168,7 @@ class TaskFlow:
         Raises:
             KeyConflictError: A key is held by a call with another payload.
                 That call was not stored; all others were.
-            ServerError: As `enqueue`, for the hundred that failed and those
+            ServerError: As `enqueue`, for the batch that failed and those
                 after it.
         """
         listed = list(calls)
@@ -178,7 +178,7 @@ class TaskFlow:
         return self._handles(listed, stored)
 
     async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
-        """Store many calls, 100 to a round trip; see `enqueue_many`."""
+        """Store many calls, in few round trips; see `enqueue_many`."""
         listed = list(calls)
         stored: list[Stored] = []
         for part in _parts([self._submission(call) for call in listed]):
@@ -382,18 +382,20 @@ def _to_ms(seconds: float | None) -> int:
 
 
 def _parts(submissions: list[Submission]) -> Iterable[list[Submission]]:
-    size = submit.MOST_PER_CALL
-    for first in range(0, len(submissions), size):
-        yield submissions[first : first + size]
+    first = 0
+    while part := submissions[first : first + submit.MOST_PER_CALL]:
+        count = submit.how_many(part)
+        yield part[:count]
+        first += count
 
 
 class _Batcher:
     """Lets concurrent callers on one loop share a round trip.
 
     The first caller sends at once; those who come while it waits go together
-    with the next trip. So a lone caller pays nothing, and a crowd is served a
-    hundred at a time. Where the server is away, nobody waits longer than two
-    trips take to fail.
+    with the next trip. So a lone caller pays nothing, and a crowd is served in
+    batches of 100 calls or 1 MiB. Where the server is away, nobody waits longer than
+    two trips take to fail.
     """
 
     def __init__(self, send: Any) -> None:
@@ -420,14 +422,15 @@ class _Batcher:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                part = self._waiting[: submit.MOST_PER_CALL]
-                del self._waiting[: submit.MOST_PER_CALL]
+                count = submit.how_many(each for each, _ in self._waiting)
+                part = self._waiting[:count]
+                del self._waiting[:count]
                 try:
                     stored = await self._send([submission for submission, _ in part])
                 except Exception as error:  # noqa: BLE001 - each caller gets it
                     if isinstance(error, ServerUnavailableError):
                         # The others have waited for the same server: were each
-                        # hundred to wait in turn, a crowd would wait for minutes.
+                        # batch to wait in turn, a crowd would wait for minutes.
                         part += self._waiting
                         self._waiting.clear()
                     for _, future in part:

@@ -220,10 +220,12 @@ class Tasks:
             task_id: As the handle has it.
             after: ``id`` of the last chunk seen; empty = from the first that is
                 kept (about 500 are).
-            limit: Most chunks to return, 1 to 500.
+            limit: Most chunks to return, 1 to 500; fewer are returned when they
+                reach 1 MiB.
 
         Returns:
-            State, progress and chunks of one moment.
+            State, progress and chunks of one moment, and whether there may be more
+            chunks.
 
         Raises:
             TaskNotFoundError: There is no such task.

@@ -1,11 +1,12 @@
 """Hand waiting tasks to a worker."""
 
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Literal
 
 from attrs import frozen
 
 from taskflow._protocol import scripts
+from taskflow._protocol.batch import MOST_BYTES
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
@@ -39,14 +40,24 @@ class ClaimReply:
         next_due_ms: When the next scheduled task is due, or an upstream may admit
             parked tasks again, in ms; 0 = nothing of that is to come.
         claims: 0 up to the slots asked for, in the order they are to start.
+        left_out: Which tasks the limit of bytes left out: ``waiting`` tasks, which
+            another claim may be given at once; tasks ``claimed`` by this very call
+            when it was first sent; empty = none.
     """
 
     now_ms: int
     next_due_ms: int
     claims: list[Claim]
+    left_out: Literal["", "waiting", "claimed"] = ""
 
 
+_HEAD = 3
 _FIELDS = 11
+_LEFT_OUT: dict[bytes, Literal["", "waiting", "claimed"]] = {
+    b"": "",
+    b"waiting": "waiting",
+    b"claimed": "claimed",
+}
 
 
 def claim(
@@ -58,6 +69,8 @@ def claim(
     lease_ms: int,
     share: LaneShare,
     suspect: bool,
+    most_bytes: int = MOST_BYTES,
+    after: str = "",
     now_ms: int = 0,
 ) -> Operation[ClaimReply]:
     """Describe handing up to *slots* waiting tasks to the caller.
@@ -73,23 +86,29 @@ def claim(
         nonce: ``<channel>-<number>``, names this call; sent again it answers
             the same tasks, so a lost reply strands nothing. One call at a
             time per channel.
-        slots: Most tasks to hand out, 1 to 100.
+        slots: Most tasks to hand out, 0 to 100; 0 = only those that were handed
+            out when the call was first sent.
         lease_ms: How long the caller may hold each task, in ms.
         share: Of the retry lane while both lanes wait.
         suspect: Whether the caller may be given a suspect.
+        most_bytes: Of payloads and checkpoints, from 1: the task that reaches it is
+            the last one. A repeat may name fewer than the first call did, and
+            answers only part of its tasks then.
+        after: Id of the last task that the caller has of this call: a repeat
+            answers those after it. Empty = all.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
         An operation whose reply holds the claims; it never blocks.
 
     Raises:
-        ValueError: *slots* is outside 1..100.
+        ValueError: *slots* is outside 0..100.
 
     Source:
         ``_protocol/lua/claim.lua``; O(n log m) for n claims among m leases.
     """
-    if not 1 <= slots <= MOST_PER_CALL:
-        message = f"slots must be 1..{MOST_PER_CALL}, got {slots}"
+    if not 0 <= slots <= MOST_PER_CALL:
+        message = f"slots must be 0..{MOST_PER_CALL}, got {slots}"
         raise ValueError(message)
     return Operation(
         scripts.load("claim"),
@@ -116,6 +135,8 @@ def claim(
             share.warning,
             share.critical,
             share.max_age_ms,
+            most_bytes,
+            after,
         ),
         partial(_decode, own=f":{worker}:{nonce}"),
     )
@@ -148,6 +169,6 @@ def _decode(reply: list[Any], *, own: str) -> ClaimReply:
             now,
             *(_admission(reply[at + 10]) if reply[at + 10] else _FREE),
         )
-        for at in range(2, len(reply), _FIELDS)
+        for at in range(_HEAD, len(reply), _FIELDS)
     ]
-    return ClaimReply(now, int(float(reply[1])), claims)
+    return ClaimReply(now, int(float(reply[1])), claims, _LEFT_OUT[reply[2]])

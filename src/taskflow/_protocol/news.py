@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from taskflow._codec import encode
 from taskflow._protocol import scripts
+from taskflow._protocol.batch import MOST_BYTES
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.readable import facts_in, moment, state_of, text, whole
@@ -44,12 +45,14 @@ class TaskNews:
         attempts: Attempts that failed.
         progress: What the body reported last, or None.
         chunks: Pieces of output, the oldest first.
+        has_more: Whether there may be more output after them now.
     """
 
     state: TaskState
     attempts: int
     progress: dict[str, Any] | None
     chunks: tuple[Chunk, ...]
+    has_more: bool = False
 
 
 @frozen
@@ -84,6 +87,8 @@ def news(
 ) -> Operation[TaskNews]:
     """Describe reading how a task stands and what it emitted after a point.
 
+    The reply ends early when its chunks reach 1 MiB.
+
     Returns:
         An operation whose decoding raises ``TaskNotFoundError``.
 
@@ -100,7 +105,7 @@ def news(
     def decode(reply: list[Any]) -> TaskNews:
         if not reply:
             raise TaskNotFoundError(task_id)
-        state, attempts, progress, *rest = reply
+        state, attempts, progress, has_more, *rest = reply
         return TaskNews(
             state_of(state),
             whole(attempts),
@@ -111,12 +116,13 @@ def news(
                     rest[::3], rest[1::3], rest[2::3], strict=True
                 )
             ),
+            bool(has_more),
         )
 
     return Operation(
         scripts.load("news"),
         (keys.task(task_id), keys.emitted(task_id)),
-        (now_ms, keys.prefix, _position(after), limit),
+        (now_ms, keys.prefix, _position(after), limit, MOST_BYTES),
         decode,
     )
 

@@ -1,12 +1,14 @@
 """Store tasks: the first move."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from attrs import frozen
 
 from taskflow._codec import to_json
 from taskflow._protocol import scripts
+from taskflow._protocol.batch import fitting
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow.errors import ScriptError
@@ -66,6 +68,12 @@ class Submission(NamedTuple):
     payload: bytes
     spec: bytes
     options: bytes
+
+
+def how_many(submissions: Iterable[Submission]) -> int:
+    """Count how many of *submissions*, from the first on, go into one call."""
+    first = islice(submissions, MOST_PER_CALL)
+    return fitting(len(each.payload) for each in first)
 
 
 class Stored(NamedTuple):

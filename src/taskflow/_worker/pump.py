@@ -7,11 +7,12 @@ tasks at 100 slots: one channel 42,500/s, two 43,800/s, three 45,200/s.) A trip
 that fails is taken again: what it carries goes back, and every operation
 recognises a repeat.
 
-A trip has a time limit, and what does not pass the line in that time would never
-pass. So trips get smaller when one fails: half of it, and one more after each that
-was as large as it might be and came through, as TCP feels for what its line carries.
-Were the limit counted from the last byte that moved, large replies would come, and
-too late: their leases run from the moment of the claim.
+A trip has a time limit, and a trip too large for the link would time out forever. So
+trips get smaller when one fails: the limit of tasks halves, and grows by one after each
+trip that reached its limits and succeeded (AIMD, as in TCP). The limit of bytes is in
+proportion to it: 1 MiB for 100 tasks. If the time limit were counted from the last byte
+that arrived, large replies would arrive, and too late: their leases run from the moment
+of the claim.
 """
 
 import asyncio
@@ -20,10 +21,11 @@ import random
 import time
 from collections.abc import Callable
 
-from attrs import field, frozen
+from attrs import evolve, frozen
 
 from taskflow._events import Events, LeaseLost, TaskReleased
 from taskflow._protocol import claim, settle
+from taskflow._protocol.batch import MOST_BYTES
 from taskflow._protocol.claim import ClaimReply
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim, Outcome
@@ -67,8 +69,9 @@ class PumpSettings:
 
 @frozen
 class _Trip:
-    outcomes: list[Outcome] = field(factory=list[Outcome])
-    ask: Ask | None = None
+    outcomes: list[Outcome]
+    ask: Ask | None
+    is_full: bool
 
 
 class Pump:
@@ -260,8 +263,16 @@ class Pump:
                 await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
             self.look()
 
+    @property
+    def _most_bytes(self) -> int:
+        """Most bytes of payloads, and of outcomes, in the next trip."""
+        return MOST_BYTES * self._most // _MOST
+
     def _plan(self, consumer: Consumer) -> _Trip | None:
-        outcomes = self._settler.take(self._most) if self._settler.waiting else []
+        settler, outcomes, is_full = self._settler, list[Outcome](), False
+        if settler.waiting:
+            outcomes = settler.take(self._most, self._most_bytes)
+            is_full = settler.waiting > 0 or len(outcomes) == self._most
         ask = consumer.unanswered
         if ask is None:
             ask = self._wish(len(outcomes))
@@ -269,7 +280,7 @@ class Pump:
             # Others have taken back by now what was handed out, if anything was.
             self._answered(consumer, ask)
             ask = None
-        return _Trip(outcomes, ask) if outcomes or ask else None
+        return _Trip(outcomes, ask, is_full) if outcomes or ask else None
 
     def _wish(self, settling: int) -> Ask | None:
         """Say what to claim next, and keep the slots for it."""
@@ -300,7 +311,12 @@ class Pump:
             operations.append(self._settler.operation(trip.outcomes, now_ms=now_ms))
         if trip.ask:
             operations.append(
-                consumer.operation(trip.ask, now_ms=now_ms, repeats=not self._claiming)
+                consumer.operation(
+                    trip.ask,
+                    most_bytes=self._most_bytes,
+                    now_ms=now_ms,
+                    repeats=not self._claiming,
+                )
             )
         try:
             answers = await self._runner.send_all(operations)
@@ -310,24 +326,24 @@ class Pump:
         errors = [each for each in answers if isinstance(each, TaskflowError)]
         if trip.outcomes:
             self._settled(trip.outcomes, answers[0])
-        brought: int | None = 0
+        is_full: bool | None = False
         if trip.ask and not isinstance(answers[-1], TaskflowError):
-            brought = self._claimed(trip.ask, consumer, answers[-1])
-        self._feel(trip, None if errors else brought)
+            is_full = self._claimed(trip.ask, consumer, answers[-1])
+        self._feel(trip, None if errors else is_full)
         await self._mind(errors)
 
-    def _feel(self, trip: _Trip, brought: int | None) -> None:
-        """Make the next trips smaller if this one failed; else larger, if it was large.
+    def _feel(self, trip: _Trip, is_full: bool | None) -> None:  # noqa: FBT001 - private
+        """Make the next trips smaller if this one failed; else larger, if it was full.
 
         Args:
             trip: That was made.
-            brought: Claims that it brought; None = it failed, or came too late.
+            is_full: Whether its claim brought as much as one trip may; None = the trip
+                failed, or its reply came too late.
         """
-        settled = len(trip.outcomes)
-        if brought is None:
-            size = max(settled, trip.ask.slots if trip.ask else 0)
+        if is_full is None:
+            size = max(len(trip.outcomes), trip.ask.slots if trip.ask else 0)
             self._most = max(1, min(self._most, size) // 2)
-        elif max(settled, brought) >= self._most:
+        elif is_full or trip.is_full:
             self._most = min(self._most + 1, _MOST)
 
     def _give_up(self, trip: _Trip, consumer: Consumer) -> None:
@@ -352,13 +368,23 @@ class Pump:
             if word != "OK":
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
 
-    def _claimed(self, ask: Ask, consumer: Consumer, reply: ClaimReply) -> int | None:
-        """Take what a claim brought, and count it; None if it came too late to trust."""
+    def _claimed(self, ask: Ask, consumer: Consumer, reply: ClaimReply) -> bool | None:
+        """Take what a claim brought.
+
+        Returns:
+            Whether it was as much as one trip may bring; None if it came too late to
+            trust.
+        """
         self._polled_at = time.monotonic()
         received = consumer.receive(reply)
         if received is None:
             return None
-        self._answered(consumer, ask)
+        if reply.left_out == "claimed":
+            # The rest is requested next; its slots stay reserved.
+            self._reserved -= len(received)
+            consumer.unanswered = evolve(ask, slots=ask.slots - len(received))
+        else:
+            self._answered(consumer, ask)
         disowned = self._leases.add((each.id, each.token) for each in received)
         claims = received
         if disowned:
@@ -366,7 +392,7 @@ class Pump:
         self._suspects.update(
             (each.id, each.token) for each in claims if each.lane == "suspects"
         )
-        if len(received) < ask.slots:
+        if len(received) < ask.slots and not reply.left_out:
             due = (reply.next_due_ms - reply.now_ms) / 1000
             self._due_at = time.monotonic() + due if reply.next_due_ms else float("inf")
             self._sated.set()
@@ -374,7 +400,7 @@ class Pump:
             self._executor.start(claims)
         else:
             self.release(claims, started=False)
-        return len(received)
+        return bool(reply.left_out) or len(received) >= self._most
 
     async def _mind(self, errors: list[TaskflowError]) -> None:
         """Tell of an outage, and wait a little before the next trip."""

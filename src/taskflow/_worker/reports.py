@@ -9,9 +9,13 @@ settled.
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
+from taskflow._protocol.batch import fitting
+from taskflow._protocol.news import MOST_CHUNKS
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import Note, SettleWord
 from taskflow.errors import LeaseLostError
@@ -20,6 +24,8 @@ _logger = logging.getLogger("taskflow.worker")
 
 FLUSH_EVERY = 0.2
 """Seconds that reports gather: five times a second is live to a person."""
+
+_CHUNKS_PER_NOTE = 100
 
 SAVE_ON_LOOP = "a coroutine saves with: await ctx.asave(...)"
 
@@ -35,7 +41,8 @@ class Gathering:
         self._progress: bytes = b""
         self._usage: dict[str, float] = {}
         self._annotations: dict[str, str] = {}
-        self._chunks: list[str] = []
+        # The server keeps no more than these, however long it has been away.
+        self._chunks = deque[str](maxlen=MOST_CHUNKS)
 
     def progress(self, text: bytes) -> None:
         """Replace the progress, a JSON object."""
@@ -62,14 +69,15 @@ class Gathering:
             self._chunks.append(chunk)
         self._ask()
 
-    def take(self, checkpoint: bytes = b"") -> Note | None:
-        """Give out what was reported, numbered; None when there is nothing.
+    def take(self, checkpoint: bytes = b"") -> list[Note]:
+        """Give out what was reported, in numbered notes.
 
         Args:
             checkpoint: JSON text to store with it, or empty.
 
         Returns:
-            The note.
+            Notes to be stored in this order, each with at most 100 chunks or 1 MiB of
+            them; empty when there is nothing to store.
         """
         with self._guard:
             facts: tuple[Any, ...] = (
@@ -79,19 +87,27 @@ class Gathering:
                 self._chunks,
             )
             if not any(facts) and not checkpoint:
-                return None
-            self._number += 1
-            note = Note(
-                number=self._number,
-                progress=self._progress,
-                usage=self._usage,
-                annotations=self._annotations,
-                checkpoint=checkpoint,
-                chunks=tuple(self._chunks),
-            )
+                return []
+            notes = [
+                Note(
+                    number=self._number + 1,
+                    progress=self._progress,
+                    usage=self._usage,
+                    annotations=self._annotations,
+                    checkpoint=checkpoint,
+                    chunks=self._take_chunks(),
+                )
+            ]
+            while self._chunks:
+                number = notes[-1].number + 1
+                notes.append(Note(number, chunks=self._take_chunks()))
+            self._number = notes[-1].number
             self._progress, self._usage, self._annotations = b"", {}, {}
-            self._chunks = []
-        return note
+        return notes
+
+    def _take_chunks(self) -> tuple[str, ...]:
+        sizes = (len(each.encode()) for each in islice(self._chunks, _CHUNKS_PER_NOTE))
+        return tuple(self._chunks.popleft() for _ in range(fitting(sizes)))
 
     def _ask(self) -> None:
         """Something was reported: see that it is stored soon."""
@@ -147,12 +163,9 @@ class Reports(Gathering):
         """
         async with self._one_at_a_time:
             self._asked = False
-            note = self.take(checkpoint)
-            if note is None:
-                return
-            word = await self._send(self._claim, note)
-        if word != "OK":
-            raise LeaseLostError(self._claim.id)
+            for note in self.take(checkpoint):
+                if await self._send(self._claim, note) != "OK":
+                    raise LeaseLostError(self._claim.id)
 
     async def store(self) -> None:
         """Store what was reported; what cannot be stored harms no body."""

@@ -2,16 +2,14 @@
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from taskflow._protocol import settle
+from taskflow._protocol.batch import fitting
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Outcome
 from taskflow._protocol.settle import SettleWord
-
-MOST_BYTES = 1 << 20
-"""Of results and errors in one batch: at 1.7 Mbit/s it passes within the time that a
-reply may take (5 s)."""
 
 
 class Settler:
@@ -40,23 +38,20 @@ class Settler:
         """Take an outcome."""
         self._waiting.append(outcome)
 
-    def take(self, most: int) -> list[Outcome]:
+    def take(self, most: int, most_bytes: int) -> list[Outcome]:
         """Give out outcomes, the oldest first.
 
         Args:
             most: Of them, 1 to 100.
+            most_bytes: Of their results and errors together.
 
         Returns:
-            As many as hold 1 MiB together, but one at least; none if none waits.
+            As many as fit, but at least one; none if none waits.
         """
-        count = min(len(self._waiting), most)
-        batch = [self._waiting.popleft() for _ in range(count)]
-        size = sum(len(each.detail) for each in batch)
-        while size > MOST_BYTES and len(batch) > 1:
-            size -= len(batch[-1].detail)
-            self._waiting.appendleft(batch.pop())
-        self._underway += len(batch)
-        return batch
+        sizes = (len(each.detail) for each in islice(self._waiting, most))
+        count = fitting(sizes, most_bytes)
+        self._underway += count
+        return [self._waiting.popleft() for _ in range(count)]
 
     def operation(
         self, batch: Sequence[Outcome], *, now_ms: int

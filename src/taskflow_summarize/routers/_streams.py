@@ -168,7 +168,7 @@ async def task_events(
             after = chunk.id
             data = {"text": chunk.text, "delivery": chunk.delivery}
             yield event("chunk", data, chunk.id)
-        if len(news.chunks) == _CHUNKS:
+        if news.has_more:
             continue
         if news.state.is_final:
             yield event("end", {"task_id": task_id, "state": news.state.value})

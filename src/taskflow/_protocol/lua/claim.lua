@@ -15,16 +15,21 @@
 -- ARGV[2]  prefix     of every key
 -- ARGV[3]  worker     id, part of the token
 -- ARGV[4]  nonce      '<channel>-<number>' of this call; a repeat answers the same tasks
--- ARGV[5]  slots      most tasks to hand out, 1..100
+-- ARGV[5]  slots      most tasks to hand out, 0..100; 0 = none but those of a repeat
 -- ARGV[6]  lease      ms
 -- ARGV[7]  suspect    1 = the caller runs no suspect and may be given one
 -- ARGV[8]  ratio      share of the retry lane while few retries wait, 0..1
 -- ARGV[9]  warning    retries waiting from which the share falls
 -- ARGV[10] critical   retries waiting at which it is lowest
 -- ARGV[11] max_age    ms; age of the oldest retry at which the share is back up
+-- ARGV[12] most_bytes of payloads and checkpoints; once they are reached, no task is
+--                     added, so that one task is always among them
+-- ARGV[13] after      last task of this call that the caller has; a repeat answers
+--                     those after it; '' = from the first
 -- Touches  task:<id>, tasks:tombstones:*, tasks:parked:*, upstream:*, tasks:held,
 --          tasks:events, dlq:* for records beyond reading
--- Returns  {now, when there may be more (ms) or 0, then per task: id, lane,
+-- Returns  {now, when there may be more (ms) or 0, what most_bytes left out: '',
+--          'waiting' or 'claimed' (by the repeated call), then per task: id, lane,
 --          delivery, payload, spec, attempts, crashes, misses, age base (ms),
 --          checkpoint, '' or 'weight name epoch probe' of its upstream}
 -- Cost     O(n log m): n handed out, m leased; examines at most slots + 100 ids and
@@ -37,6 +42,7 @@ local lanes, marker, worker_hash = KEYS[7], KEYS[8], KEYS[9]
 local worker, nonce, slots, lease = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local may_suspect = ARGV[7] == '1'
 local ratio, warning, critical, max_age = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local most_bytes, after = tonumber(ARGV[12]), ARGV[13]
 -- @include clock
 -- @include roomy
 -- @include bury
@@ -49,6 +55,7 @@ local ratio, warning, critical, max_age = tonumber(ARGV[8]), tonumber(ARGV[9]), 
 -- @include upstream
 -- @include admission
 -- @include sources
+-- @include put_back
 -- @include hand_over
 
 if repeated() then
@@ -115,7 +122,7 @@ local function pick()
 end
 
 local budget = slots + 100
-while #handed < slots and budget > 0 do
+while #handed < slots and budget > 0 and not is_full() do
   local turns, need, popped, back = {}, {}, {}, {}
   for _ = 1, math.min(slots - #handed, budget) do
     local turn_taken = pick()
@@ -136,9 +143,12 @@ while #handed < slots and budget > 0 do
     local stock = popped[each.list]
     stock.at = stock.at + 1
     local id = stock.ids[stock.at]
-    if hand_over(id, each.lane, each.source) then
-      served[each.lane] = served[each.lane] + 1
-    elseif each.charged then
+    if is_full() then
+      leave_out(id, each, waiting)
+    elseif hand_over(id, each.lane, each.source) then
+      served[each.lane], each.charged = served[each.lane] + 1, false
+    end
+    if each.charged then
       credit = credit + (each.lane == 'retry' and 1 or 0) - target
     end
   end
@@ -148,6 +158,7 @@ put_back()
 keep_admissions()
 if keep_parked(open) or waiting.primary + waiting.retry > 0 then
   redis.call('ZADD', marker, 0, 'work')
+  reply[3] = is_full() and 'waiting' or ''
 end
 if #handed > 0 then
   redis.call('ZADD', active, unpack(leases))

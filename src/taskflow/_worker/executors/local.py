@@ -25,6 +25,9 @@ from taskflow._worker.verdict import Verdict
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
 
+_LARGE = 1 << 16
+"""Bytes of a payload above which it is worth forgetting."""
+
 WATCH_EVERY = 0.05
 """Seconds between two looks at the limits of all running bodies; one look for
 all spares a timer, made and cancelled, for each."""
@@ -135,6 +138,9 @@ class LocalExecutor:
         except Exception as error:  # noqa: BLE001 - decoding calls the task's types
             self._refuse(claim, self._desk.judge(job, error, 0.0))
             return
+        if len(claim.payload) > _LARGE:
+            # The arguments are decoded: keep them once while the task runs, not twice.
+            job.claim = claim._replace(payload=b"")
         self._begin(job, arguments)
 
     def _begin(self, job: Job, arguments: dict[str, Any]) -> None:

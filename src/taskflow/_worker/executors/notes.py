@@ -86,18 +86,16 @@ class Notes(Gathering):
 
     def _flush(self, checkpoint: bytes) -> None:
         with self._one_at_a_time:
-            note = self.take(checkpoint)
-            if note is None:
-                return
-            operation = settle.note(
-                self._connection.keys,
-                self._claim.id,
-                self._claim.token,
-                note,
-                now_ms=self._connection.clock(),
-            )
-            if self._send(operation) != "OK":
-                raise LeaseLostError(self._claim.id)
+            for note in self.take(checkpoint):
+                operation = settle.note(
+                    self._connection.keys,
+                    self._claim.id,
+                    self._claim.token,
+                    note,
+                    now_ms=self._connection.clock(),
+                )
+                if self._send(operation) != "OK":
+                    raise LeaseLostError(self._claim.id)
 
     def _send(self, operation: Operation[SettleWord]) -> SettleWord:
         while True:

@@ -1,8 +1,8 @@
 -- hand_over: give one waiting task its lease, or the place it belongs to.
 -- Needs   all that claim.lua includes and binds above it.  Gives  reply, leases,
---         handed, slot, has_holds, repeated(), hand_over(id, lane, source),
---         put_back(), next_look().
-local reply, leases, handed, unfit = { 0, 0 }, {}, {}, {}
+--         handed, slot, has_holds, is_full(), repeated(), hand_over(id, lane, source),
+--         next_look().
+local reply, leases, handed, bytes = { 0, 0, '' }, {}, {}, 0
 local own = ':' .. worker .. ':' .. nonce
 local slot = 'claim' .. string.match(nonce, '^%d+')
 local has_holds = false
@@ -20,6 +20,11 @@ local function answer(id, lane, delivery, found, admitted)
   reply[n + 6], reply[n + 7], reply[n + 8] = tonumber(found[5]) or 0, tonumber(found[6]) or 0, tonumber(found[7]) or 0
   reply[n + 9], reply[n + 10] = tonumber(found[9]) or tonumber(found[8]) or now, found[11] or ''
   reply[n + 11] = admitted
+  bytes = bytes + #(found[3] or '') + #reply[n + 10]
+end
+
+local function is_full()
+  return bytes >= most_bytes
 end
 
 -- What a record says that it needs, 'weight name'; read once for all that say so.
@@ -37,13 +42,19 @@ local function need_of(text)
   return need
 end
 
--- Whether this call was made before: then its tasks are answered again.
+-- Whether this call was made before: then its tasks are answered again, as many as
+-- fit; the caller fetches the rest by the id of the last one.
 local function repeated()
   local last = redis.call('HGET', worker_hash, slot) or ''
   if string.match(last, '^(%S+)') ~= nonce then
     return false
   end
-  for id in string.gmatch(last, ' (%S+)') do
+  local ids = after == '' and last or string.match(last, ' ' .. string.gsub(after, '%p', '%%%0') .. '( .*)$') or ''
+  for id in string.gmatch(ids, ' (%S+)') do
+    if is_full() then
+      reply[3] = 'claimed'
+      break
+    end
     local found = read(id)
     local delivery = not found.err and found[1] == 'ACTIVE' and string.match(found[2] or '', '^(%d+)' .. string.gsub(own, '%p', '%%%0') .. '$')
     if delivery then
@@ -167,13 +178,6 @@ local function hand_over(id, lane, source)
   handed[#handed + 1] = id
   answer(id, lane, delivery, found, upstream_answer)
   return true
-end
-
--- Give back, in their order, those that did not fit.
-local function put_back()
-  for i = #unfit, 1, -1 do
-    redis.call('LPUSH', unfit[i][2], unfit[i][1])
-  end
 end
 
 -- When there may be more to hand out: a task is due, or an upstream may admit again.
