@@ -173,7 +173,7 @@ class TaskFlow:
         """
         listed = list(calls)
         stored: list[Stored] = []
-        for part in _parts([self._submission(call) for call in listed]):
+        for part in submit.batches([self._submission(call) for call in listed]):
             stored += self._send(part)
         return self._handles(listed, stored)
 
@@ -181,7 +181,7 @@ class TaskFlow:
         """Store many calls, in few round trips; see `enqueue_many`."""
         listed = list(calls)
         stored: list[Stored] = []
-        for part in _parts([self._submission(call) for call in listed]):
+        for part in submit.batches([self._submission(call) for call in listed]):
             stored += await self._asend(part)
         return self._handles(listed, stored)
 
@@ -379,14 +379,6 @@ def _submission(call: Call[Any]) -> Submission:
 
 def _to_ms(seconds: float | None) -> int:
     return 0 if not seconds else max(1, round(seconds * 1000))
-
-
-def _parts(submissions: list[Submission]) -> Iterable[list[Submission]]:
-    first = 0
-    while part := submissions[first : first + submit.MOST_PER_CALL]:
-        count = submit.how_many(part)
-        yield part[:count]
-        first += count
 
 
 class _Batcher:

@@ -1,6 +1,6 @@
 """Store tasks: the first move."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -74,6 +74,15 @@ def how_many(submissions: Iterable[Submission]) -> int:
     """Count how many of *submissions*, from the first on, go into one call."""
     first = islice(submissions, MOST_PER_CALL)
     return fitting(len(each.payload) for each in first)
+
+
+def batches(submissions: list[Submission]) -> Iterator[list[Submission]]:
+    """Split *submissions* into lists that go into one call each."""
+    first = 0
+    while part := submissions[first : first + MOST_PER_CALL]:
+        count = how_many(part)
+        yield part[:count]
+        first += count
 
 
 class Stored(NamedTuple):
