@@ -38,8 +38,8 @@ TESTED: Final = (
 
 SHARED: Final = (
     *("admission", "bury", "crash", "ending", "entries", "hand_over", "history"),
-    *("homes", "lanes", "moves", "parking", "promote", "quarantine", "share"),
-    *("sighting", "sources", "unbury", "upstream", "verbs", "verdicts"),
+    *("homes", "lanes", "moves", "parking", "promote", "put_back", "quarantine"),
+    *("share", "sighting", "sources", "unbury", "upstream", "verbs", "verdicts"),
 )
 WORLDS: Final = 4_000
 ROOT: Final = Path(__file__).parents[2]

@@ -67,7 +67,7 @@ SMALL: Final = (
         {"runs": 2, "ticks": 1, "losses": 1, "deeds": 1},
         workers="v",
         slots=2,
-        verbs=("complete", "release"),
+        verbs=("complete",),
         deeds=("destroy",),
         in_parts=True,
     ),

@@ -383,7 +383,7 @@ def heavy(stage, *task_ids: str, lane: str = "primary", size: int = 10) -> None:
 def test_a_claim_stops_when_the_payloads_fill_its_bytes(stage):
     """The tasks that did not fit wait where they were, and a worker is woken."""
     heavy(stage, "t1", "t2", "t3", "t4")
-    reply = stage.claim(4, most_bytes=11)
+    reply = stage.claim(4, most_bytes=20)
     found = stage.dump()
 
     assert ("waiting", ["t1", "t2"]) == (reply.left_out, ids_of(reply.claims))
