@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import json
 import random
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -437,6 +438,39 @@ class TestLimits:
 
         assert "cancel" == stage.outcomes[0].verb
         assert 0 == stage.executor.running
+
+
+class TestMemory:
+    """Large arguments are kept once."""
+
+    @pytest.mark.parametrize("is_async", [True, False], ids=["coroutine", "function"])
+    async def test_a_running_task_does_not_keep_the_text_of_large_arguments(
+        self, stage: Stage, *, is_async: bool
+    ) -> None:
+        """It has the arguments; the worker needs their text no longer."""
+        go_on = threading.Event()
+
+        @stage.registry.task(name="function")
+        def function(load: str) -> int:
+            go_on.wait(PATIENCE)
+            return len(load)
+
+        @stage.registry.task(name="coroutine")
+        async def coroutine(load: str) -> int:
+            await asyncio.to_thread(go_on.wait, PATIENCE)
+            return len(load)
+
+        claim = stage.claim(coroutine if is_async else function, load="x" * 100_000)
+        payload = claim.payload
+        stage.executor.start([claim])
+        del claim
+        held = sys.getrefcount(payload) - 2  # by the name, and by the question
+        running = stage.executor.running
+        go_on.set()
+        await stage.until(lambda: stage.outcomes)
+
+        assert (1, 0) == (running, held)
+        assert b"100000" == stage.outcomes[0].detail
 
 
 class TestReports:
