@@ -16,6 +16,7 @@ from attrs import asdict, evolve, field, frozen
 
 from taskflow import Context
 from taskflow_summarize._chunking import split_text
+from taskflow_summarize._failed import choose_error, find_error
 from taskflow_summarize._ledger import Ledger
 from taskflow_summarize._progress import Emitter, Finished, Meter
 from taskflow_summarize._prompt import (
@@ -124,7 +125,9 @@ class Writer:
         self._source = text
         try:
             return await self._write(text, language, self._sizes)
-        except TextTooLongError:
+        except Exception as error:
+            if find_error(error, TextTooLongError) is None:
+                raise
             # Its window is smaller than it was said to be.
             half = evolve(
                 self._sizes,
@@ -191,7 +194,7 @@ class Writer:
         await asyncio.gather(*(one(place, *each) for place, each in enumerate(asked)))
         try:
             if errors:
-                raise errors[0]
+                raise choose_error(errors)
         finally:
             errors.clear()  # one would hold this frame, and so itself
         return texts
@@ -263,8 +266,9 @@ class Writer:
             return known
         try:
             answer = await self._answer(request, emitter)
-        except SummarizeError:
-            await self._finished.note(self._ledger.spent)
+        except Exception as error:
+            if find_error(error, SummarizeError) is not None:
+                await self._finished.note(self._ledger.spent)
             raise
         await self._finished.put(name, answer, self._ledger.spent)
         return answer
@@ -277,8 +281,9 @@ class Writer:
             answer = await self._complete(request, emitter)
             if not answer.is_truncated or emitter is not None:
                 return answer
-        except EmptyAnswerError as error:
-            if not error.is_truncated:
+        except Exception as error:
+            empty = find_error(error, EmptyAnswerError)
+            if empty is None or not empty.is_truncated:
                 raise
         longer = evolve(request, max_tokens=request.max_tokens * _TOO_LITTLE)
         return await self._complete(longer, emitter)
@@ -292,15 +297,17 @@ class Writer:
                 answer = await self._model.complete(
                     request, on_text=emitter.write if emitter is not None else None
                 )
-        except EmptyAnswerError as error:
-            self._pay(
-                Completion(
-                    "",
-                    prompt_tokens=error.prompt_tokens,
-                    completion_tokens=error.completion_tokens,
-                    cost=error.cost,
+        except Exception as error:
+            empty = find_error(error, EmptyAnswerError)
+            if empty is not None:
+                self._pay(
+                    Completion(
+                        "",
+                        prompt_tokens=empty.prompt_tokens,
+                        completion_tokens=empty.completion_tokens,
+                        cost=empty.cost,
+                    )
                 )
-            )
             raise
         finally:
             self._ledger.release(held)

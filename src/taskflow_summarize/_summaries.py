@@ -10,6 +10,7 @@ from attrs import field, frozen
 from taskflow import Context
 from taskflow.errors import ConfigurationError
 from taskflow_summarize._documents import Sizes, Writer, Written
+from taskflow_summarize._failed import find_error
 from taskflow_summarize._ledger import Ledger
 from taskflow_summarize._progress import Finished
 from taskflow_summarize._prompt import Style, Wish, clean_answer, read_points
@@ -120,11 +121,13 @@ async def summarize(
         return await asyncio.to_thread(_offline, ctx, content, wish, made)
     try:
         return await _by_model(ctx, content, wish, made, settings)
-    except (RequestRefusedError, BudgetExceededError) as error:
-        if settings.fallback != "extractive":
+    except Exception as error:
+        refused = find_error(error, RequestRefusedError)
+        cause = refused or find_error(error, BudgetExceededError)
+        if cause is None or settings.fallback != "extractive":
             raise
-        ctx.log.warning("summarised offline: %s", error)
-        why = type(error).__name__
+        ctx.log.warning("summarised offline: %s", cause)
+        why = type(cause).__name__
         return await asyncio.to_thread(_offline, ctx, content, wish, made, why)
 
 

@@ -1,6 +1,7 @@
 """Documents of any length by a model: divided, paid for once, bounded, kept in form."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,16 +11,24 @@ from attrs import evolve
 
 from taskflow import Registry, TaskFlow, TaskState
 from taskflow.testing import ManualClock, arun_until_idle
-from taskflow_summarize import _documents, _progress
+from taskflow_summarize import _documents, _progress, _summaries
 from taskflow_summarize._documents import MOST_PARTS
+from taskflow_summarize._failed import choose_error
 from taskflow_summarize._ledger import Ledger
 from taskflow_summarize._progress import Emitter
 from taskflow_summarize._prompt import scrub
-from taskflow_summarize._provider import Completion
+from taskflow_summarize._provider import Completion, CompletionRequest
 from taskflow_summarize._summaries import SummaryResult
 from taskflow_summarize._tasks import registry, summarize_document, summarize_text
 from taskflow_summarize._upstream import OPENROUTER
-from taskflow_summarize.errors import BudgetExceededError
+from taskflow_summarize.errors import (
+    BudgetExceededError,
+    ContentRefusedError,
+    EmptyAnswerError,
+    RateLimitedError,
+    TextTooLongError,
+    UnavailableError,
+)
 from taskflow_summarize.samples import load_samples
 from taskflow_summarize.testing import SUMMARY, FakeOpenRouter, Reply
 
@@ -584,3 +593,122 @@ async def test_an_offline_call_does_not_wait_for_the_service(
         (await handle.ainfo()).state,
         (await parked.ainfo()).state,
     )
+
+
+class LentModel:
+    """A model that fails as it is told to, and then answers."""
+
+    name = "lent"
+    context_tokens = 8000
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.asked: list[CompletionRequest] = []
+
+    async def complete(
+        self,
+        request: CompletionRequest,
+        *,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Completion:
+        """Fail, or write the summary."""
+        del on_text
+        self.asked.append(request)
+        await asyncio.sleep(0)
+        if self.errors:
+            raise self.errors.pop(0)
+        return Completion(SUMMARY)
+
+    async def prices(self) -> tuple[float, float] | None:
+        """Cost nothing."""
+
+
+@pytest.fixture
+def lend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LentModel]:
+    """Let a model that fails in this way be the provider's."""
+
+    def lend_one(*errors: BaseException) -> LentModel:
+        model = LentModel(*errors)
+        monkeypatch.setenv("OPENROUTER_API_KEY", "sk-lent")
+        provider = functools.cache(lambda: model)
+        monkeypatch.setattr(_summaries, "model_provider", provider)
+        return model
+
+    return lend_one
+
+
+def grouped(error: Exception) -> ExceptionGroup[Exception]:
+    """Put *error* beside another, two levels deep."""
+    return ExceptionGroup("all", [ValueError(), ExceptionGroup("inner", [error])])
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, grouped], ids=["alone", "group"])
+async def test_a_text_beyond_the_window_is_divided_into_smaller_parts(
+    flow: TaskFlow, lend: Callable[..., LentModel], wrap: Any
+) -> None:
+    """Whether the provider says so alone or beside other failures."""
+    model = lend(wrap(TextTooLongError("lent", "too long", status_code=400)))
+    made = await result(flow, LONG)
+
+    assert "map_reduce" == made.strategy
+    assert len(model.asked) > 2
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, grouped], ids=["alone", "group"])
+async def test_an_answer_cut_short_before_it_began_is_paid_and_asked_for_again(
+    flow: TaskFlow, lend: Callable[..., LentModel], wrap: Any
+) -> None:
+    """With twice the tokens, also where other failures come with it."""
+    empty = EmptyAnswerError("lent", "no text", is_truncated=True, prompt_tokens=900)
+    model = lend(wrap(empty))
+    record = await run(flow, TIDES)
+
+    assert ("COMPLETED", 900) == (record.state, record.usage["prompt_tokens"])
+    first, second = (each.max_tokens for each in model.asked)
+    assert 2 * first == second
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, grouped], ids=["alone", "group"])
+async def test_a_text_that_is_refused_is_summarised_offline(
+    flow: TaskFlow,
+    lend: Callable[..., LentModel],
+    monkeypatch: pytest.MonkeyPatch,
+    wrap: Any,
+) -> None:
+    """Where the settings say so; the reason is the refusal, not the group."""
+    monkeypatch.setenv("SUMMARIZE_FALLBACK", "extractive")
+    lend(wrap(ContentRefusedError("lent", "it will not")))
+    record = await run(flow, TIDES)
+
+    assert ("COMPLETED", "extractive", "ContentRefusedError") == (
+        record.state,
+        record.annotations["method"],
+        record.annotations["degraded"],
+    )
+
+
+async def test_the_part_that_decides_is_not_the_one_that_failed_first(
+    flow: TaskFlow, lend: Callable[..., LentModel], small: Callable[..., None]
+) -> None:
+    """A permanent failure of one part ends what no attempt can finish."""
+    small(SUMMARIZE_CONCURRENCY="2")
+    lend(
+        UnavailableError("lent", "down", status_code=503),
+        ContentRefusedError("lent", "it will not"),
+    )
+    record = await run(flow, LONG)
+
+    assert ("DLQ", 1) == (record.state, record.attempts)
+    assert "ContentRefusedError" == record.error_type
+
+
+def test_the_longest_wait_that_a_part_asks_for_is_kept() -> None:
+    """Where none of the failures is permanent; else the first of those."""
+    failed = UnavailableError("lent", "down")
+    soon = RateLimitedError("lent", "too many", retry_after=7.0)
+    late = RateLimitedError("lent", "too many", retry_after=77.0)
+    refused = ContentRefusedError("lent", "it will not")
+
+    assert late is choose_error([failed, soon, late])
+    assert refused is choose_error([late, refused])
+    assert failed is choose_error([failed, ValueError()])
