@@ -82,12 +82,15 @@ class TaskSnoozed:
         name: Of the declared function.
         delay: Seconds until it may run again.
         reason: For people.
+        is_unknown: Whether it was snoozed because this worker has no task of its
+            name.
     """
 
     id: str
     name: str
     delay: float
     reason: str
+    is_unknown: bool = False
 
 
 @frozen

@@ -21,6 +21,7 @@ from tests.explorer.world import (
     KEYS,
     LEASE,
     MAX_CRASHES,
+    RETRY_DELAY,
     SHARE,
     Call,
     Setting,
@@ -31,7 +32,7 @@ from tests.explorer.world import (
 from tests.support.invariants import broken
 
 _FOR_PEOPLE: Final = re.compile(
-    rb"(?<=[\x02\x03])(?:history|error|result|started_ms|finished_ms|since_ms|fresh_ms"
+    rb"(?<=[\x02\x03])(?:history|error|result|started_ms|finished_ms|since_ms"
     rb"|requeued|died_ms|traceback|served\d+|worker|reason|seen_ms)\x03[^\x03]*\x03"
 )
 _ENDS: Final = {
@@ -196,17 +197,17 @@ class Search:
             was, now = before[KEYS.task(task_id)], after[KEYS.task(task_id)]
             grown = {name: _count(now, name) - _count(was, name) for name in _COUNTS}
             expected = dict.fromkeys(_COUNTS, 0)
-            if call.kind == "requeue" and old != "SCHEDULED":
-                expected = {name: -_count(was, name) for name in _COUNTS}
-                expected["deliveries"] = 0
+            if call.kind == "requeue":
+                kept = ("attempts", "crashes") if old == "SCHEDULED" else ()
+                for name in {*_COUNTS} - {"deliveries", *kept}:
+                    expected[name] = -_count(was, name)
             elif call.kind in {"reap", "settle crash"}:
                 expected["crashes"] = 1
             elif call.kind in _COUNTED and new != "CANCELLED":
-                expected["attempts"] = 1
+                delay_ms = RETRY_DELAY * 1000 if call.kind == "settle retry" else 0
+                expected |= {"attempts": 1, "age_ms": delay_ms}
             elif new == "ACTIVE":
                 expected["deliveries"] = 1
-            elif call.kind == "settle snooze" and new != "CANCELLED":
-                expected["misses"] = 1 - _count(was, "misses")
             assert expected == grown, f"{call.kind} of {task_id}: {grown}"
             lines = len(now.get("history", "").splitlines())
             lines -= len(was.get("history", "").splitlines())
@@ -302,7 +303,7 @@ class Search:
         assert most is None or len(held) <= most, f"{len(held)} calls underway"
 
 
-_COUNTS: Final = ("attempts", "crashes", "misses", "deliveries")
+_COUNTS: Final = ("attempts", "crashes", "age_ms", "deliveries")
 
 
 def _count(record: Mapping[str, str], name: str) -> int:

@@ -28,6 +28,7 @@ START: Final = 1_700_000_000_000
 SHARE: Final = LaneShare()
 ENTRY: Final = {"attempt": 1}
 MAX_CRASHES: Final = 3
+RETRY_DELAY: Final = 15
 
 
 class Call(NamedTuple):
@@ -141,13 +142,15 @@ class Setting:
 
 _ENDS: Final[dict[str, Callable[[Claim], Any]]] = {
     "complete": lambda held: verbs.complete(held, b"1"),
-    "retry": lambda held: verbs.retry(held, WHY, delay=15, counts=True, entry=ENTRY),
+    "retry": lambda held: verbs.retry(
+        held, WHY, delay=RETRY_DELAY, counts=True, entry=ENTRY
+    ),
     "dead": lambda held: verbs.dead_letter(
         held, WHY, cause="permanent", counts=True, entry=ENTRY
     ),
     "fail": lambda held: verbs.fail(held, WHY, counts=True, entry=ENTRY),
     "cancel": lambda held: verbs.cancel(held, WHY, entry=ENTRY),
-    "snooze": lambda held: verbs.snooze(held, delay=15, entry=ENTRY, misses=1),
+    "snooze": lambda held: verbs.snooze(held, delay=15, entry=ENTRY),
     "release": verbs.release,
     "park": lambda held: verbs.park(held, WHY, entry=ENTRY),
     "crash": lambda held: verbs.crash(
@@ -246,7 +249,7 @@ class Stage:
             yield Call(actor.name, "extend", held.id, number, held.token)
             for verb in self.setting.verbs:
                 number = self.number(
-                    f"{verb} {label} {held.epoch} {held.is_probe}",
+                    f"{verb} {label} {held.epoch} {held.is_probe} {held.age_ms}",
                     lambda held=held, verb=verb: verbs.settle(
                         KEYS, [_outcome(held, verb)]
                     ),

@@ -8,6 +8,7 @@ is read from their records, as a user would. Another engine joins by one line in
 import json
 import os
 import select
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from taskflow import Call, Registry, TaskFlow, TaskRecord
+from taskflow import Call, Registry, TaskFlow, TaskRecord, Worker
 from taskflow._codec import Spec, encode_spec
 from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
 from tests.support import engine_app
@@ -170,6 +171,25 @@ class TestValues:
         assert ["snooze"] == outcomes(record)
         assert 0 == record.attempts
 
+    def test_a_task_that_becomes_known_starts(self, stage: Stage) -> None:
+        """However often workers without its code were given it."""
+        other = Registry()
+
+        @other.task(name="elsewhere")
+        def elsewhere() -> None: ...
+
+        with TaskFlow(stage.url, registry=other) as flow:
+            task_id = flow.enqueue(elsewhere.call()).id
+            wait_until(lambda: stage.flow.tasks.get(task_id).deliveries >= 3)
+            worker = Worker(flow, registry=other)
+            thread = threading.Thread(target=worker.run)
+            thread.start()
+            record = stage.ended(task_id)
+            worker.stop()
+            thread.join()
+
+        assert ("COMPLETED", ["snooze"]) == (record.state, outcomes(record))
+
 
 ENDINGS = {
     "value": ("DLQ", "ValueError", ["dead"]),
@@ -179,7 +199,10 @@ ENDINGS = {
     "interrupt": ("DLQ", "KeyboardInterrupt", ["dead"]),
     "generator": ("DLQ", "GeneratorExit", ["dead"]),
     "cancelled": ("DLQ", "CancelledError", ["dead"]),
-    "group": ("DLQ", "ExceptionGroup", ["dead"]),
+    "group": ("DLQ", "ValueError", ["dead"]),
+    "group of exits": ("DLQ", "SystemExit", ["dead"]),
+    "group to bury": ("DLQ", "DeadLetter", ["dead"]),
+    "group to cancel": ("CANCELLED", "Cancelled", ["cancel"]),
     "deep": ("DLQ", "RecursionError", ["dead"]),
     "dead": ("DLQ", "DeadLetter", ["dead"]),
     "cancel": ("CANCELLED", "Cancelled", ["cancel"]),
@@ -216,12 +239,23 @@ class TestErrors:
         assert ("DLQ", error) == (record.state, record.error_type)
         assert 0 == record.crashes
 
-    @pytest.mark.parametrize("kind", ["value", "exit", "retry", "snooze"])
+    @pytest.mark.parametrize(
+        "kind",
+        ["value", "exit", "retry", "snooze", "group to retry", "group to snooze"],
+    )
     def test_a_task_that_is_to_run_again_does(self, stage: Stage, kind: str) -> None:
         """A snooze uses no attempt."""
         call = engine_app.second_time.call(kind)
 
-        assert [1 if kind == "snooze" else 2, 2, 2] == stage.result(call)
+        assert [1 if "snooze" in kind else 2, 2, 2] == stage.result(call)
+
+    def test_the_run_time_of_all_attempts_is_bounded(self, stage: Stage) -> None:
+        """A task that is too old is not retried."""
+        record = stage.run(engine_app.ages.call())
+
+        assert record.dead_letter is not None
+        assert "max_age" == record.dead_letter.cause
+        assert 1 < record.attempts <= 3
 
     def test_an_error_is_told_with_its_traceback_and_its_kind(
         self, stage: Stage
@@ -397,14 +431,26 @@ class TestSurroundings:
         status = stage.flow.upstreams.get("limited")
         assert (0, "closed") == (status.running, status.state)
 
-    def test_failures_of_bodies_open_a_breaker(self, stage: Stage) -> None:
+    @pytest.mark.parametrize(
+        ("task", "upstream"),
+        [
+            (engine_app.fails_upstream, "flaky"),
+            (engine_app.fails_in_group, "flaky_in_groups"),
+        ],
+        ids=["error", "group"],
+    )
+    def test_failures_of_bodies_open_a_breaker(
+        self, stage: Stage, task: Any, upstream: str
+    ) -> None:
         """And what comes later is parked, with no attempt used."""
-        for _ in range(3):
-            stage.run(engine_app.fails_upstream.call())
-        wait_until(lambda: stage.flow.upstreams.get("flaky").state == "open")
+        for _ in range(2):
+            stage.run(task.call())
+        assert "closed" == stage.flow.upstreams.get(upstream).state
+        stage.run(task.call())
+        wait_until(lambda: stage.flow.upstreams.get(upstream).state == "open")
 
-        task_id = stage.flow.enqueue(engine_app.fails_upstream.call()).id
-        wait_until(lambda: stage.flow.tasks.get(task_id).parked_for == "flaky")
+        task_id = stage.flow.enqueue(task.call()).id
+        wait_until(lambda: stage.flow.tasks.get(task_id).parked_for == upstream)
         assert 0 == stage.flow.tasks.get(task_id).attempts
 
 

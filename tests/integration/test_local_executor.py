@@ -140,10 +140,8 @@ class Stage:
             spec=encode_spec(Spec(name=task.name)),
             attempts=attempts,
             crashes=0,
-            misses=0,
-            age_base_ms=1_700_000_000_000,
+            age_ms=0,
             checkpoint=b"",
-            claimed_ms=1_700_000_000_000,
         )
 
     async def until(self, condition: Callable[[], Any]) -> None:
@@ -357,7 +355,7 @@ class TestVerdicts:
 
         outcome = await stage.outcome(elsewhere)
 
-        assert ("snooze", 1) == (outcome.verb, facts(outcome)["misses"])
+        assert ("snooze", 1) == (outcome.verb, facts(outcome)["once"])
 
     async def test_attempts_that_are_used_up_end_among_the_dead_letters(
         self, stage: Stage

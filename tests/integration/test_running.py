@@ -14,6 +14,8 @@ from attrs import evolve
 
 from taskflow import (
     Cancel,
+    CircuitBreaker,
+    CircuitBreakerError,
     Context,
     DeadLetter,
     Registry,
@@ -24,13 +26,15 @@ from taskflow import (
     TaskFlow,
     TaskRecord,
     TaskState,
+    Upstream,
     Worker,
 )
 from taskflow._protocol import claim
 from taskflow._protocol.claim import ClaimReply
 from taskflow._protocol.operation import Operation
 from taskflow._servers.async_runner import AsyncRedisSubscription
-from taskflow.errors import TaskFailedError
+from taskflow._worker.verdict import UNKNOWN_WAIT
+from taskflow.errors import ConfigurationError, PayloadError, TaskFailedError
 from taskflow.testing import ManualClock, arun_until_idle
 
 
@@ -181,7 +185,7 @@ class TestFailures:
             (error_of(asyncio.CancelledError()), "CancelledError"),
             (error_of(GeneratorExit()), "GeneratorExit"),
             (error_of(StopIteration()), "StopIteration"),
-            (error_of(ExceptionGroup("many", [ValueError("a")])), "ExceptionGroup"),
+            (error_of(ExceptionGroup("many", [ValueError("a")])), "ValueError"),
             (deep, "RecursionError"),
         ],
         ids=[
@@ -249,24 +253,149 @@ class TestFailures:
         assert (TaskState.DLQ, 3) == (record.state, record.attempts)
         assert ["retry", "retry", "dead"] == [each.outcome for each in record.history]
 
-    async def test_max_age_ends_what_would_be_retried(
+    async def test_max_age_bounds_the_waits_between_attempts(
         self, flow: TaskFlow, registry: Registry, clock: ManualClock
     ) -> None:
-        """Too old for another attempt; waiting alone does not kill it."""
+        """The first attempt that fails beyond it is the last."""
 
         @registry.task(name="old", retry=RetryPolicy(max_retries=9, max_age=60))
         async def old() -> None:
+            raise Retry(delay=25)
+
+        handle = await flow.aenqueue(old.call())
+        for _ in range(9):
+            await arun_until_idle(flow)
+            clock.advance(25)
+        record = await flow.tasks.aget(handle.id)
+        await flow.aclose()
+
+        # After waits of 0, 25, 50 and 75 s.
+        assert ["retry", "retry", "retry", "dead"] == [
+            each.outcome for each in record.history
+        ]
+        assert record.dead_letter is not None
+        assert ("max_age", 4) == (record.dead_letter.cause, record.attempts)
+
+    async def test_max_age_bounds_the_run_time_of_all_attempts(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """Each of them is shorter than it."""
+        policy = RetryPolicy(max_retries=99, wait=0, max_age=0.5)
+
+        @registry.task(name="slow", retry=policy)
+        async def slow() -> None:
+            await asyncio.sleep(0.2)
             message = "no"
             raise ValueError(message)
 
-        handle = await flow.aenqueue(old.call())
-        clock.advance(61)
-        await arun_until_idle(flow)
+        record = await run(flow, slow)
+
+        assert record.dead_letter is not None
+        assert "max_age" == record.dead_letter.cause
+        assert 1 < record.attempts <= 3
+        ran = sum(each.facts["seconds"] for each in record.history)
+        assert ran - record.history[-1].facts["seconds"] <= 0.5 < ran
+
+    @pytest.mark.parametrize(
+        "waiting", ["delayed", "in a lane", "paused", "parked", "snoozed", "unknown"]
+    )
+    async def test_waiting_does_not_make_a_task_older(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock, waiting: str
+    ) -> None:
+        """Before its first attempt and between two; it has all of its retries."""
+        runs: list[str] = []
+        days = 3 * 86_400
+
+        @registry.task(
+            name="remind", upstream="mail", retry=RetryPolicy(max_retries=2, wait=1)
+        )
+        async def remind(ctx: Context) -> None:
+            if waiting == "snoozed" and runs[-1:] != ["snoozed"]:
+                runs.append("snoozed")
+                raise Snooze(days)
+            runs.append("failed")
+            message = "mail server blinked"
+            raise ValueError(message)
+
+        options = {"delay": days} if waiting == "delayed" else {}
+        handle = await flow.aenqueue(remind.options(**options).call())
+        for _ in range(3):
+            if waiting == "paused":
+                await flow.queues.apause("primary")
+                await flow.queues.apause("retry")
+            elif waiting == "parked":
+                await flow.upstreams.aopen("task:remind", reason="wait")
+            if waiting != "in a lane":
+                served = Registry() if waiting == "unknown" else registry
+                await arun_until_idle(flow, registry=served)
+            clock.advance(days)
+            if waiting == "paused":
+                await flow.queues.aresume("primary")
+                await flow.queues.aresume("retry")
+            elif waiting == "parked":
+                await flow.upstreams.aclose("task:remind")
+            await arun_until_idle(flow)
+            clock.advance(1)
         record = await flow.tasks.aget(handle.id)
         await flow.aclose()
 
         assert record.dead_letter is not None
-        assert "max_age" == record.dead_letter.cause
+        assert ("exhausted", 3) == (record.dead_letter.cause, record.attempts)
+        assert 3 == runs.count("failed")
+
+    async def test_a_requeue_begins_the_age_again(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """Of a dead letter, and of a task whose retry is brought forward."""
+
+        @registry.task(name="old", retry=RetryPolicy(max_retries=9, max_age=60))
+        async def old() -> None:
+            raise Retry(delay=61)
+
+        dead, early = await flow.aenqueue_many([old.call()] * 2)
+        await arun_until_idle(flow)
+        await flow.tasks.aretry(early.id)
+        await arun_until_idle(flow)
+        clock.advance(61)
+        await arun_until_idle(flow)
+        await flow.dlq.arequeue(dead.id)
+        await arun_until_idle(flow)
+        records = [await flow.tasks.aget(each.id) for each in (dead, early)]
+        await flow.aclose()
+
+        assert [["retry", "dead", "retry"], ["retry", "retry", "dead"]] == [
+            [entry.outcome for entry in record.history] for record in records
+        ]
+
+    async def test_waits_that_the_settings_cut_short_are_told_at_the_start(
+        self, flow: TaskFlow, registry: Registry, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A policy that leaves max_age open is judged by the worker's."""
+
+        @registry.task(name="hourly", retry=RetryPolicy(max_retries=5, wait=3600))
+        async def hourly() -> None: ...
+
+        @registry.task(name="quick", retry=RetryPolicy(wait=60))
+        async def quick() -> None: ...
+
+        await arun_until_idle(flow)
+        await flow.aclose()
+
+        (line,) = [each.getMessage() for each in caplog.records]
+        assert "'hourly'" in line
+        assert "max_retries=5 add up to 18000 s, more than max_age=7200" in line
+
+    async def test_a_call_whose_retries_do_not_fit_in_max_age_is_refused(
+        self, registry: Registry
+    ) -> None:
+        """Where it is made; one that fits is not."""
+
+        @registry.task(name="t", retry=RetryPolicy(wait=60, max_age=600))
+        async def t() -> None: ...
+
+        assert 10 == t.options(max_retries=10).call().options.max_retries
+        with pytest.raises(ConfigurationError, match="max_retries=11 add up to 660 s"):
+            t.options(max_retries=11)
 
     async def test_a_task_may_want_no_dead_letter(
         self, flow: TaskFlow, registry: Registry
@@ -514,30 +643,343 @@ class TestContext:
         await flow.aclose()
 
 
+class BusyError(Exception):
+    """A service asks to wait, as HTTP clients raise it."""
+
+    status_code = 429
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+def nested(*errors: BaseException) -> BaseException:
+    """Put *errors* in a group, the last of them one level deeper."""
+    *first, last = errors
+    return BaseExceptionGroup("all", [*first, BaseExceptionGroup("inner", [last])])
+
+
+PERMANENT = RetryPolicy(
+    max_retries=2, wait=[5], rules=(RetryRule(on=LookupError, dead_letter=True),)
+)
+
+
+class TestGroups:
+    """An exception group ends a task as its leaves ask for, `asyncio.TaskGroup` too."""
+
+    @pytest.mark.parametrize(
+        ("errors", "outcome", "error_type"),
+        [
+            ([ValueError("x"), Cancel("enough")], "cancel", "Cancelled"),
+            ([DeadLetter("row"), Cancel("enough")], "cancel", "Cancelled"),
+            ([Snooze(60), Retry(), DeadLetter("row")], "dead", "DeadLetter"),
+            ([LookupError("x"), Retry(9), Snooze(60)], "snooze", ""),
+            ([LookupError("x"), Retry(9)], "retry", "Retry"),
+            ([PayloadError("no"), Retry(9)], "retry", "Retry"),
+            ([PayloadError("no"), ValueError("x")], "dead", "PayloadError"),
+            ([ValueError("x"), LookupError("gone")], "dead", "LookupError"),
+            ([ValueError("x"), OSError("gone")], "retry", "ValueError"),
+            (
+                [CircuitBreakerError("a", 9), OSError("gone")],
+                "retry",
+                "CircuitBreakerError",
+            ),
+            ([CircuitBreakerError("a", 9)], "snooze", ""),
+            ([SystemExit(3), LookupError("gone")], "dead", "LookupError"),
+        ],
+        ids=lambda each: "-".join(map(repr, each)) if isinstance(each, list) else each,
+    )
+    @pytest.mark.parametrize("is_async", [True, False], ids=["coroutine", "function"])
+    async def test_a_signal_or_a_rule_is_found_in_a_group(
+        self,
+        flow: TaskFlow,
+        registry: Registry,
+        errors: list[BaseException],
+        outcome: str,
+        error_type: str,
+        is_async: bool,
+    ) -> None:
+        """In this order: cancel, dead letter, snooze, retry, then the rules."""
+
+        @registry.task(name="plain", retry=PERMANENT)
+        def plain() -> None:
+            raise nested(*errors)
+
+        @registry.task(name="coroutine", retry=PERMANENT)
+        async def coroutine() -> None:
+            raise nested(*errors)
+
+        record = await run(flow, coroutine if is_async else plain)
+
+        assert [outcome] == [each.outcome for each in record.history]
+        assert error_type == record.error_type
+
+    @pytest.mark.parametrize(
+        ("errors", "delay"),
+        [
+            ([Snooze(10), Snooze(60), Snooze(5)], 60),
+            ([Retry(10), Retry(60), Retry()], 60),
+            ([ValueError("x"), Retry()], 5),
+            ([BusyError(10), BusyError(77), ValueError("x")], 77),
+            ([BusyError(77), Retry()], 77),
+            ([BusyError(77), Retry(3)], 3),
+            ([CircuitBreakerError("a", 9), CircuitBreakerError("b", 30)], 30),
+        ],
+        ids=repr,
+    )
+    async def test_the_longest_wait_in_a_group_is_kept(
+        self,
+        flow: TaskFlow,
+        registry: Registry,
+        clock: ManualClock,
+        errors: list[BaseException],
+        delay: float,
+    ) -> None:
+        """Of signals of one kind, of Retry-After, of open breakers."""
+
+        @registry.task(name="waits", retry=PERMANENT)
+        async def waits() -> None:
+            raise nested(*errors)
+
+        record = await run(flow, waits)
+
+        assert record.due_at is not None
+        assert delay == round(record.due_at.timestamp() - clock() / 1000, 3)
+
+    async def test_the_cause_of_a_retry_in_a_group_is_shown(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """As it is of one that is raised alone; a group as a cause has its leaf."""
+
+        @registry.task(name="again", retry=PERMANENT)
+        async def again() -> None:
+            async def child() -> None:
+                raise Retry(9) from nested(OSError("down"), ValueError("x"))
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(child())
+
+        record = await run(flow, again)
+
+        assert ("OSError", "down") == (record.error_type, record.error_message)
+
+    async def test_groups_with_the_same_leaf_share_a_fingerprint(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """That of the leaf alone; the traceback shows the whole group."""
+
+        async def child(number: int) -> None:
+            message = f"no row {number}"
+            raise LookupError(message)
+
+        async def sibling() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                message = "while cleaning up"
+                raise ValueError(message)
+
+        @registry.task(name="rows", retry=PERMANENT)
+        async def rows(number: int, siblings: int) -> None:
+            if not siblings:
+                await child(number)
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(siblings - 1):
+                    tasks.create_task(sibling())
+                tasks.create_task(child(number))
+
+        handles = [
+            await flow.aenqueue(rows.call(each, siblings))
+            for each, siblings in enumerate((0, 1, 3))
+        ]
+        await arun_until_idle(flow)
+        letters = [(await flow.tasks.aget(each.id)).dead_letter for each in handles]
+        await flow.aclose()
+
+        assert ["no row 0", "no row 1", "no row 2"] == [
+            letter and letter.error_message for letter in letters
+        ]
+        (_,) = {letter and letter.fingerprint for letter in letters}
+        last = letters[-1]
+        assert last is not None
+        assert "no row 2" in last.traceback
+        assert "while cleaning up" in last.traceback
+
+    async def test_a_group_is_one_failure_of_the_upstream(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """However many leaves it has: the third task opens the breaker."""
+        breaker = CircuitBreaker(failure_rate=1.0, min_calls=3)
+        registry.add_upstream(Upstream("svc", breaker=breaker))
+
+        @registry.task(name="calls", upstream="svc", retry=RetryPolicy(max_retries=0))
+        async def calls() -> None:
+            raise nested(ValueError("x"), TimeoutError(), ConnectionError("down"))
+
+        states: list[str] = []
+        for _ in range(3):
+            record = await flow.tasks.aget((await flow.aenqueue(calls.call())).id)
+            await arun_until_idle(flow)
+            (found,) = await flow.upstreams.astatus()
+            states.append(found.state)
+            record = await flow.tasks.aget(record.id)
+        await flow.aclose()
+
+        assert ["closed", "closed", "open"] == states
+        assert ("DLQ", "ValueError") == (str(record.state), record.error_type)
+
+    async def test_a_group_with_too_many_requests_parks_the_task(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """No attempt is used, and the longest Retry-After is kept."""
+        registry.add_upstream(Upstream("svc"))
+        runs: list[int] = []
+
+        @registry.task(name="calls", upstream="svc", retry=PERMANENT)
+        async def calls() -> None:
+            runs.append(clock())
+            if len(runs) == 1:
+                raise nested(ValueError("x"), BusyError(7), BusyError(77))
+
+        handle = await flow.aenqueue(calls.call())
+        for seconds in (0, 76, 2):
+            clock.advance(seconds)
+            await arun_until_idle(flow)
+            if seconds == 76:
+                parked = await flow.tasks.aget(handle.id)
+        await handle.aresult(5)
+        await flow.aclose()
+
+        assert ("svc", "BusyError", 0) == (
+            parked.parked_for,
+            parked.error_type,
+            parked.attempts,
+        )
+        assert 2 == len(runs)
+
+    async def test_a_guard_sees_what_a_group_says(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """A TaskGroup inside of it is one call, with one end."""
+        breaker = CircuitBreaker(failure_rate=1.0, min_calls=2)
+        svc = Upstream("svc", breaker=breaker)
+        registry.add_upstream(svc)
+
+        @registry.task(name="calls", upstream=svc, retry=RetryPolicy(max_retries=0))
+        async def calls() -> None:
+            async with svc.guard():
+                raise nested(ConnectionError("a"), ConnectionError("b"))
+
+        states: list[str] = []
+        for _ in range(2):
+            await flow.aenqueue(calls.call())
+            await arun_until_idle(flow)
+            (found,) = await flow.upstreams.astatus()
+            states.append(found.state)
+        await flow.aclose()
+
+        assert ["closed", "open"] == states
+
+    async def test_a_soft_limit_is_told_through_a_group(
+        self, flow: TaskFlow, registry: Registry
+    ) -> None:
+        """Where all that is in it was cancelled."""
+
+        @registry.task(name="long", soft_timeout=0.05, retry=RetryPolicy(max_retries=0))
+        async def long() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as error:
+                raise nested(error, asyncio.CancelledError()) from None
+
+        record = await run(flow, long)
+
+        assert ("TimeoutError", "ran longer than its soft limit of 0.05 s") == (
+            record.error_type,
+            record.error_message,
+        )
+
+
 class TestRefusals:
     """What this worker cannot run is not lost."""
 
-    async def test_an_unknown_task_waits_for_a_deploy_and_is_then_a_dead_letter(
+    async def test_an_unknown_task_waits_for_as_long_as_it_takes(
         self, flow: TaskFlow, registry: Registry, clock: ManualClock
     ) -> None:
-        """Ten snoozes at doubling waits, no attempt used."""
+        """Neither deliveries nor time make it a dead letter; each wait is short."""
         elsewhere = Registry()
 
         @elsewhere.task(name="new")
-        async def new() -> None: ...
+        async def new() -> int:
+            return 1
 
         handle = await flow.aenqueue(new.call())
-        states: list[TaskState] = []
-        for misses in range(11):
+        waits: list[float] = []
+        for _ in range(50):
             await arun_until_idle(flow)
             record = await flow.tasks.aget(handle.id)
-            states.append(record.state)
-            clock.advance(2.0**misses)
+            assert TaskState.SCHEDULED is record.state
+            assert record.due_at is not None
+            waits.append(record.due_at.timestamp() - clock() / 1000)
+            clock.advance(UNKNOWN_WAIT)
+        await arun_until_idle(flow, registry=elsewhere)
         await flow.aclose()
 
-        assert [TaskState.SCHEDULED] * 10 + [TaskState.DLQ] == states
-        assert record.dead_letter is not None
-        assert ("unknown_task", 0) == (record.dead_letter.cause, record.attempts)
+        assert 0 <= min(waits) <= max(waits) <= UNKNOWN_WAIT
+        assert len(set(waits)) > 40  # at random
+        assert 1 == await handle.aresult(5)
+        assert (50, 0) == (record.deliveries, record.attempts)
+
+    async def test_snoozes_of_an_unknown_task_leave_its_history(
+        self, flow: TaskFlow, registry: Registry, clock: ManualClock
+    ) -> None:
+        """They are one line, the last; what happened before can still be read."""
+        before = Registry()
+
+        @before.task(name="renamed", retry=RetryPolicy(wait=0))
+        async def renamed() -> None:
+            message = "the reason to look for"
+            raise ValueError(message)
+
+        handle = await flow.aenqueue(renamed.call())
+        await arun_until_idle(flow, registry=before)
+        await flow.tasks.aretry(handle.id)
+        for _ in range(30):
+            await arun_until_idle(flow)
+            clock.advance(UNKNOWN_WAIT)
+        record = await flow.tasks.aget(handle.id)
+        await flow.aclose()
+
+        assert ["retry", "retry", "retry", "dead", "snooze"] == [
+            each.outcome for each in record.history
+        ]
+        assert "a worker does not know 'renamed'" == record.history[-1].facts["reason"]
+
+    async def test_two_groups_of_workers_on_one_prefix_end_all_tasks(
+        self, server_url: str, clock: ManualClock
+    ) -> None:
+        """Each claims the other's tasks too, and hands them on."""
+        groups = [Registry(), Registry()]
+
+        @groups[0].task(name="cpu.a")
+        async def a() -> None: ...
+
+        @groups[1].task(name="gpu.b")
+        async def b() -> None: ...
+
+        everything = Registry()
+        for each in groups:
+            everything.include(each)
+        async with TaskFlow(server_url, registry=everything, clock=clock) as flow:
+            await flow.aenqueue_many([a.call(), b.call()] * 50)
+            for turn in range(200):
+                await arun_until_idle(flow, registry=groups[turn % 2])
+                clock.advance(0.25)
+                states = (await flow.queues.astatus()).states
+                if states[TaskState.COMPLETED] == 100:
+                    break
+
+        assert (100, 0) == (states[TaskState.COMPLETED], states[TaskState.DLQ])
 
     async def test_a_task_that_becomes_known_runs(
         self, flow: TaskFlow, registry: Registry, clock: ManualClock

@@ -37,11 +37,11 @@ def put_right(stage: Stage, *fingerprints: str) -> list[str]:
 CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
     "counters": (
         {
-            "task:t1": record(attempts="x", crashes="-1", misses=3),
+            "task:t1": record(attempts="x", crashes="-1", age_ms=3),
             "tasks:pending:primary": ["t1"],
         },
         ["counters", "counters"],
-        {"task:t1": record(misses=3), "tasks:pending:primary": ["t1"]},
+        {"task:t1": record(age_ms=3), "tasks:pending:primary": ["t1"]},
     ),
     "born and ended": (
         {

@@ -5,7 +5,7 @@ import pytest
 from taskflow._protocol.control import cancel
 from taskflow._protocol.dead_letters import discard, edit, groups, requeue
 from taskflow._protocol.readable import moment
-from taskflow._protocol.settle import complete, dead_letter, settle
+from taskflow._protocol.settle import complete, dead_letter, retry, settle
 from taskflow.errors import IllegalMoveError, ScriptError, TaskNotFoundError
 from tests.support.keyspace import NOW, WHY, Expiring, record
 
@@ -50,7 +50,7 @@ def test_a_dead_letter_brought_back_leaves_no_ghost(stage):
     found = stage.dump()
     error, history = (found["task:t1"].pop(name) for name in ("error", "history"))
     assert (True, True) == (error == WHY.to_json(), "dead" in history)
-    times = {"started_ms": NOW, "since_ms": NOW + 1, "fresh_ms": NOW + 1}
+    times = {"started_ms": NOW, "since_ms": NOW + 1}
     assert {
         "task:t1": record("PENDING", "retry", token=held.token, requeued="n", **times),
         "tasks:pending:retry": ["t1"],
@@ -126,6 +126,21 @@ def test_a_scheduled_task_runs_now(stage):
     assert [each | {"at_ms": str(NOW + 1)} for each in told] == journal(stage)
     assert ["OK"] == bring_back(stage, "t1")
     assert 1 == len(journal(stage))
+
+
+def test_a_retry_that_is_brought_forward_keeps_its_attempts_and_begins_its_age_again(
+    stage,
+):
+    """The wait that it did not take must not count."""
+    (held,) = stage.claimed("t1")
+    again = retry(held, WHY, delay=9, counts=True, entry={}, ran=1.5)
+    stage.send(settle(stage.keys, [again], now_ms=NOW))
+    before = stage.dump()["task:t1"]
+    bring_back(stage, "t1")
+    after = stage.dump()["task:t1"]
+
+    assert ("10500", None) == (before["age_ms"], after.get("age_ms"))
+    assert ("1", "retry") == (after["attempts"], after["lane"])
 
 
 def test_a_cancelled_schedule_is_brought_back_to_the_retry_lane(stage):

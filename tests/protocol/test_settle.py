@@ -16,7 +16,9 @@ HOW = "its process ended: signal 9 (SIGKILL)"
 CRASHED = ErrorFacts("Crashed", HOW).to_json()
 MOVES = {
     "complete": lambda claim: verbs.complete(claim, b"1"),
-    "retry": lambda claim: verbs.retry(claim, WHY, delay=2, counts=True, entry=ENTRY),
+    "retry": lambda claim: verbs.retry(
+        claim, WHY, delay=2, counts=True, entry=ENTRY, ran=0.5
+    ),
     "snooze": lambda claim: verbs.snooze(claim, delay=2, entry=ENTRY),
     "dead": lambda claim: verbs.dead_letter(
         claim, WHY, cause="permanent", counts=True, entry=ENTRY
@@ -47,7 +49,12 @@ EXPECTED = {
     },
     "retry": {
         "task:t1": after(
-            "SCHEDULED", "retry", attempts=1, error=ERROR, history=line("retry")
+            "SCHEDULED",
+            "retry",
+            attempts=1,
+            age_ms=2500,
+            error=ERROR,
+            history=line("retry"),
         ),
         "tasks:scheduled": {"t1": NOW + 2000},
         "tasks:marker": {"due": NOW + 2000},
@@ -185,6 +192,23 @@ def test_a_full_history_forgets_its_oldest_lines(stage, held, verb):
     lines = stage.dump()["task:t1"]["history"].splitlines()
 
     assert len(lines) == (40 if verb in {"complete", "release"} else 20)
+
+
+@pytest.mark.parametrize(
+    ("once", "other", "lines"), [(True, False, 2), (True, True, 4), (False, False, 4)]
+)
+def test_a_line_that_may_stand_once_replaces_its_equal(stage, once, other, lines):
+    """If it is the last; else each run has its own."""
+    stage.enqueue("t1")
+    for at in range(4):
+        (held,) = stage.claim(nonce=f"1-{at}", now_ms=NOW + at).claims
+        entry = ENTRY | ({"reason": at} if other or not at else {"reason": "x"})
+        verb = verbs.snooze(held, delay=0, entry=entry, once=once)
+        stage.send(settle(stage.keys, [verb], now_ms=NOW + at))
+    found = stage.dump()["task:t1"]["history"].splitlines()
+
+    assert lines == len(found)
+    assert found[-1].startswith(f"{NOW + 3} ")
 
 
 def test_words_stand_in_the_order_of_the_outcomes(stage):

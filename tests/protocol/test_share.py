@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 
-from taskflow._protocol.claim import LaneShare, claim
+from taskflow._protocol.claim import ClaimReply, LaneShare, claim
 from taskflow._protocol.overview import status
 from taskflow._protocol.submit import enqueue
 from tests.support.keyspace import NOW, SHARE, record, submission
@@ -128,6 +128,7 @@ def storm(stage, share: LaneShare) -> tuple[float, int]:
     queue(stage, "retry", 10_000)
     chance = random.Random(1)
     waits, retried, arrivals, number = [], 0, 0, 0
+    arrived: dict[str, int] = {}
     due = NOW + chance.expovariate(0.6 / SERVICE)
     while retried < 10_000 and number < 60_000:
         operations = []
@@ -137,6 +138,7 @@ def storm(stage, share: LaneShare) -> tuple[float, int]:
             while due <= now:
                 arrivals += 1
                 task = submission(f"n{arrivals}")
+                arrived[f"n{arrivals}"] = int(due)
                 operations.append(enqueue(stage.keys, [task], now_ms=int(due)))
                 due += chance.expovariate(0.6 / SERVICE)
             operations.append(
@@ -152,11 +154,11 @@ def storm(stage, share: LaneShare) -> tuple[float, int]:
                 )
             )
         for reply in stage.runner.send_all(operations):
-            for each in getattr(reply, "claims", ()):
+            for each in reply.claims if isinstance(reply, ClaimReply) else ():
                 if each.lane == "retry":
                     retried += 1
                 elif retried < 10_000:
-                    waits.append(each.claimed_ms - each.age_base_ms)
+                    waits.append(reply.now_ms - arrived[each.id])
     return mean(waits), retried
 
 

@@ -83,7 +83,7 @@ def test_a_closed_breaker_lets_tasks_run(stage):
     stage.enqueue("t1", upstream="1 api")
     (claim,) = stage.claim().claims
 
-    assert ("api", 0, False, 1.0) == claim[12:]
+    assert ("api", 0, False, 1.0) == claim[10:]
 
 
 def test_an_upstream_that_nobody_declared_is_closed(stage):
@@ -569,7 +569,7 @@ def test_time_that_a_task_was_parked_does_not_make_it_older(stage):
     steer(stage, "close")
     (claim,) = stage.claim(5, now_ms=NOW + 99_000_000).claims
 
-    assert NOW + 98_999_990 == claim.age_base_ms
+    assert 0 == claim.age_ms
 
 
 def test_guards_share_the_limits_of_tasks(stage):

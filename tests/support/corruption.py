@@ -15,8 +15,8 @@ GARBAGE = (
 STRANGERS = (b"\xff", b"", b"a b", b"a\nb", b"a:b", b"*", b"ghost", b"x" * 1000)
 SCORES = ("inf", "-inf", 1e300, -1e300, 0, -5, 1.5, 9e15)
 FIELDS = (
-    *("state", "lane", "token", "payload", "spec", "attempts", "crashes", "misses"),
-    *("created_ms", "fresh_ms", "since_ms", "started_ms", "finished_ms", "expires_ms"),
+    *("state", "lane", "token", "payload", "spec", "attempts", "crashes", "age_ms"),
+    *("created_ms", "since_ms", "started_ms", "finished_ms", "expires_ms"),
     *("parked", "upstream", "key", "cancel", "watched", "history", "error", "result"),
     *("progress", "usage", "note:page", "checkpoint"),
 )

@@ -74,6 +74,12 @@ def _deep() -> Exception:
     return _deep()
 
 
+def _nested(*errors: BaseException) -> BaseException:
+    """Put *errors* in a group, the last of them one level deeper."""
+    *first, last = errors
+    return BaseExceptionGroup("several", [*first, BaseExceptionGroup("more", [last])])
+
+
 ERRORS: dict[str, Any] = {
     "value": lambda: ValueError("no 7 for 'x'"),
     "unpicklable": lambda: Unpicklable("twice", threading.Lock()),
@@ -83,6 +89,11 @@ ERRORS: dict[str, Any] = {
     "generator": GeneratorExit,
     "cancelled": asyncio.CancelledError,
     "group": lambda: ExceptionGroup("several", [ValueError("one")]),
+    "group of exits": lambda: _nested(SystemExit(3), KeyError("two")),
+    "group to cancel": lambda: _nested(ValueError("one"), Cancel("enough")),
+    "group to bury": lambda: _nested(Snooze(60), DeadLetter("asked for")),
+    "group to retry": lambda: _nested(ValueError("one"), Retry(delay=0.05)),
+    "group to snooze": lambda: _nested(Retry(), Snooze(0.05, "later")),
     "deep": _deep,
     "retry": lambda: Retry(delay=0.05),
     "snooze": lambda: Snooze(0.05, "later"),
@@ -316,7 +327,9 @@ flaky = Upstream(
     breaker=CircuitBreaker(failure_rate=1.0, min_calls=3, reset_timeout=60.0),
 )
 limited = Upstream("limited", rate_limit=RateLimit(1000, per=1.0), concurrency=4)
+flaky_in_groups = Upstream("flaky_in_groups", breaker=flaky.breaker)
 registry.add_upstream(flaky)
+registry.add_upstream(flaky_in_groups)
 registry.add_upstream(limited)
 
 
@@ -338,6 +351,25 @@ async def aguarded() -> str:
 async def fails_upstream() -> None:
     """Fail as an outage does."""
     raise ConnectionError("nobody there")
+
+
+@registry.task(name="fails_in_group", upstream="flaky_in_groups", retry=ONCE)
+async def fails_in_group() -> None:
+    """Fail as an outage does, in several children at once."""
+
+    async def call() -> None:
+        raise ConnectionError("nobody there")
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(call())
+
+
+@registry.task(name="ages", retry=RetryPolicy(max_retries=99, wait=0, max_age=0.5))
+def ages() -> None:
+    """Fail until it is too old for another attempt."""
+    time.sleep(0.2)
+    raise ValueError("again")
 
 
 @registry.task(name="generates", retry=ONCE)

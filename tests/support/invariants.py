@@ -87,8 +87,8 @@ def _named(plain: Mapping[str, Any], start: str) -> dict[str, Any]:
 def _sighting(task_id: str, record: Mapping[str, str]) -> Sighting:
     if not record.keys() & {"state", "payload", "spec"}:
         return Sighting(task_id, "foreign" if record else "")
-    attempts, crashes, misses = (
-        record.get(name, "") for name in ("attempts", "crashes", "misses")
+    attempts, crashes, age = (
+        record.get(name, "") for name in ("attempts", "crashes", "age_ms")
     )
     return Sighting(
         task_id,
@@ -96,7 +96,7 @@ def _sighting(task_id: str, record: Mapping[str, str]) -> Sighting:
         record.get("lane", ""),
         _parked(record),
         record.get("token", ""),
-        (attempts, crashes, misses),
+        (attempts, crashes, age),
         missing=tuple(name for name in _NEEDED if name not in record),
         lines=len(record.get("history", "").splitlines()),
         is_finished=record.get("finished_ms", "").isdecimal(),

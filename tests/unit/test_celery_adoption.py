@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("celery")
 
 from celery import Celery, Task, shared_task
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.signals import task_failure, task_postrun, task_prerun, task_retry
 
 import taskflow
-from taskflow import Registry, TaskFlow, TaskRecord
+from taskflow import Cancel, Registry, TaskFlow, TaskRecord
 from taskflow.celery import adopt, adopt_all
 from taskflow.errors import ConfigurationError, PayloadError, RegistryError
 from taskflow.testing import run_until_idle
@@ -196,6 +196,42 @@ class TestBody:
         assert "DLQ" == run(flow, task.call("index")).state
         assert "DLQ" == run(flow, task.call("value")).state
 
+    def test_retries_are_found_in_a_group(
+        self, app: Celery, registry: Registry, flow: TaskFlow
+    ) -> None:
+        """Those that the body asked for, the last one included, and automatic ones."""
+        gave_up: list[Exception] = []
+
+        class Base(Task):
+            def on_failure(self, exc: Exception, *_: Any) -> None:
+                gave_up.append(exc)
+
+        @app.task(name="asks", bind=True, base=Base, max_retries=1)
+        def asks(self: Any) -> None:
+            try:
+                self.retry(exc=ValueError(self.request.retries), countdown=0)
+            except Exception as error:  # noqa: BLE001 - of any class
+                group = "two"
+                raise ExceptionGroup(group, [OSError(), error]) from None
+
+        @app.task(name="auto", autoretry_for=(KeyError,), default_retry_delay=60)
+        def auto() -> None:
+            group = "two"
+            raise ExceptionGroup(group, [OSError(), KeyError()])
+
+        asked = run(flow, adopt(asks, registry=registry).call())
+        automatic = run(flow, adopt(auto, registry=registry).call())
+        run_until_idle(flow)
+        asked = flow.tasks.get(asked.id)
+
+        assert ("DLQ", "ValueError", 2) == (
+            asked.state,
+            asked.error_type,
+            asked.attempts,
+        )
+        assert 1 == len(gave_up)
+        assert ("SCHEDULED", "KeyError") == (automatic.state, automatic.error_type)
+
     @pytest.mark.parametrize(
         ("error", "state"),
         [
@@ -203,6 +239,15 @@ class TestBody:
             (Reject("no"), "DLQ"),
             (Reject("later", requeue=True), "SCHEDULED"),
             (SoftTimeLimitExceeded(), "DLQ"),
+            (ExceptionGroup("", [Ignore(), Ignore()]), "COMPLETED"),
+            (ExceptionGroup("", [Ignore(), ValueError()]), "DLQ"),
+            (
+                ExceptionGroup("", [ValueError(), Reject("no", requeue=True)]),
+                "SCHEDULED",
+            ),
+            (ExceptionGroup("", [ValueError(), Retry(when=60)]), "SCHEDULED"),
+            (ExceptionGroup("", [ValueError(), taskflow.Retry(60)]), "SCHEDULED"),
+            (ExceptionGroup("", [ValueError(), Cancel()]), "CANCELLED"),
         ],
     )
     def test_celerys_own_exceptions_mean_what_they_mean(

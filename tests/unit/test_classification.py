@@ -168,3 +168,87 @@ def test_a_rule_that_fails_says_nothing_of_the_upstream() -> None:
     api = Upstream("api", failures=[Strange])
 
     assert "neutral" == classify(api, TimeoutError()).kind
+
+
+def group(*errors: BaseException) -> BaseException:
+    """Raise several at once, the last of them one level deeper."""
+    *first, last = errors
+    return BaseExceptionGroup("all", [*first, BaseExceptionGroup("inner", [last])])
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "wait", "reason"),
+    [
+        ([TimeoutError()], "failure", 0.0, ""),
+        ([ValueError(), ConnectionError()], "failure", 0.0, ""),
+        ([ValueError(), KeyError()], "neutral", 0.0, ""),
+        (
+            [StatusError(429, "7"), StatusError(429, "77")],
+            "tap",
+            77.0,
+            "too many requests (429)",
+        ),
+        (
+            [TimeoutError(), StatusError(429, "77")],
+            "failure",
+            77.0,
+            "too many requests (429)",
+        ),
+        (
+            [TimeoutError(), StatusError(401)],
+            "refused",
+            REFUSED_SECONDS,
+            "the key was rejected (401)",
+        ),
+        ([ValueError(), CircuitBreakerError("api", 5.0)], "shut", 0.0, ""),
+        ([Snooze(5), StatusError(503)], "failure", 0.0, ""),
+        ([asyncio.CancelledError(), asyncio.CancelledError()], "neutral", 0.0, ""),
+    ],
+    ids=repr,
+)
+def test_a_group_is_one_end(
+    errors: list[BaseException], kind: str, wait: float, reason: str
+) -> None:
+    """The leaf that says most speaks for all, with the longest wait."""
+    found = classify(Upstream("api"), group(*errors), now=NOW)
+
+    assert (kind, wait, reason) == (found.kind, found.wait, found.reason)
+
+
+def test_the_leaf_that_says_it_is_named() -> None:
+    """So that people read of the timeout, and not of the group."""
+    error = TimeoutError()
+
+    assert error is classify(Upstream("api"), group(ValueError(), error)).error
+    assert error is classify(Upstream("api"), error).error
+
+
+def test_own_rules_look_at_every_leaf() -> None:
+    """What one rule ignores, another may count."""
+    api = Upstream("api", ignored=[503], failures=[KeyError])
+
+    assert ["neutral", "failure", "failure"] == [
+        classify(api, group(*errors)).kind
+        for errors in (
+            [StatusError(503)],
+            [StatusError(503), KeyError()],
+            [StatusError(503), StatusError(500)],
+        )
+    ]
+
+
+def test_a_rule_that_fails_for_one_leaf_leaves_the_others() -> None:
+    """Each leaf is looked at for itself."""
+    api = Upstream("api", ignored=[KeyError, Strange])
+
+    assert "neutral" == classify(api, group(KeyError(), TimeoutError())).kind
+    assert "failure" == classify(Upstream("api"), group(KeyError(), OddError())).kind
+
+
+class OddError(TimeoutError):
+    """Has an attribute that cannot be read."""
+
+    @property
+    def retry_after(self) -> float:
+        """Fail."""
+        raise RuntimeError

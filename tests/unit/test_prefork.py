@@ -112,7 +112,7 @@ class Stage:
         """Hand claims to the executor."""
         spec = encode_spec(Spec(name=name))
         self.executor.start(
-            Claim(each, lane, 1, f"1:w:{each}", b"{}", spec, 0, 0, 0, 0, b"", 0)
+            Claim(each, lane, 1, f"1:w:{each}", b"{}", spec, 0, 0, 0, b"")
             for each in ids
         )
 

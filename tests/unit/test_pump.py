@@ -27,7 +27,7 @@ NONCE = 3
 BYTES = 11
 """Where the limit of bytes stands among them; the last task received follows."""
 
-CLAIM = Claim("t1", "primary", 1, "1:w:0-1", b"{}", b"", 0, 0, 0, 0, b"", 0)
+CLAIM = Claim("t1", "primary", 1, "1:w:0-1", b"{}", b"", 0, 0, 0, b"")
 PAIR = (CLAIM.id, CLAIM.token)
 OTHER = CLAIM._replace(id="t2")
 

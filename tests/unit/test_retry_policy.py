@@ -10,16 +10,15 @@ import pytest
 import tenacity
 
 from taskflow import RetryPolicy, RetryRule
+from taskflow._declare.http_facts import retry_after_of, status_of
 from taskflow._declare.retry_policy import (
     Failure,
     GiveUp,
     RetryIn,
     decide,
     full_jitter_delay,
-    retry_after_of,
-    status_of,
 )
-from taskflow.errors import ConfigurationError
+from taskflow.errors import ConfigurationError, Retry, Snooze
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -36,6 +35,12 @@ def decided(
         "rng": random.Random(1),
     }
     return decide(policy, Failure(error or ValueError(), NOW), **{**usual, **facts})
+
+
+def group(*errors: BaseException) -> BaseException:
+    """Raise several at once, the last of them one level deeper."""
+    *first, last = errors
+    return BaseExceptionGroup("all", [*first, BaseExceptionGroup("inner", [last])])
 
 
 def http(status: int, **headers: str) -> Exception:
@@ -397,3 +402,104 @@ def test_an_infinite_retry_after_is_bounded() -> None:
 def test_the_time_of_a_failure_is_now_where_none_is_given() -> None:
     """Aware, in UTC."""
     assert UTC == Failure(ValueError()).now.tzinfo
+
+
+def test_rules_look_at_every_leaf_of_a_group_in_the_order_of_the_rules() -> None:
+    """The first rule that is for one of them counts, wherever that one is."""
+    policy = RetryPolicy(
+        wait=1,
+        rules=[
+            RetryRule(on=KeyError, dead_letter=True),
+            RetryRule(on=503, wait=9),
+            RetryRule(on=(ValueError, KeyboardInterrupt), wait=5),
+        ],
+    )
+
+    assert GiveUp("permanent") == decided(policy, group(ValueError(), KeyError()))
+    assert RetryIn(9.0, counts=True) == decided(policy, group(ValueError(), http(503)))
+    assert RetryIn(5.0, counts=True) == decided(
+        policy, group(OSError(), KeyboardInterrupt())
+    )
+    assert RetryIn(1.0, counts=True) == decided(policy, group(OSError(), EOFError()))
+
+
+def test_the_leaf_that_a_rule_is_for_decides() -> None:
+    """The first leaf does where no rule is for any; a class of groups can have one."""
+    first, second = OSError("first"), KeyError("second")
+    both = group(first, second)
+    rule = RetryRule(on=KeyError)
+    for_groups = RetryRule(on=BaseExceptionGroup)
+
+    assert (rule, second) == RetryPolicy(rules=[rule]).match(both)
+    assert (None, first) == RetryPolicy().match(both)
+    assert (for_groups, both) == RetryPolicy(rules=[for_groups]).match(both)
+
+
+def test_the_longest_retry_after_in_a_group_counts() -> None:
+    """Whichever leaf has it."""
+    told = group(http(503, **{"Retry-After": "7"}), http(429, **{"Retry-After": "77"}))
+
+    assert 77.0 == retry_after_of(told, NOW)
+    assert RetryIn(77.0, counts=True) == decided(RetryPolicy(wait=1), told)
+
+
+def test_a_wait_of_tenacitys_sees_the_leaf_that_decides() -> None:
+    """And not the group around it."""
+    wait = tenacity.wait_exception(lambda error: len(str(error)))
+    policy = RetryPolicy(rules=[RetryRule(on=ValueError, wait=wait)])
+    found = decided(policy, group(OSError(), ValueError("four")))
+
+    assert RetryIn(4.0, counts=True) == found
+
+
+def test_a_retry_that_the_function_raises_comes_before_the_rules() -> None:
+    """Alone, or with what a rule makes permanent; of several, the longest."""
+    policy = RetryPolicy(wait=1, rules=[RetryRule(on=Exception, dead_letter=True)])
+    longest = Retry(delay=9)
+
+    assert RetryIn(1.0, counts=True) == decided(policy, Retry())
+    assert RetryIn(1.0, counts=True) == decided(policy, group(ValueError(), Retry()))
+    assert (None, longest) == policy.match(group(Retry(3), longest, Retry()))
+    assert GiveUp("permanent") == decided(policy, Snooze(1))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"max_retries": 5, "wait": 3600, "max_age": 7200},
+        {"max_retries": 3, "wait": [1, 10, 60], "max_age": 70},
+        {"wait": 120, "max_age": 60},
+        {
+            "max_retries": 2,
+            "rules": [RetryRule(on=OSError, wait=[50, 51])],
+            "max_age": 100,
+        },
+    ],
+    ids=["number", "schedule", "one-wait", "rule"],
+)
+def test_waits_that_do_not_fit_in_max_age_are_refused(facts: dict[str, Any]) -> None:
+    """Where they are declared, and not cut short when they are needed."""
+    with pytest.raises(ConfigurationError, match=r"add up to .* more than max_age"):
+        RetryPolicy(**facts)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"max_retries": 2, "wait": 3600, "max_age": 7200},
+        {"max_retries": 0, "wait": 120, "max_age": 60},
+        {"max_retries": 1, "wait": [1, 999], "max_age": 60},
+        {"max_retries": 9, "max_age": 60},
+        {"max_retries": 9, "wait": tenacity.wait_fixed(60), "max_age": 60},
+        {
+            "max_retries": 9,
+            "rules": [RetryRule(on=429, wait=30, counts=False)],
+            "max_age": 60,
+        },
+        {"max_retries": 2**31 - 1, "wait": 180, "max_age": timedelta(days=3650)},
+    ],
+    ids=["exact", "none", "unused", "jitter", "tenacity", "uncounted", "for-ever"],
+)
+def test_waits_that_may_fit_in_max_age_are_accepted(facts: dict[str, Any]) -> None:
+    """What depends on chance, on the error, or on how often a service refuses."""
+    assert RetryPolicy(**facts).max_age

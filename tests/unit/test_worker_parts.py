@@ -17,6 +17,7 @@ from taskflow._events import (
     ServerLost,
     TaskCompleted,
     TaskParked,
+    TaskSnoozed,
     TaskStarted,
     UpstreamTurned,
     WorkerStarted,
@@ -32,7 +33,7 @@ from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Crew, Supervisor
 from taskflow.observers.logging import (
     JsonFormatter,
-    SparedParkings,
+    SparedLines,
     TextFormatter,
     log_events,
 )
@@ -275,9 +276,11 @@ def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
     assert any("did not stop: killed" in each for each in told)
 
 
-def lines(formatter: logging.Formatter, *events: Any) -> list[str]:
+def lines(
+    formatter: logging.Formatter, *events: Any, level: int = logging.DEBUG
+) -> list[str]:
     """Log *events* and give the lines."""
-    logger = logging.Logger("test", logging.DEBUG)  # noqa: LOG001 - in no hierarchy
+    logger = logging.Logger("test", level)  # noqa: LOG001 - in no hierarchy
     written: list[str] = []
 
     class Keeper(logging.Handler):
@@ -359,10 +362,27 @@ def test_each_parked_task_has_its_line_for_those_who_look_closely() -> None:
     assert 5 == sum("test task parked id=" in line for line in written)
 
 
+def test_tasks_of_an_unknown_name_have_few_lines() -> None:
+    """One for each name; a body that snoozes has one each time."""
+    unknown = [
+        TaskSnoozed(
+            f"t{at}", "new", 1.0, "a worker does not know 'new'", is_unknown=True
+        )
+        for at in range(1000)
+    ]
+    snoozed = [TaskSnoozed(f"s{at}", "polls", 1.0, "later") for at in range(3)]
+
+    written = lines(TextFormatter(), *unknown, *snoozed, level=logging.INFO)
+
+    assert 1 == sum("name=new" in line for line in written)
+    assert "snoozed=1" in written[0]
+    assert 3 == sum("name=polls" in line for line in written)
+
+
 def test_lines_about_parked_tasks_come_again_after_a_while() -> None:
     """Each stands for those since the one before, of its upstream alone."""
     now = [0.0]
-    spared = SparedParkings(10.0, clock=lambda: now[0])
+    spared = SparedLines(10.0, clock=lambda: now[0])
     first = [spared.take("a"), spared.take("a"), spared.take("b"), spared.take("a")]
     now[0] = 10.0
 

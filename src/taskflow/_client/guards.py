@@ -10,7 +10,6 @@ Where the server is away, a call must not wait for it: the process decides by wh
 it knew last, within the limits that are declared, for itself alone.
 """
 
-import asyncio
 import contextlib
 import random
 import secrets
@@ -23,6 +22,7 @@ from taskflow._client.plan import Pause, Plan
 from taskflow._client.renewing import Renewals
 from taskflow._declare import ports
 from taskflow._declare.classification import CallVerdict, classify
+from taskflow._declare.error_groups import is_cancellation
 from taskflow._declare.ports import Admission, Pass
 from taskflow._declare.upstream import Upstream
 from taskflow._protocol import upstreams
@@ -275,7 +275,7 @@ class Gatekeeper:
         if own is not None and own.upstream == upstream.name:
             # Also one on a permit of its own speaks for the task's end. But one that
             # is cancelled does not know why: of a time limit, the task's end tells.
-            own.has_reported |= not isinstance(error, asyncio.CancelledError)
+            own.has_reported |= not is_cancellation(error)
         if admitted.is_local:
             self._count_alone(upstream, verdict)
             return

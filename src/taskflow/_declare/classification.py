@@ -13,14 +13,11 @@ import ssl
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
-from taskflow._declare.retry_policy import (
-    Match,
-    matches,
-    retry_after_of,
-    status_of,
-)
+from taskflow._declare.error_groups import parts_of
+from taskflow._declare.http_facts import retry_after_of, status_of
+from taskflow._declare.retry_policy import Match, matches
 from taskflow._declare.upstream import Upstream
 from taskflow.errors import CircuitBreakerError, PayloadError, TaskSignal
 
@@ -90,11 +87,13 @@ class CallVerdict:
             and of a failure that said so.
         reason: For people, of ``tap`` and ``refused``; never what the error says,
             which may quote what was sent.
+        error: What says so, of a group the leaf; None of a success.
     """
 
     kind: Kind
     wait: float = 0.0
     reason: str = ""
+    error: BaseException | None = field(default=None, eq=False, repr=False)
 
     @property
     def parks(self) -> bool:
@@ -105,11 +104,23 @@ class CallVerdict:
 SUCCESS: Final = CallVerdict("success")
 NEUTRAL: Final = CallVerdict("neutral")
 
+_STRONGEST_FIRST: Final[tuple[Kind, ...]] = (
+    "refused",
+    "failure",
+    "tap",
+    "shut",
+    "neutral",
+)
+"""Which of the leaves of an exception group speaks for all."""
+
 
 def classify(
     upstream: Upstream, error: BaseException | None, *, now: datetime | None = None
 ) -> CallVerdict:
     """Say what the end of a call says of *upstream*.
+
+    An exception group is one end, however many leaves it has: the leaf that says most
+    decides, with the longest wait of all.
 
     Args:
         upstream: Its rules come first.
@@ -129,12 +140,25 @@ def classify(
     """
     if error is None:
         return SUCCESS
+    now = now or datetime.now(UTC)
+    found = [
+        evolve(_classify(upstream, part, now), error=part) for part in parts_of(error)
+    ]
+    found.sort(key=lambda each: _STRONGEST_FIRST.index(each.kind))
+    return evolve(
+        found[0],
+        wait=max(each.wait for each in found),
+        reason=next((each.reason for each in found if each.reason), ""),
+    )
+
+
+def _classify(upstream: Upstream, error: BaseException, now: datetime) -> CallVerdict:
     if isinstance(error, CircuitBreakerError):
         return CallVerdict("shut") if error.name == upstream.name else NEUTRAL
     if isinstance(error, TaskSignal | PayloadError | asyncio.CancelledError):
         return NEUTRAL
     try:
-        told = retry_after_of(error, now or datetime.now(UTC))
+        told = retry_after_of(error, now)
         wait = None if told is None else min(max(told, _SHORTEST_WAIT), LONGEST_WAIT)
         return _by_rules(upstream, error, wait) or _by_status(error, wait)
     except Exception:

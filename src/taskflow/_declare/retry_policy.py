@@ -3,19 +3,19 @@
 Time and chance are arguments, so a schedule can be replayed.
 """
 
-import contextlib
 import logging
 import math
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 
 from taskflow._declare.duration import LONGEST, Seconds, problem_of, to_seconds
-from taskflow.errors import ConfigurationError
+from taskflow._declare.error_groups import parts_of
+from taskflow._declare.http_facts import retry_after_of, status_of
+from taskflow.errors import ConfigurationError, Retry
 
 _logger = logging.getLogger("taskflow.retry")
 
@@ -30,7 +30,6 @@ Match: TypeAlias = type[BaseException] | int | range | Sequence["Match"]
 """An exception class, an HTTP status, a range of statuses, or several."""
 
 _LONGEST_EXPONENT = 63
-_CLOCKS_AGREE = 2.0  # seconds
 
 
 def full_jitter_delay(
@@ -87,6 +86,14 @@ def _check_wait(wait: Wait) -> Schedule:
         )
         raise ConfigurationError(problem)
     return tuple(float(each) for each in schedule if each is not None)
+
+
+def _total_wait(wait: Schedule, retries: int) -> float:
+    """Add up the waits before *retries* retries; 0 if they are not known."""
+    if wait is None or callable(wait):
+        return 0.0
+    repeats = max(0, retries - len(wait))
+    return sum(wait[:retries]) + repeats * wait[-1]
 
 
 def count_problem(name: str, count: int | None) -> tuple[str, ...]:
@@ -168,9 +175,17 @@ class RetryPolicy:
             the worker is set, 3 by default.
         wait: Seconds before each retry (the last one repeats), or a tenacity
             ``wait_*`` object; None = exponential with full jitter.
-        rules: Looked through in order; the first that matches counts.
-        max_age: Seconds since the task was stored after which a failed
-            attempt is not followed by another; None = as the worker is set.
+        rules: Looked through in order; the first that matches counts. Of an
+            exception group, each rule is compared with every leaf. A `Retry` that
+            the function raises comes before them.
+        max_age: Seconds of run time and retry waits, added up since the first
+            attempt or the last requeue, after which a failed attempt is not
+            retried; None = as the worker is set. Other waiting does not count: in
+            a lane, delayed, parked, snoozed.
+
+    Raises:
+        ConfigurationError: A value is out of bounds, or *max_retries* waits of a
+            schedule add up to more than *max_age*.
 
     Example:
         >>> policy = RetryPolicy(max_retries=5, wait=[1, 10, 60])
@@ -188,18 +203,61 @@ class RetryPolicy:
             *count_problem("max_retries", self.max_retries),
             *problem_of("max_age", self.max_age),
         )
+        if not problems and self.max_age is not None:
+            # An unknown number of retries is one at least.
+            retries = 1 if self.max_retries is None else self.max_retries
+            problems = self.age_problem(retries, self.max_age)
         if problems:
             raise ConfigurationError(problems)
 
-    def rule_for(self, error: BaseException) -> RetryRule | None:
-        """Return the first rule that is for *error*, or None."""
-        status = status_of(error)
-        return next((each for each in self.rules if each.matches(error, status)), None)
+    def age_problem(self, max_retries: int, max_age: float) -> tuple[str, ...]:
+        """Say that the waits do not fit in *max_age*: one sentence, or none.
 
-    def is_permanent(self, error: BaseException) -> bool:
-        """Whether a rule says that no attempt shall follow *error*."""
-        rule = self.rule_for(error)
-        return rule is not None and rule.dead_letter
+        Schedules of seconds are added up. Jitter and tenacity's waits depend on
+        chance or on the error, so they are not looked at; neither are rules whose
+        failures do not count, nor a *max_age* of ten years, which is no bound.
+
+        Args:
+            max_retries: In force, from 0.
+            max_age: In force, seconds.
+
+        Returns:
+            The sentence, for people.
+        """
+        counted = (each for each in self.rules if each.counts and not each.dead_letter)
+        longest = max(
+            _total_wait(wait, max_retries)
+            for wait in (self.wait, *(each.wait for each in counted))
+        )
+        if longest <= max_age or max_age >= LONGEST:
+            return ()
+        problem = (
+            f"the waits of max_retries={max_retries} add up to {longest:g} s, more than "
+            f"max_age={max_age:g}: the last retries would never run; raise max_age, or "
+            "lower max_retries or the waits"
+        )
+        return (problem,)
+
+    def match(self, error: BaseException) -> tuple[RetryRule | None, BaseException]:
+        """Find the rule for *error*, and the exception in it that decides.
+
+        Args:
+            error: What the function raised.
+
+        Returns:
+            A `Retry` without a rule, if there is one in *error* (the longest of
+            several); else the first rule that is for one of its parts, and that part;
+            else no rule, and its first leaf.
+        """
+        parts = parts_of(error)
+        asked = [part for part in parts if isinstance(part, Retry)]
+        if asked:
+            return None, max(asked, key=lambda each: each.delay or 0.0)
+        for rule in self.rules:
+            for part in parts:
+                if rule.matches(part, status_of(part)):
+                    return rule, part
+        return None, parts[0]
 
 
 @frozen
@@ -207,7 +265,7 @@ class Failure:
     """A failed attempt.
 
     Attributes:
-        error: What the body raised.
+        error: What the function raised; may be a group.
         now: The time, for a Retry-After in form of a date; aware.
     """
 
@@ -255,7 +313,7 @@ def decide(
         policy: The task's.
         failure: The attempt.
         attempts: Attempts made so far, this one included, from 1.
-        age: Seconds since the task was stored or brought back.
+        age: Seconds of run time and retry waits so far, this attempt included.
         max_retries: In force for this call.
         max_age: In force for this call, seconds.
         rng: Source of the jitter.
@@ -264,7 +322,7 @@ def decide(
         When to try again, or why not to.
     """
     error = failure.error
-    rule = policy.rule_for(error)
+    rule, decider = policy.match(error)
     if rule is not None and rule.dead_letter:
         return GiveUp("permanent")
     counts = rule is None or rule.counts
@@ -276,7 +334,7 @@ def decide(
     if told is not None:
         return RetryIn(told, counts=counts)
     wait = rule.wait if rule is not None and rule.wait is not None else policy.wait
-    return RetryIn(_delay(wait, error, attempts, rng), counts=counts)
+    return RetryIn(_delay(wait, decider, attempts, rng), counts=counts)
 
 
 def _delay(
@@ -316,91 +374,3 @@ def _retry_state(error: BaseException, attempts: int) -> Any:
     state.attempt_number = attempts
     state.set_exception((type(error), error, error.__traceback__))
     return state
-
-
-def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status that *error* carries, or None.
-
-    Looks at ``status_code``, ``response.status_code`` and ``status``, as httpx,
-    requests, aiohttp, urllib and most API clients name it.
-    """
-    for holder, name in (
-        (error, "status_code"),
-        (_look(error, "response"), "status_code"),
-        (error, "status"),
-    ):
-        status = _look(holder, name)
-        if isinstance(status, int) and not isinstance(status, bool):
-            return status
-    return None
-
-
-def retry_after_of(error: BaseException, now: datetime) -> float | None:
-    """Return the seconds that *error* asks to wait, or None.
-
-    ``retry_after`` in seconds (or a timedelta) comes first; else the header
-    Retry-After of ``response``, or of the error itself, in seconds or as an
-    HTTP date, which is relative to the response's own Date where the two clocks
-    differ by two seconds or more.
-
-    Args:
-        error: What the body raised.
-        now: The time, aware, where there is no Date.
-
-    Returns:
-        0 to ten years, in seconds.
-
-    Source:
-        RFC 9110, section 10.2.3.
-    """
-    told = to_seconds(_look(error, "retry_after"))
-    if isinstance(told, int | float) and not isinstance(told, bool):
-        return _bounded(told)
-    for holder in (_look(error, "response"), error):
-        headers = _look(holder, "headers")
-        text = _header(headers, "Retry-After")
-        if text is None:
-            continue
-        if text.isascii() and text.isdigit():
-            return _bounded(float(text))
-        until = _http_date(text)
-        if until is not None:
-            sent = _http_date(_header(headers, "Date") or "")
-            # Date has whole seconds: where the two clocks agree, ours is finer.
-            if sent is None or abs((sent - now).total_seconds()) < _CLOCKS_AGREE:
-                sent = now
-            return _bounded((until - sent).total_seconds())
-    return None
-
-
-def _look(holder: object, name: str) -> Any:
-    """Return an attribute, or None; a property that raises has nothing to say."""
-    with contextlib.suppress(Exception):
-        return getattr(holder, name, None)
-    return None
-
-
-def _bounded(seconds: float) -> float | None:
-    try:
-        told = float(seconds)
-    except OverflowError:  # a whole number may be longer than every float
-        told = math.inf if seconds > 0 else 0.0
-    return None if math.isnan(told) else min(max(0.0, told), LONGEST)
-
-
-def _header(headers: Any, name: str) -> str | None:
-    """Return a header of any client's mapping, however it writes the name."""
-    for each in (name, name.lower()):
-        with contextlib.suppress(Exception):
-            text = headers.get(each)
-            if isinstance(text, str) and text.strip():
-                return text.strip()
-    return None
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -264,11 +264,17 @@ class Task(Generic[P, RetT_co, ResT_co]):
             A task to call; the declared one is unchanged.
 
         Raises:
-            ConfigurationError: A value is out of bounds.
+            ConfigurationError: A value is out of bounds, or the waits of *max_retries*
+                do not fit in the ``max_age`` of the task's policy.
         """
         chosen = CallOptions(
             delay, key, key_ttl, expires, max_retries, timeout, weight, upstream
         )
+        policy = self.retry
+        if policy is not None and policy.max_age is not None and max_retries:
+            problems = policy.age_problem(max_retries, policy.max_age)
+            if problems:
+                raise ConfigurationError(problems)
         return self._with(chosen)
 
     def _with(self, options: CallOptions) -> "Task[P, RetT_co, ResT_co]":

@@ -52,7 +52,7 @@ class ClaimReply:
 
 
 _HEAD = 3
-_FIELDS = 11
+_FIELDS = 10
 _LEFT_OUT: dict[bytes, Literal["", "waiting", "claimed"]] = {
     b"": "",
     b"waiting": "waiting",
@@ -164,10 +164,8 @@ def _decode(reply: list[Any], *, own: str) -> ClaimReply:
             int(reply[at + 5]),
             int(reply[at + 6]),
             int(reply[at + 7]),
-            int(reply[at + 8]),
-            reply[at + 9],
-            now,
-            *(_admission(reply[at + 10]) if reply[at + 10] else _FREE),
+            reply[at + 8],
+            *(_admission(reply[at + 9]) if reply[at + 9] else _FREE),
         )
         for at in range(_HEAD, len(reply), _FIELDS)
     ]

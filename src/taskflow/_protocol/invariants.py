@@ -24,7 +24,7 @@ from taskflow._protocol.states import TaskState
 
 _TOKEN = re.compile(r"\d+:[A-Za-z0-9_.-]+:\S+")
 _STATES: Final = {state.value: state for state in TaskState}
-_COUNTERS = ("attempts", "crashes", "misses")
+_COUNTERS = ("attempts", "crashes", "age_ms")
 _LONGEST_HISTORY = 20
 
 NO_RECORD: Final = frozenset({"", "foreign"})
@@ -59,7 +59,7 @@ class Sighting(NamedTuple):
         lane: ``primary``, ``retry`` or ``suspects``; empty without a record.
         parked: Name of the upstream for which it waits; empty when it waits for none.
         token: Of its last hand-out.
-        counters: Attempts, crashes and misses, as they are stored; empty is 0.
+        counters: Attempts, crashes and age, as they are stored; empty is 0.
         missing: Names of the fields that every record has and this one has not.
         lines: Of its history.
         is_finished: Whether it says when it ended.

@@ -37,11 +37,9 @@ class Claim(NamedTuple):
         spec: The packed part that never changes.
         attempts: Attempts that failed so far.
         crashes: Leases lost so far.
-        misses: Workers in a row that did not know the task's name.
-        age_base_ms: When the task was stored, or last brought back by a
-            person, in ms of the server's clock.
+        age_ms: Run time of the failed attempts and the waits before their
+            retries, in ms, since the task was stored or last requeued.
         checkpoint: JSON text that the body saved last, empty if none.
-        claimed_ms: When it was handed out, in ms of the server's clock.
         upstream: Name of the upstream that let it run; empty = it needs none.
         epoch: Of the upstream then.
         is_probe: Whether it tries an upstream that was shut.
@@ -56,10 +54,8 @@ class Claim(NamedTuple):
     spec: bytes
     attempts: int
     crashes: int
-    misses: int
-    age_base_ms: int
+    age_ms: int
     checkpoint: bytes
-    claimed_ms: int
     upstream: str = ""
     epoch: int = 0
     is_probe: bool = False
@@ -147,7 +143,7 @@ class DeadLetterRecord:
 
     Attributes:
         cause: ``exhausted``, ``permanent``, ``max_age``, ``poison``,
-            ``corrupt``, ``unknown_task``, ``payload`` or ``requested``.
+            ``corrupt``, ``payload`` or ``requested``.
         fingerprint: Shared by dead letters of one kind.
         error_type: Name of the exception's class.
         error_message: Its text.

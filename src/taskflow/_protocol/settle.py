@@ -67,11 +67,25 @@ def retry(
     delay: float,
     counts: bool,
     entry: Mapping[str, Any],
+    ran: float = 0.0,
 ) -> Outcome:
-    """Say that the attempt failed and the next may start after *delay* seconds."""
+    """Say that the attempt failed and the next may start after *delay* seconds.
+
+    Args:
+        claim: Of the task.
+        error: Why the attempt failed.
+        delay: Seconds before the next attempt.
+        counts: Whether the attempt is counted.
+        entry: The line of its history.
+        ran: Seconds that the attempt took; they and *delay* add to the task's age.
+
+    Returns:
+        The outcome.
+    """
     detail = {
         "delay": _to_ms(delay),
         "counts": int(counts),
+        "age": claim.age_ms + _to_ms(ran) + _to_ms(delay),
         "error": error.to_json(),
         "entry": _line("retry", entry),
     }
@@ -79,12 +93,22 @@ def retry(
 
 
 def snooze(
-    claim: Claim, *, delay: float, entry: Mapping[str, Any], misses: int | None = None
+    claim: Claim, *, delay: float, entry: Mapping[str, Any], once: bool = False
 ) -> Outcome:
-    """Say that the task wants to run again after *delay* seconds; no attempt used."""
+    """Say that the task is to run after *delay* seconds; no attempt is used.
+
+    Args:
+        claim: Of the task.
+        delay: Seconds before it may be claimed.
+        entry: The line of its history.
+        once: Whether the line replaces an equal one that is the last.
+
+    Returns:
+        The outcome.
+    """
     detail: dict[str, Any] = {"delay": _to_ms(delay), "entry": _line("snooze", entry)}
-    if misses is not None:
-        detail["misses"] = misses
+    if once:
+        detail["once"] = 1
     return Outcome(claim.id, claim.token, "snooze", to_json(detail))
 
 

@@ -145,8 +145,9 @@ class QueueSettings(Checked):
         retry_queue_critical: Waiting retries from which on it is smallest; above
             *retry_queue_warning*. Default 5000, or five times the warning where
             that is more. ``RETRY_QUEUE_CRITICAL``.
-        max_task_age: Seconds since the first enqueue after which a failed attempt
-            is not retried any more, 1 s to 10 years. ``MAX_TASK_AGE``.
+        max_task_age: Seconds of run time and retry waits, added up since a task's
+            first attempt, after which a failed attempt is not retried, 1 s to 10
+            years. ``MAX_TASK_AGE``.
         max_retries: Retries of a task that names no number itself, 0 to 1000.
             ``MAX_RETRIES``.
         result_ttl: Seconds for which finished records are kept, 1 s to 10 years,

@@ -14,6 +14,7 @@ from attrs import frozen
 from taskflow._client.flow import TaskFlow
 from taskflow._declare.ports import GuardPort
 from taskflow._declare.registry import Registry
+from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
@@ -25,7 +26,8 @@ class Limits:
 
     Attributes:
         max_retries: Failed attempts that are followed by another.
-        max_age: Seconds after which a failed attempt is not retried.
+        max_age: Seconds of run time and retry waits after which a failed attempt is
+            not retried.
         time_limit: Seconds a body may run; then its attempt has failed.
         soft_time_limit: Seconds after which a body is asked to stop.
         max_result_bytes: Largest result that is stored, as JSON.
@@ -38,6 +40,26 @@ class Limits:
     soft_time_limit: float | None
     max_result_bytes: int
     max_crashes: int
+
+    def age_problem(self, policy: RetryPolicy | None) -> tuple[str, ...]:
+        """Say that the waits of *policy* do not fit in its age: a sentence, or none.
+
+        Declaring a policy refuses what contradicts itself; here the settings fill in
+        what the policy leaves open.
+
+        Args:
+            policy: Of a task; None if it has none of its own.
+
+        Returns:
+            The sentence, for people.
+        """
+        if policy is None:
+            return ()
+        retries, age = policy.max_retries, policy.max_age
+        return policy.age_problem(
+            self.max_retries if retries is None else retries,
+            self.max_age if age is None else age,
+        )
 
 
 class Host(Protocol):

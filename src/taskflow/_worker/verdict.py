@@ -15,12 +15,14 @@ from attrs import frozen
 
 from taskflow._codec import Spec
 from taskflow._declare.classification import CallVerdict
+from taskflow._declare.error_groups import leaves_of, parts_of
 from taskflow._declare.retry_policy import (
     Failure,
     GiveUp,
     RetryIn,
     RetryPolicy,
     decide,
+    full_jitter_delay,
 )
 from taskflow._declare.task import Task
 from taskflow._events import (
@@ -52,12 +54,16 @@ from taskflow.errors import (
 
 _logger = logging.getLogger("taskflow.worker")
 
-MISSES_BEFORE_DEAD = 10
-"""Workers that may not know a task's name before it is dead-lettered: with
-waits doubling from 1 s, a deploy has 17 minutes."""
+UNKNOWN_WAIT = 2.0
+"""Most seconds that a task waits after a worker that does not know its name.
+
+Drawn at random, so that the workers of two groups do not keep claiming each other's
+tasks in step. Longer waits would delay the start after a deploy; shorter ones would
+cost more claims: a waiting task costs about one a second."""
 
 _DEFAULT_POLICY = RetryPolicy()
 _SHORTEST_WAIT = 1.0
+_STOPPED = "cancelled while it ran"
 _HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -74,7 +80,6 @@ class Run:
         task: The declared function; None when this worker has none.
         spec: The packed part of the record; None when it is unreadable.
         seconds: The body ran.
-        age: Seconds since the task was stored or last brought back.
         cancelled: Whether somebody asked the task to stop.
         call: What the run says of its upstream; None = it needs none.
     """
@@ -84,7 +89,6 @@ class Run:
     task: Task[..., Any, Any] | None
     spec: Spec | None
     seconds: float
-    age: float
     cancelled: bool = False
     call: CallVerdict | None = None
 
@@ -93,27 +97,38 @@ class Run:
         """Failed attempts before this run, + 1."""
         return self.claim.attempts + 1
 
+    @property
+    def age(self) -> float:
+        """Seconds of run time and retry waits, this run included."""
+        return self.claim.age_ms / 1000 + self.seconds
+
 
 Verdict = tuple[Outcome, Event]
 
 
-def describe_error(name: str, error: BaseException) -> ErrorFacts:
+def describe_error(
+    name: str, error: BaseException, raised: BaseException | None = None
+) -> ErrorFacts:
     """Reduce an exception to bounded text; whatever it does when asked.
 
     Args:
         name: Of the task; part of the fingerprint.
-        error: The exception.
+        error: The exception that decided; of a group, its first leaf is described.
+        raised: What the function raised. If it is a group, the traceback shows it
+            whole.
 
     Returns:
         Type, message, traceback and fingerprint.
     """
-    kind = type(error).__name__
-    message = _text_of(error)
+    leaf = parts_of(error)[0]
+    kind = type(leaf).__name__
+    message = _text_of(leaf)
+    whole = raised if isinstance(raised, BaseExceptionGroup) else error  # pyright: ignore[reportUnknownVariableType]
     return ErrorFacts(
         type=kind,
         message=message,
-        traceback=_bounded(_traceback(error)),
-        fingerprint=fingerprint(name, kind, message, _place(error)),
+        traceback=_bounded(_traceback(whole)),  # pyright: ignore[reportUnknownArgumentType]
+        fingerprint=fingerprint(name, kind, message, _place(leaf)),
     )
 
 
@@ -192,42 +207,73 @@ def _judged(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verd
     return steered or _judge_failure(run, error, limits, rng)
 
 
-def _steered(run: Run, error: BaseException) -> Verdict | None:  # noqa: PLR0911
+def _steered(run: Run, error: BaseException) -> Verdict | None:
     """Decide where *error* is no failed attempt; None = it is one."""
-    if isinstance(error, Snooze):
-        return _snoozed(run, error)
-    if isinstance(error, Cancel) or run.cancelled:
-        return _cancelled(run, error)
-    if isinstance(error, DeadLetter):
-        return _dead(run, describe_error(run.name, error), "requested", counts=True)
-    if isinstance(error, PayloadError):
-        return _dead(run, describe_error(run.name, error), "payload", counts=True)
+    leaves = leaves_of(error)
+    told = _signalled(run, error, leaves)
+    if told or any(isinstance(leaf, Retry) for leaf in leaves):
+        return told
+    return _excused(run, error, leaves)
+
+
+def _signalled(
+    run: Run, error: BaseException, leaves: list[BaseException]
+) -> Verdict | None:
+    """Do what the signals in *error* ask for, except for a `Retry`."""
+    cancels = [leaf for leaf in leaves if isinstance(leaf, Cancel)]
+    if cancels or run.cancelled:
+        return _cancelled(run, cancels[0].reason if cancels else _STOPPED)
+    for leaf in leaves:
+        if isinstance(leaf, DeadLetter):
+            return _dead_for(run, leaf, error, "requested")
+    snoozes = [leaf for leaf in leaves if isinstance(leaf, Snooze)]
+    if snoozes:
+        return _snoozed(run, max(snoozes, key=lambda each: each.seconds))
+    return None
+
+
+def _excused(
+    run: Run, error: BaseException, leaves: list[BaseException]
+) -> Verdict | None:
+    """Decide where *error* is not the fault of this attempt, or of any other."""
+    for leaf in leaves:
+        if isinstance(leaf, PayloadError):
+            return _dead_for(run, leaf, error, "payload")
     call = run.call
     if call is not None and (
         call.parks or (call.kind == "failure" and run.claim.is_probe)
     ):
         return _parked(run, error, call)
-    if isinstance(error, CircuitBreakerError):
+    refusals = [leaf for leaf in leaves if isinstance(leaf, CircuitBreakerError)]
+    if len(refusals) == len(leaves):
         # Of another upstream than its own: no fault of the task's either.
-        delay = max(_SHORTEST_WAIT, error.retry_after)
-        return _snoozed(run, Snooze(delay, str(error)))
+        last = max(refusals, key=lambda each: each.retry_after)
+        delay = max(_SHORTEST_WAIT, last.retry_after)
+        return _snoozed(run, Snooze(delay, str(last)))
     return None
 
 
-def unknown(run: Run) -> Verdict:
-    """Decide what becomes of a task whose name this worker does not know."""
-    misses = run.claim.misses + 1
-    if misses > MISSES_BEFORE_DEAD:
-        message = f"no worker knew the task {run.name!r} in {misses} hand-outs"
-        mark = fingerprint(run.name, "UnknownTaskError", "", "")
-        facts = ErrorFacts("UnknownTaskError", message, fingerprint=mark)
-        return _dead(run, facts, "unknown_task", counts=False)
-    delay = 2.0 ** (misses - 1)
-    reason = f"this worker does not know {run.name!r}"
-    outcome = settle.snooze(
-        run.claim, delay=delay, misses=misses, entry=_entry(run, reason=reason)
+def unknown(run: Run, rng: Random) -> Verdict:
+    """Decide what becomes of a task whose name this worker does not know.
+
+    It waits for a worker that does, for as long as it takes, and uses no attempt.
+
+    Args:
+        run: The run, which has not begun.
+        rng: Source of the jitter.
+
+    Returns:
+        The outcome, and the event that tells of it.
+    """
+    delay = full_jitter_delay(
+        run.claim.delivery, base=UNKNOWN_WAIT / 4, cap=UNKNOWN_WAIT, rng=rng
     )
-    return outcome, TaskSnoozed(run.claim.id, run.name, delay, reason)
+    reason = f"a worker does not know {run.name!r}"
+    # Without the worker, so that the lines of all workers are equal: see `once`.
+    entry = {"attempt": run.attempt, "reason": reason}
+    outcome = settle.snooze(run.claim, delay=delay, entry=entry, once=True)
+    event = TaskSnoozed(run.claim.id, run.name, delay, reason, is_unknown=True)
+    return outcome, event
 
 
 def corrupt(run: Run, error: Exception) -> Verdict:
@@ -264,12 +310,13 @@ def _judge_failure(
     most = spec.max_retries if spec is not None else None
     if most is None:
         most = policy.max_retries
-    shown = error
-    if isinstance(error, Retry):
-        most = most if error.max_retries is None else error.max_retries
+    _, decider = policy.match(error)
+    shown = decider
+    if isinstance(decider, Retry):
+        most = most if decider.max_retries is None else decider.max_retries
         # What a person wants to read, and errors are grouped by.
-        shown = error.__cause__ or error
-    facts = describe_error(run.name, shown)
+        shown = decider.__cause__ or decider
+    facts = describe_error(run.name, shown, error)
     decision = decide(
         policy,
         Failure(error),
@@ -280,8 +327,8 @@ def _judge_failure(
         rng=rng,
     )
     if isinstance(decision, RetryIn):
-        if isinstance(error, Retry) and error.delay is not None:
-            decision = RetryIn(error.delay, counts=decision.counts)
+        if isinstance(decider, Retry) and decider.delay is not None:
+            decision = RetryIn(decider.delay, counts=decision.counts)
         return _retried(run, facts, decision)
     return _given_up(run, facts, decision)
 
@@ -293,6 +340,7 @@ def _retried(run: Run, facts: ErrorFacts, decision: RetryIn) -> Verdict:
         delay=decision.delay,
         counts=decision.counts,
         entry=_entry(run, error=facts, delay=round(decision.delay, 3)),
+        ran=run.seconds,
     )
     event = TaskRetried(
         run.claim.id,
@@ -312,6 +360,13 @@ def _given_up(run: Run, facts: ErrorFacts, decision: GiveUp) -> Verdict:
     outcome = settle.fail(run.claim, facts, counts=True, entry=_entry(run, error=facts))
     event = TaskFailed(run.claim.id, run.name, run.attempt, facts.type, facts.message)
     return outcome, event
+
+
+def _dead_for(
+    run: Run, leaf: BaseException, error: BaseException, cause: str
+) -> Verdict:
+    facts = describe_error(run.name, leaf, error)
+    return _dead(run, facts, cause, counts=True)
 
 
 def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
@@ -335,10 +390,12 @@ def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
 
 
 def _parked(run: Run, error: BaseException, call: CallVerdict) -> Verdict:
-    facts = describe_error(run.name, error)
     policy = (run.task.retry if run.task is not None else None) or _DEFAULT_POLICY
-    if policy.is_permanent(error):
+    rule, decider = policy.match(error)
+    if rule is not None and rule.dead_letter:
+        facts = describe_error(run.name, decider, error)
         return _given_up(run, facts, GiveUp("permanent"))
+    facts = describe_error(run.name, call.error or error, error)
     reason = call.reason or facts.message
     entry = _entry(run, error=facts, upstream=run.claim.upstream)
     outcome = settle.park(run.claim, facts, entry=entry)
@@ -353,8 +410,7 @@ def _snoozed(run: Run, signal: Snooze) -> Verdict:
     return outcome, TaskSnoozed(run.claim.id, run.name, signal.seconds, reason)
 
 
-def _cancelled(run: Run, error: BaseException) -> Verdict:
-    reason = error.reason if isinstance(error, Cancel) else "cancelled while it ran"
+def _cancelled(run: Run, reason: str) -> Verdict:
     facts = ErrorFacts("Cancelled", _text_of(reason or "cancelled by its body"))
     outcome = settle.cancel(run.claim, facts, entry=_entry(run, reason=facts.message))
     return outcome, TaskCancelled(run.claim.id, run.name, facts.message)

@@ -6,6 +6,7 @@ are wired together, started and stopped.
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import socket
@@ -49,6 +50,8 @@ from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow._worker.vitals import VitalsFile, folder_of
 from taskflow.errors import ServerUnavailableError
+
+_logger = logging.getLogger("taskflow.worker")
 
 BLOCKED = 1.0
 """Seconds that the loop may stand still before somebody is told."""
@@ -203,6 +206,8 @@ class Worker:
     async def _assembled(self) -> AsyncGenerator[None]:
         for task in self.registry:
             task.check()
+            for problem in self.limits.age_problem(task.retry) if self.slots else ():
+                _logger.warning("task %r: %s", task.name, problem)
         for schedule in self.registry.schedules():
             schedule.call()  # refuses arguments that the task does not take
         self._loop = asyncio.get_running_loop()

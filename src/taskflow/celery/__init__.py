@@ -23,7 +23,7 @@ from taskflow.celery import _door
 from taskflow.celery._arguments import Arguments
 from taskflow.celery._body import Body, is_pydantic, twin_of
 from taskflow.celery._calls import AsyncResult, Redirect
-from taskflow.celery._options import heeding_signals, policy_of, upstream_of
+from taskflow.celery._options import policy_of, upstream_of
 from taskflow.errors import RegistryError
 
 __all__ = ["AsyncResult", "adopt", "adopt_all"]
@@ -84,7 +84,7 @@ def adopt(
     body = Body(original, twin, arguments, ignores, not _has_backend(twin.app))
     task = (default_registry if registry is None else registry).task(
         name=twin.name if name is None else name,
-        retry=policy_of(original) if retry is None else heeding_signals(retry),
+        retry=policy_of(original) if retry is None else retry,
         timeout=twin.time_limit if timeout is None else timeout,
         soft_timeout=twin.soft_time_limit if soft_timeout is None else soft_timeout,
         dead_letter=dead_letter,

@@ -15,12 +15,14 @@ from typing import Any
 from attrs import define, field
 
 from taskflow._declare.context import Context
+from taskflow._declare.error_groups import leaves_of, parts_of
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.task import Task
 from taskflow.celery import _door
 from taskflow.celery._arguments import Arguments
 from taskflow.celery._options import seconds_until
 from taskflow.errors import (
+    Cancel,
     ConfigurationError,
     DeadLetter,
     PayloadError,
@@ -199,36 +201,38 @@ class Body:
         self._tell(self.twin.after_return, "SUCCESS", *told, None)
         return self._storable(value)
 
-    def _failed(self, run: Run, error: Any) -> BaseException | None:  # noqa: PLR0911
+    def _failed(self, run: Run, error: Exception) -> BaseException | None:  # noqa: PLR0911
         """Tell of *error*; returns what the worker shall see, None = no failure."""
         run.value = error
         if run.asked is not None:
             return self._retried(run, *run.asked)
-        if isinstance(error, _door.Reject):
+        spoken = _signal_in(error)
+        if isinstance(spoken, _door.Reject):
             run.state = "REJECTED"
-            return _rejected(error)
-        if isinstance(error, _door.Ignore):
+            return _rejected(spoken)
+        if isinstance(spoken, _door.Ignore):
             return None
-        if isinstance(error, _door.Retry):
-            told = Retry(seconds_until(error.when, self.twin.app), str(error))
-            told.__cause__ = error.exc
-            return self._retried(run, error, told)
-        if isinstance(error, TaskSignal):
-            run.state = "RETRY" if isinstance(error, Retry) else "IGNORED"
+        if isinstance(spoken, _door.Retry):
+            told = Retry(seconds_until(spoken.when, self.twin.app), str(spoken))
+            told.__cause__ = spoken.exc
+            return self._retried(run, spoken, told)
+        if isinstance(spoken, TaskSignal):
+            run.state = "RETRY" if isinstance(spoken, Retry) else "IGNORED"
             return error
-        if run.spent is not None and run.spent[0] is error:
+        if run.spent is not None and any(
+            part is run.spent[0] for part in parts_of(error)
+        ):
             self._gave_up(run, error)
-            run.spent[1].__cause__ = error
+            run.spent[1].__cause__ = run.spent[0]
             return run.spent[1]
         if self._is_followed(run.context, error):
             asked = _door.Retry(exc=error)
             return self._retried(run, asked, error)
         self._gave_up(run, error)
-        failure: BaseException = error
-        return failure
+        return error
 
     def _is_followed(self, context: Context, error: Exception) -> bool:
-        rule = (self.task.retry or RetryPolicy()).rule_for(error)
+        rule, _ = (self.task.retry or RetryPolicy()).match(error)
         if rule is not None and (rule.dead_letter or not rule.counts):
             return not rule.dead_letter
         return context.attempt <= context.max_retries
@@ -293,6 +297,17 @@ def plain(value: Any) -> Any:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError, RecursionError):
         return value
+
+
+def _signal_in(error: BaseException) -> Any:
+    """Find what steers the worker in *error*, in Celery's words or ours, or None."""
+    leaves = leaves_of(error)
+    for kind in (_door.Reject, Cancel, DeadLetter, Snooze, _door.Retry, Retry):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    ignored = [leaf for leaf in leaves if isinstance(leaf, _door.Ignore)]
+    return ignored[0] if len(ignored) == len(leaves) else None
 
 
 def _rejected(error: Any) -> BaseException:

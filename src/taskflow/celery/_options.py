@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from taskflow._declare.duration import LONGEST
 from taskflow._declare.retry_policy import RetryPolicy, RetryRule
 from taskflow._declare.upstream import RateLimit, Upstream
-from taskflow.errors import RegistryError, Retry
+from taskflow.errors import RegistryError
 
 FOR_EVER = 2**31 - 1
 """Retries of a task whose ``max_retries`` is None."""
@@ -74,19 +74,12 @@ def policy_of(task: Any) -> RetryPolicy:
         RetryRule(on=automatic, wait=_wait_of(task, special)) if automatic else None,
         RetryRule(on=Exception, dead_letter=True),
     ]
-    return heeding_signals(
-        RetryPolicy(
-            max_retries=FOR_EVER if most is None else most,
-            wait=task.default_retry_delay,
-            rules=tuple(rule for rule in rules if rule is not None),
-            max_age=LONGEST,
-        )
+    return RetryPolicy(
+        max_retries=FOR_EVER if most is None else most,
+        wait=task.default_retry_delay,
+        rules=tuple(rule for rule in rules if rule is not None),
+        max_age=LONGEST,
     )
-
-
-def heeding_signals(policy: RetryPolicy) -> RetryPolicy:
-    """Return *policy* with a rule in front by which no other one hits a `Retry`."""
-    return evolve(policy, rules=(RetryRule(on=Retry), *policy.rules))
 
 
 def _wait_of(task: Any, special: dict[str, Any]) -> Any:

@@ -64,8 +64,9 @@ LEVELS: dict[type, int] = {
 }
 """The level of each event."""
 
-PARKED_EVERY = 10.0
-"""Seconds between two lines about the parked tasks of an upstream."""
+SPARED_EVERY = 10.0
+"""Seconds between two lines about the parked tasks of an upstream, or about the tasks
+of a name that this worker does not know."""
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 _CONTROL = re.compile(
@@ -74,11 +75,11 @@ _CONTROL = re.compile(
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 
 
-class SparedParkings:
-    """Lets an upstream have one line for many parked tasks, and counts the others.
+class SparedLines:
+    """Lets one line stand for many tasks that wait for the same thing.
 
     Args:
-        every: Seconds between two lines for an upstream.
+        every: Seconds between two lines about the same thing.
         clock: Tells the time in seconds.
     """
 
@@ -90,19 +91,19 @@ class SparedParkings:
         self._next: dict[str, float] = {}
         self._unwritten: dict[str, int] = {}
 
-    def take(self, upstream: str) -> int:
+    def take(self, subject: str) -> int:
         """Count a task; return how many the line that is due stands for, or 0."""
         now = self._clock()
-        count = self._unwritten.pop(upstream, 0) + 1
-        if now < self._next.get(upstream, now):
-            self._unwritten[upstream] = count
+        count = self._unwritten.pop(subject, 0) + 1
+        if now < self._next.get(subject, now):
+            self._unwritten[subject] = count
             return 0
-        self._next[upstream] = now + self._every
+        self._next[subject] = now + self._every
         return count
 
-    def rest(self, upstream: str) -> int:
+    def rest(self, subject: str) -> int:
         """Return how many no line has told of, and forget them."""
-        return self._unwritten.pop(upstream, 0)
+        return self._unwritten.pop(subject, 0)
 
 
 def log_events(events: Events, logger: logging.Logger | None = None) -> None:
@@ -111,7 +112,8 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
     An event that would not be written is not even built: choose the level
     before you call this. An upstream that refuses thousands of tasks has a line
     every 10 seconds, which says how many it stands for; its
-    next turn says how many no line has told of. At DEBUG there is one for each.
+    next turn says how many no line has told of. A name that the worker does not know
+    has one line every 10 seconds too. At DEBUG there is one for each task.
 
     Args:
         events: Of a worker.
@@ -119,8 +121,8 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
     """
     target = logger or logging.getLogger("taskflow.worker")
     kinds = [kind for kind, level in LEVELS.items() if target.isEnabledFor(level)]
-    spared = SparedParkings(
-        every=0.0 if target.isEnabledFor(logging.DEBUG) else PARKED_EVERY
+    spared = SparedLines(
+        every=0.0 if target.isEnabledFor(logging.DEBUG) else SPARED_EVERY
     )
 
     def write(event: Event, **more: int) -> None:
@@ -133,6 +135,10 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
             count = spared.take(event.upstream)
             if count:
                 write(event, parked=count)
+        elif isinstance(event, TaskSnoozed) and event.is_unknown:
+            count = spared.take(f"task:{event.name}")
+            if count:
+                write(event, snoozed=count)
         elif isinstance(event, UpstreamTurned):
             write(event, parked=spared.rest(event.name))
         else:

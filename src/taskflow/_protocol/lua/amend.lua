@@ -90,7 +90,7 @@ if not is_record then
   return words
 end
 
-for i, name in ipairs({ 'attempts', 'crashes', 'misses' }) do
+for i, name in ipairs({ 'attempts', 'crashes', 'age_ms' }) do
   if facts[5 + i] ~= '' and not string.match(facts[5 + i], '^%d+$') then
     redis.call('HDEL', record, name)
     facts[5 + i] = ''

@@ -30,8 +30,8 @@
 --          tasks:events, dlq:* for records beyond reading
 -- Returns  {now, when there may be more (ms) or 0, what most_bytes left out: '',
 --          'waiting' or 'claimed' (by the repeated call), then per task: id, lane,
---          delivery, payload, spec, attempts, crashes, misses, age base (ms),
---          checkpoint, '' or 'weight name epoch probe' of its upstream}
+--          delivery, payload, spec, attempts, crashes, age (ms), checkpoint,
+--          '' or 'weight name epoch probe' of its upstream}
 -- Cost     O(n log m): n handed out, m leased; examines at most slots + 100 ids and
 --          ten upstreams, however much is parked
 -- Why      One script, because a worker that dies between the pop and the

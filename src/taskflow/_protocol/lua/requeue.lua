@@ -1,7 +1,7 @@
 -- requeue.lua: bring ended or delayed tasks back to work, with fresh counts.
 --
 -- Moves    DLQ, FAILED, CANCELLED -> PENDING (retry lane); SCHEDULED ->
---          PENDING now, its lane and counts kept
+--          PENDING now, its lane and counts kept; the age begins again
 -- KEYS[1]  scheduled  zset, task id -> due time (ms)
 -- KEYS[2]  failed     zset, task id -> end time (ms)
 -- KEYS[3]  cancelled  zset, task id -> end time (ms)
@@ -41,12 +41,13 @@ local function bring_back(id, found)
   local record, lane, key = prefix .. 'task:' .. id, lane_of(found[2], 'retry'), found[4]
   if found[1] == 'SCHEDULED' then
     redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'requeued', nonce, 'lane', lane)
+    redis.call('HDEL', record, 'age_ms')
     redis.call('ZREM', scheduled, id)
     redis.call('RPUSH', lane_list(lane), id)
     return
   end
-  redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'fresh_ms', now, 'requeued', nonce)
-  redis.call('HDEL', record, 'attempts', 'crashes', 'misses', 'finished_ms', 'cancel', 'expires_ms')
+  redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'requeued', nonce)
+  redis.call('HDEL', record, 'attempts', 'crashes', 'age_ms', 'finished_ms', 'cancel', 'expires_ms')
   take_out(id, found[1])
   if redis.call('SREM', tombstones(lane, parked_in(found[5])), id) == 0 then
     redis.call('HDEL', record, 'parked')

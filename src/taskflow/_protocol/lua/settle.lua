@@ -14,9 +14,9 @@
 --                     id, token, verb, detail. Verbs and their details:
 --                     complete: the result as JSON text, '' for null
 --                     retry, snooze, dead, fail, cancel, park, crash: a JSON
---                       object of delay (ms), at_end, counts (0 or 1), misses,
---                       error, entry, cause, fingerprint, traceback, how,
---                       max_crashes, as the verb needs
+--                       object of delay (ms), at_end, counts (0 or 1), age
+--                       (ms), once, error, entry, cause, fingerprint,
+--                       traceback, how, max_crashes, as the verb needs
 --                     release: ''
 --                     What is not to end goes to CANCELLED when a cancel was asked for.
 -- ARGV[4 + 4 * count] and what follows: what the ended calls say of their

@@ -24,6 +24,7 @@ from attrs import frozen
 
 from taskflow._client.flow import TaskFlow
 from taskflow._declare import ports
+from taskflow._declare.error_groups import is_cancellation
 from taskflow._declare.ports import Scope
 from taskflow._declare.registry import Registry
 from taskflow._events import Event
@@ -168,8 +169,9 @@ class Child:
         notes = self._notes(job, arguments)
         value, error = self._call(job, arguments)
         seconds = time.monotonic() - job.started
-        stops = (asyncio.CancelledError, self._equipment.interruption)
-        if job.stop == "soft" and isinstance(error, stops):
+        if job.stop == "soft" and (
+            is_cancellation(error) or isinstance(error, self._equipment.interruption)
+        ):
             error = timed_out(job, "soft")
         outcome, event, _ = self._desk.close(job, value, error, seconds)
         if notes is not None and notes.has_any:

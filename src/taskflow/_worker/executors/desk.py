@@ -68,7 +68,7 @@ class Desk:
         except PayloadError as error:
             return verdict.corrupt(_run_of(claim, "", None, None), error)
         if task is None:
-            return verdict.unknown(_run_of(claim, spec.name, None, spec))
+            return verdict.unknown(_run_of(claim, spec.name, None, spec), self._rng)
         return Job(claim, task, spec)
 
     def _declaration(self, packed: bytes) -> _Declared:
@@ -225,5 +225,4 @@ def _run_of(
     seconds: float = 0.0,
     cancelled: bool = False,  # noqa: FBT001, FBT002 - private
 ) -> Run:
-    age = (claim.claimed_ms - claim.age_base_ms) / 1000 + seconds
-    return Run(claim, name, task, spec, seconds, age, cancelled)
+    return Run(claim, name, task, spec, seconds, cancelled)

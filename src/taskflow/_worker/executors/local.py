@@ -11,6 +11,7 @@ from typing import Any
 
 from taskflow._client.flow import TaskFlow
 from taskflow._declare import ports
+from taskflow._declare.error_groups import is_cancellation
 from taskflow._declare.ports import Scope
 from taskflow._declare.registry import Registry
 from taskflow._events import TaskCompleted, TaskStarted
@@ -200,7 +201,7 @@ class LocalExecutor:
     def _ended(self, job: Job, value: Any, error: BaseException | None) -> None:
         if job.abandoned:
             return
-        if job.stop == "soft" and isinstance(error, asyncio.CancelledError):
+        if job.stop == "soft" and is_cancellation(error):
             error = timed_out(job, "soft")
         seconds = time.monotonic() - job.started
         ending = self._desk.close(job, value, error, seconds)

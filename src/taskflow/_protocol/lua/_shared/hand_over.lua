@@ -9,8 +9,7 @@ local has_holds = false
 
 local function read(id)
   return redis.pcall('HMGET', prefix .. 'task:' .. id, 'state', 'token', 'payload', 'spec', 'attempts',
-    'crashes', 'misses', 'created_ms', 'fresh_ms', 'expires_ms', 'checkpoint', 'key', 'watched', 'lane',
-    'upstream', 'parked')
+    'crashes', 'age_ms', 'expires_ms', 'checkpoint', 'key', 'watched', 'lane', 'upstream')
 end
 
 local function answer(id, lane, delivery, found, admitted)
@@ -18,9 +17,8 @@ local function answer(id, lane, delivery, found, admitted)
   reply[n + 1], reply[n + 2], reply[n + 3] = id, lane, delivery
   reply[n + 4], reply[n + 5] = found[3], found[4]
   reply[n + 6], reply[n + 7], reply[n + 8] = tonumber(found[5]) or 0, tonumber(found[6]) or 0, tonumber(found[7]) or 0
-  reply[n + 9], reply[n + 10] = tonumber(found[9]) or tonumber(found[8]) or now, found[11] or ''
-  reply[n + 11] = admitted
-  bytes = bytes + #(found[3] or '') + #reply[n + 10]
+  reply[n + 9], reply[n + 10] = found[9] or '', admitted
+  bytes = bytes + #(found[3] or '') + #reply[n + 9]
 end
 
 local function is_full()
@@ -58,9 +56,9 @@ local function repeated()
     local found = read(id)
     local delivery = not found.err and found[1] == 'ACTIVE' and string.match(found[2] or '', '^(%d+)' .. string.gsub(own, '%p', '%%%0') .. '$')
     if delivery then
-      local u = found[15] and need_of(found[15]).upstream
+      local u = found[13] and need_of(found[13]).upstream
       local probe = u and type(redis.pcall('ZSCORE', u.key .. ':probes', id)) == 'string'
-      answer(id, found[14], delivery, found, u and string.format('%s %d %d', found[15], u.epoch, probe and 1 or 0) or '')
+      answer(id, found[12], delivery, found, u and string.format('%s %d %d', found[13], u.epoch, probe and 1 or 0) or '')
     end
   end
   reply[1] = now
@@ -92,10 +90,10 @@ local function has_leave(id, lane, found, source)
   if hold and not admitted(id, lane, hold, 0, source) then
     return false
   end
-  if not found[15] then
+  if not found[13] then
     return true, ''
   end
-  local need = need_of(found[15])
+  local need = need_of(found[13])
   if not need.upstream then
     return true, ''
   end
@@ -103,7 +101,7 @@ local function has_leave(id, lane, found, source)
     return false
   end
   local u = need.upstream
-  need.answer = need.answer or string.format('%s %d %d', found[15], u.epoch, u.state == 'half-open' and 1 or 0)
+  need.answer = need.answer or string.format('%s %d %d', found[13], u.epoch, u.state == 'half-open' and 1 or 0)
   foresee(u, need.weight)
   return true, need.answer
 end
@@ -146,20 +144,20 @@ local function hand_over(id, lane, source)
     quarantine(id, 'the record has no payload or no spec')
     return false
   end
-  local expires = tonumber(found[10])
+  local expires = tonumber(found[8])
   if expires and expires <= now then
     redis.call('HSET', prefix .. 'task:' .. id, 'state', 'FAILED', 'finished_ms', now,
       'error', '{"type":"Expired","message":"expired before it was claimed"}')
     redis.call('ZADD', failed, now, id)
-    ended(id, 'FAILED', found[12], found[13])
+    ended(id, 'FAILED', found[10], found[11])
     return false
   end
   local leave, upstream_answer = true, ''
-  local known = not source and not has_holds and needs[found[15] or '']
+  local known = not source and not has_holds and needs[found[13] or '']
   if known and known.upstream and known.upstream.free > 0 and known.upstream.free_weight == known.weight then
     take_next(known.upstream, id)
     upstream_answer = known.answer
-  elseif found[15] or source or has_holds then
+  elseif found[13] or source or has_holds then
     leave, upstream_answer = has_leave(id, lane, found, source)
     if not leave then
       return false
@@ -168,10 +166,6 @@ local function hand_over(id, lane, source)
   local record, delivery = prefix .. 'task:' .. id, (tonumber(string.match(found[2] or '', '^%d+')) or 0) + 1
   redis.call('HSET', record, 'state', 'ACTIVE', 'token', delivery .. own, 'started_ms', now)
   if source then
-    -- The time for which it was parked does not make it older.
-    local since = tonumber(string.match(found[16] or '', '^%d+')) or now
-    found[9] = (tonumber(found[9]) or tonumber(found[8]) or now) + now - since
-    redis.call('HSET', record, 'fresh_ms', found[9])
     redis.call('HDEL', record, 'parked')
   end
   leases[#leases + 1], leases[#leases + 2] = now + lease, id

@@ -1,7 +1,7 @@
 -- sighting: all that the server holds of a task, but for the lists it waits in.
 -- Needs   prefix, homes, HOMED, holds, parked_in.  Gives  sight(id, fingerprints) -> facts, record.
 -- facts are what the reply says: id, state, lane, parked, token, attempts,
--- crashes, misses, names of missing fields, lines of history, when it ended, end
+-- crashes, age, names of missing fields, lines of history, when it ended, end
 -- of its lease, what becomes of its key, its letter, its groups, its homes; record
 -- are parked and upstream as stored. Reads only, and meets any
 -- type of these but the homes'.
@@ -53,7 +53,7 @@ end
 
 local function sight(id, fingerprints)
   local record = prefix .. 'task:' .. id
-  local found = redis.pcall('HMGET', record, 'state', 'lane', 'parked', 'token', 'attempts', 'crashes', 'misses',
+  local found = redis.pcall('HMGET', record, 'state', 'lane', 'parked', 'token', 'attempts', 'crashes', 'age_ms',
     'finished_ms', 'key', 'history', 'upstream')
   local state, missing = 'foreign', {}
   if found.err then

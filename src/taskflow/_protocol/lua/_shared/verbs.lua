@@ -19,16 +19,13 @@ function verbs.retry(id, detail, found)
   if detail.counts == 1 then
     redis.pcall('HINCRBY', record, 'attempts', 1)
   end
-  redis.call('HSET', record, 'error', detail.error)
+  redis.call('HSET', record, 'error', detail.error, 'age_ms', detail.age)
   remember(id, detail.entry)
   later(id, found[5] == 'suspects' and 'suspects' or 'retry', detail.delay)
 end
 
 function verbs.snooze(id, detail, found)
-  if detail.misses then
-    redis.call('HSET', prefix .. 'task:' .. id, 'misses', detail.misses)
-  end
-  remember(id, detail.entry)
+  remember(id, detail.entry, detail.once == 1)
   later(id, found[5], detail.delay)
 end
 
