@@ -120,14 +120,14 @@ SUITES: Final = {
         {"TASKFLOW_DEPTH": "8"},
     ),
     "explorer": Suite(
-        "every world of nine small settings and of nine larger ones",
+        "every world of ten small settings and of ten larger ones",
         ("-s", "-m", "", "tests/explorer"),
         {"TASKFLOW_EXPLORE": "further"},
         minutes=40.0,
     ),
     "contract": Suite(
         "some 10,000 made-up requests against the OpenAPI document",
-        ("-s", "-n", "2", "tests/contract"),
+        ("-s", "tests/contract"),
         {"TASKFLOW_CONTRACT_REQUESTS": "120"},
         minutes=20.0,
     ),

@@ -256,6 +256,7 @@ def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
         f"mark = pathlib.Path({str(tmp_path)!r}, 'mark')\n"
         "first = not mark.exists(); mark.touch()\n"
         "sys.exit(3) if first else signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'deaf').touch()\n"
         "time.sleep(60)\n"
     )
     crew = Crew(
@@ -265,7 +266,7 @@ def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
     def tell(sentence: str) -> None:
         told.append(sentence)
         if len([each for each in told if "started" in each]) == 2:
-            time.sleep(0.5)  # until the child ignores the signal
+            wait_until((tmp_path / "deaf").exists)
             supervisor.ask_stop()
             supervisor.ask_stop()
 
