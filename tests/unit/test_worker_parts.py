@@ -37,6 +37,7 @@ from taskflow.observers.logging import (
     TextFormatter,
     log_events,
 )
+from tests.support.processes import wait_until
 
 
 class StubReports(Gathering):
