@@ -16,7 +16,7 @@ import pytest
 from taskflow import Registry, TaskState
 from tests.support.processes import LEASE, Deployment, wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 APP = """
 import asyncio, os, signal, time
@@ -34,6 +34,14 @@ def log(*words):
 async def nap(ctx: Context, number: int, seconds: float) -> int:
     log("start", number, ctx.deliveries)
     await asyncio.sleep(seconds)
+    log("end", number, ctx.deliveries)
+    return number
+
+@registry.task(name="hold")
+async def hold(ctx: Context, number: int) -> int:
+    log("start", number, ctx.deliveries)
+    if ctx.deliveries == 1:
+        await asyncio.sleep(3600)
     log("end", number, ctx.deliveries)
     return number
 
@@ -69,6 +77,12 @@ def nap(number: int, seconds: float) -> int:
     raise NotImplementedError(number, seconds)
 
 
+@registry.task(name="hold")
+def hold(number: int) -> int:
+    """Stand for the worker's task of this name, which ends at its second delivery."""
+    raise NotImplementedError(number)
+
+
 @registry.task(name="block")
 def block(seconds: float) -> int:
     """Stand for the worker's task of this name."""
@@ -99,14 +113,14 @@ def test_the_tasks_of_a_killed_worker_start_again_on_another(
     """All 20, on another worker, on a queue that is otherwise idle; each once."""
     first = deployment.worker("-c", "20")
     wait_until(lambda: deployment.alive() == 1)
-    handles = deployment.flow.enqueue_many([nap.call(n, 5.0) for n in range(20)])
+    handles = deployment.flow.enqueue_many([hold.call(n) for n in range(20)])
     wait_until(lambda: len(deployment.lines("start")) == 20)
     deployment.worker("-c", "20")
     wait_until(lambda: deployment.alive() == 2)
     time.sleep(2.0)  # two beats: from then on the other may reap
 
     first.kill()
-    results = [handle.result(timeout=30) for handle in handles]
+    results = [handle.result(timeout=90) for handle in handles]
 
     again = [name for name, delivery, _ in deployment.lines("start") if delivery == 2]
     assert list(range(20)) == results
@@ -126,7 +140,7 @@ def test_a_worker_frozen_past_its_lease_cannot_settle_and_says_so(
     first.send_signal(signal.SIGSTOP)
     second = deployment.worker("-c", "1")
 
-    assert 7 == handle.result(timeout=30)
+    assert 7 == handle.result(timeout=90)
 
     second.terminate()
     second.wait()
@@ -165,7 +179,7 @@ def test_one_poison_pill_among_a_hundred_is_found(deployment: Deployment) -> Non
     assert starts.total() <= 99 + 3 * 9
     assert max(starts.values()) <= 3
     supervisor.terminate()
-    assert 0 == supervisor.wait(30)
+    assert 0 == supervisor.wait(60)
 
 
 @pytest.mark.deep
@@ -179,7 +193,7 @@ def test_a_coroutine_that_blocks_the_loop_for_three_leases_runs_once(
 
     handle = deployment.flow.enqueue(block.call(3 * LEASE))
 
-    assert 1 == handle.result(timeout=30)
+    assert 1 == handle.result(timeout=90)
     assert 1 == len(deployment.lines("start"))
     wait_until(
         lambda: "loop blocked" in deployment.said(first) + deployment.said(second)
@@ -191,12 +205,12 @@ def test_a_worker_that_is_asked_to_stop_finishes_what_it_runs(
 ) -> None:
     """Short tasks end, the rest waits for another; nothing is counted."""
     worker = deployment.worker("-c", "5")
-    deployment.flow.enqueue_many([nap.call(n, 1.0) for n in range(8)])
+    deployment.flow.enqueue_many([nap.call(n, 3.0) for n in range(8)])
     wait_until(lambda: len(deployment.lines("start")) >= 5)
 
     worker.send_signal(signal.SIGTERM)
 
-    assert 0 == worker.wait(30)
+    assert 0 == worker.wait(60)
     states = deployment.flow.queues.status().states
     assert (5, 3, 0) == (
         states[TaskState.COMPLETED],
@@ -210,15 +224,15 @@ def test_what_cannot_be_finished_in_time_is_handed_back_unharmed(
 ) -> None:
     """After the grace at once on another worker; no attempt, no crash."""
     worker = deployment.worker("-c", "5", WORKER_STOP_GRACE_PERIOD="1s")
-    handles = deployment.flow.enqueue_many([nap.call(n, 4.0) for n in range(5)])
+    handles = deployment.flow.enqueue_many([hold.call(n) for n in range(5)])
     wait_until(lambda: len(deployment.lines("start")) == 5)
 
     worker.send_signal(signal.SIGTERM)
 
-    assert 0 == worker.wait(10)
+    assert 0 == worker.wait(60)
     assert 5 == deployment.count(TaskState.PENDING)
     deployment.worker("-c", "5")
-    assert list(range(5)) == [handle.result(timeout=30) for handle in handles]
+    assert list(range(5)) == [handle.result(timeout=90) for handle in handles]
     records = [deployment.flow.tasks.get(handle.id) for handle in handles]
     assert [(0, 0, 2)] * 5 == [
         (each.attempts, each.crashes, each.deliveries) for each in records
@@ -235,7 +249,7 @@ def test_a_second_signal_hands_back_now(deployment: Deployment) -> None:
     wait_until(lambda: "worker stopping" in deployment.said(worker))
     worker.send_signal(signal.SIGINT)
 
-    assert 0 == worker.wait(10)
+    assert 0 == worker.wait(60)
     assert 2 == deployment.count(TaskState.PENDING)
 
 
@@ -260,9 +274,9 @@ def test_a_killed_worker_process_is_replaced_by_its_supervisor(
     assert f"worker process {victim} was ended by SIGKILL" in deployment.said(
         supervisor
     )
-    assert 1 == deployment.flow.enqueue(nap.call(1, 0.0)).result(timeout=30)
+    assert 1 == deployment.flow.enqueue(nap.call(1, 0.0)).result(timeout=90)
     supervisor.terminate()
-    assert 0 == supervisor.wait(30)
+    assert 0 == supervisor.wait(60)
 
 
 def test_a_function_that_watches_for_a_cancel_is_stopped_by_one(
@@ -277,7 +291,7 @@ def test_a_function_that_watches_for_a_cancel_is_stopped_by_one(
 
     wait_until(lambda: handle.info().state is TaskState.CANCELLED)
     assert [("watch", 1)] == [line[:2] for line in deployment.lines("end")]
-    assert 1 == deployment.flow.enqueue(nap.call(1, 0.0)).result(timeout=30)
+    assert 1 == deployment.flow.enqueue(nap.call(1, 0.0)).result(timeout=90)
     assert worker.poll() is None
 
 
@@ -292,7 +306,7 @@ def test_the_workers_of_a_killed_supervisor_stop_by_themselves(
 
     supervisor.kill()
 
-    assert 1 == handle.result(timeout=30)
+    assert 1 == handle.result(timeout=90)
     wait_until(lambda: deployment.alive() == 0)
 
 
@@ -327,5 +341,5 @@ def test_a_worker_waits_for_a_server_that_is_not_there_yet(
 
     deployment.start_server()
 
-    assert 3 == deployment.flow.enqueue(nap.call(3, 0.0)).result(timeout=30)
+    assert 3 == deployment.flow.enqueue(nap.call(3, 0.0)).result(timeout=90)
     assert worker.poll() is None

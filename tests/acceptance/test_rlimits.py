@@ -44,7 +44,7 @@ for _ in range(40):
     threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
 """
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 registry = Registry()
 
 

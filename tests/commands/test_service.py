@@ -12,7 +12,7 @@ import pytest
 from tests.support.machine import check_within
 from tests.support.service import curl, running, service, wait_for_state
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 CREATE = """curl -X POST http://localhost:8000/api/v1/tasks/summarize/ \\
   -H "Content-Type: application/json" \\

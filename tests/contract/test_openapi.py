@@ -24,7 +24,7 @@ from taskflow_summarize.routers import Grant, Level, Limits
 
 pytestmark = pytest.mark.timeout(3000)
 
-EXAMPLES = int(os.environ.get("TASKFLOW_CONTRACT_REQUESTS", "5"))
+EXAMPLES = int(os.environ.get("TASKFLOW_CONTRACT_REQUESTS", "3"))
 LEVELS = (Level.READ, Level.OPERATE, Level.ADMIN)
 CHECKS = (
     checks.not_a_server_error,

@@ -15,7 +15,7 @@ import pytest
 
 from taskflow import TaskFlow
 from taskflow.cli import commands, exit_codes
-from tests.support.fuzz_strings import NASTY, foreign_keys
+from tests.support.fuzz_strings import NASTY, foreign_keys, some
 from tests.support.population import WORKER, populate, registry
 
 PREFIX = "hostile:"
@@ -121,7 +121,7 @@ def test_a_command_ends_in_words_of_ours(
     chosen: Any,
 ) -> None:
     """No traceback, nothing that steers a terminal, and no key of a strange kind."""
-    for text in TEXTS:
+    for text in some(TEXTS):
         line = typed(path, chosen, text, ids["dead"])
         with pytest.raises(SystemExit) as ended:
             exit_codes.run(commands.taskflow, "taskflow", line)

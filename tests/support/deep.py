@@ -116,6 +116,7 @@ SUITES: Final = {
         (
             *("-m", "", "-n", "2", "tests/http/test_hostile.py"),
             *("tests/integration/test_hostile.py", "tests/protocol/test_foreign.py"),
+            "tests/integration/test_hostile_commands.py",
         ),
         {"TASKFLOW_DEPTH": "8"},
     ),

@@ -21,7 +21,7 @@ LEASE = 3.0
 SERVER = shutil.which("redis-server") or str(get_binary_path())
 
 
-def wait_until(condition: Callable[[], Any], patience: float = 30.0) -> None:
+def wait_until(condition: Callable[[], Any], patience: float = 90.0) -> None:
     """Look until *condition* holds."""
     deadline = time.monotonic() + patience
     while not condition():
