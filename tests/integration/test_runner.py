@@ -18,12 +18,13 @@ from tests.support.echo_scripts import echo, fail, incr, mark, publish, put
 
 SOON = 0.01  # seconds
 LATE = 10.0  # seconds; no test waits for it
+PATIENT = 30.0  # seconds; a busy machine is not taken for a server that is away
 
 
 @pytest.fixture
 def blocking(server):
     """Give a blocking runner."""
-    runner = server.runner()
+    runner = server.runner(patience=PATIENT)
     yield runner
     runner.close()
 
@@ -31,7 +32,7 @@ def blocking(server):
 @pytest_asyncio.fixture
 async def runner(server):
     """Give a runner of the test's loop."""
-    runner = server.async_runner()
+    runner = server.async_runner(patience=PATIENT)
     yield runner
     await runner.aclose()
 
