@@ -385,7 +385,7 @@ class TestEmbedded:
         self, tmp_path, monkeypatch, python
     ):
         """A host that embeds Python may have none to start."""
-        monkeypatch.setattr(embedded, "_python", lambda: python)
+        monkeypatch.setattr(embedded, "python_program", lambda: python)
         server = EmbeddedServer(f"embedded://{tmp_path}")
         with pytest.raises(ServerUnavailableError, match="keeper did not start"):
             server.runner(patience=0).send(echo("x"))
@@ -395,9 +395,9 @@ class TestEmbedded:
         self, monkeypatch
     ):
         """It would be started as if it were one."""
-        assert sys.executable == embedded._python()
+        assert sys.executable == embedded.python_program()
         monkeypatch.setattr(sys, "executable", "/usr/sbin/uwsgi")
-        assert f"{sys.base_prefix}/bin/python3" == embedded._python()
+        assert f"{sys.base_prefix}/bin/python3" == embedded.python_program()
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         """A file stands where the folder should be."""

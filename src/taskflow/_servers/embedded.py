@@ -30,8 +30,10 @@ from typing import IO, Any
 from redis import Redis
 
 from taskflow._servers.client_server import REPLY_TIMEOUT, ClientServer
+from taskflow._servers.interpreter import python_program
 from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.redis import RedisServer
+from taskflow._servers.route import Route
 from taskflow.errors import ConfigurationError, ServerUnavailableError
 
 START_PATIENCE = 20.0
@@ -161,6 +163,10 @@ class EmbeddedServer(ClientServer):
         """Make a connection for the running event loop, not connected yet."""
         return self._open().async_link()
 
+    def route(self) -> Route | None:
+        """Tell how another process reaches the server, once it has been started."""
+        return None if self._inner is None else self._inner.route()
+
     def close(self) -> None:
         """Leave the server; the keeper ends it when nobody else is there."""
         with self._guard:
@@ -262,7 +268,7 @@ class EmbeddedServer(ClientServer):
             }
             with os.fdopen(writing, "wb"), (data / keeper.LOG).open("ab") as log:
                 subprocess.run(  # noqa: S603 - our own script
-                    [_python(), "-I", "-S", keeper.__file__, json.dumps(order)],
+                    [python_program(), "-I", "-S", keeper.__file__, json.dumps(order)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -320,11 +326,3 @@ def _read(descriptor: int, deadline: float) -> str:
         return "the server does not listen yet; it may still load its data"
     told = os.read(descriptor, 4096).decode(errors="replace")
     return told or "the keeper died before the server listened; see server.log"
-
-
-def _python() -> str:
-    """Return the interpreter; ``sys.executable`` may be a host that embeds it."""
-    running = Path(sys.executable or "")
-    if running.name.startswith(("python", "pypy")):
-        return str(running)
-    return str(Path(sys.base_prefix) / "bin" / "python3")

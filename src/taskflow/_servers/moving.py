@@ -11,12 +11,13 @@ from threading import Lock
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from taskflow._servers.client_server import new_link
 from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.redis import RedisServer, without
 from taskflow._servers.replies import FAILURES, translate
+from taskflow._servers.route import Route
 from taskflow._settings import mask_url
 from taskflow.errors import (
     ConfigurationError,
@@ -172,6 +173,13 @@ class MovingServer(RedisServer):
         """Make a connection for the running event loop, not connected yet."""
         link: AsyncLink = new_link(self._async_pool, **self._goal())
         return link
+
+    def route(self) -> Route | None:
+        """Tell how another process reaches where the server was last found."""
+        known, place = super().route(), self._place
+        if known is None or place is None:
+            return None
+        return evolve(known, host=place[0], port=place[1])
 
     def _goal(self) -> dict[str, Any]:
         host, port = self._now()

@@ -16,6 +16,7 @@ from taskflow._servers.client_server import (
     new_link,
 )
 from taskflow._servers.link import AsyncLink, Link
+from taskflow._servers.route import Route, route_by
 from taskflow._settings import mask_url
 from taskflow.errors import ConfigurationError
 
@@ -126,6 +127,11 @@ class RedisServer(ClientServer):
         """Make a connection for the running event loop, not connected yet."""
         link: AsyncLink = new_link(self._async_pool)
         return link
+
+    def route(self) -> Route | None:
+        """Tell how another process reaches the server without this library."""
+        encrypted = self._url.startswith("rediss:")
+        return route_by(self._pool.connection_kwargs, encrypted=encrypted)
 
     def close(self) -> None:
         """Nothing to leave: the connections belong to the runners."""

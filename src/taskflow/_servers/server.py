@@ -8,6 +8,7 @@ each kind of URL, and ``opening.py``, which chooses.
 
 from abc import ABC, abstractmethod
 
+from taskflow._servers.route import Route
 from taskflow._servers.runner import PATIENCE, AsyncRunner, SyncRunner
 
 
@@ -51,6 +52,14 @@ class Server(ABC):
         Raises:
             ServerUnavailableError: The server cannot be started.
         """
+
+    def route(self) -> Route | None:
+        """Tell how another process reaches the server without this library.
+
+        Returns:
+            The route; None where there is none, or it is not known yet.
+        """
+        return None
 
     @abstractmethod
     def erase(self) -> None:
