@@ -1,6 +1,7 @@
-"""A body that holds the interpreter's lock in C code, for three leases.
+"""Task functions that keep the heartbeat thread from the interpreter.
 
-No thread of its process runs meanwhile, the one that renews leases neither.
+One call of C code holds the interpreter lock for three leases, or a hundred threads
+share it. The standby process of the worker renews the leases meanwhile.
 """
 
 import os
@@ -19,7 +20,10 @@ SECONDS = 3
 ASYNCIO = ("--executor", "asyncio")
 CELERY = ("--executor", "celery", "--concurrency", "1")
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(sys.platform != "linux", reason="no standby process elsewhere"),
+]
 
 
 @pytest.fixture
@@ -56,22 +60,79 @@ def test_in_a_child_of_a_pool_it_runs_once(deployment: ChaosDeployment) -> None:
     assert (1, 1, 0) == figures(deployment, CELERY, CELERY)
 
 
-@pytest.mark.deep
-@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
-def test_under_a_supervisor_it_runs_once(deployment: ChaosDeployment) -> None:
-    """The supervisor renews what its worker holds, and says so."""
-    assert (1, 1, 0) == figures(deployment, (*ASYNCIO, "--processes", "2"), count=2)
-    (player,) = deployment.players
-    assert "a body holds the interpreter" in deployment.said(player.process)
+@pytest.mark.parametrize(
+    ("workers", "count"),
+    [
+        pytest.param((ASYNCIO,), 1, id="alone", marks=pytest.mark.deep),
+        pytest.param((ASYNCIO, ASYNCIO), 2, id="beside-another"),
+        pytest.param(
+            ((*ASYNCIO, "--processes", "2"),),
+            2,
+            id="under-a-supervisor",
+            marks=pytest.mark.deep,
+        ),
+    ],
+)
+def test_a_function_that_holds_the_lock_runs_once(
+    deployment: ChaosDeployment, workers: tuple[tuple[str, ...], ...], count: int
+) -> None:
+    """The worker says afterwards who has renewed its lease."""
+    assert (1, 1, 0) == figures(deployment, *workers, count=count)
+    wait_until(
+        lambda: any(
+            "the standby process renewed the leases" in deployment.said(each.process)
+            for each in deployment.players
+        )
+    )
 
 
-@pytest.mark.deep
-@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
-def test_a_stopped_worker_loses_its_tasks_all_the_same(
+def test_a_hundred_functions_that_compute_run_once(
     deployment: ChaosDeployment,
 ) -> None:
-    """Its supervisor does not stand in for one that does not work."""
-    player = deployment.play(*ASYNCIO, "--processes", "2", TASKFLOW_LEASE="1")
+    """Each waits its turn for the interpreter, and so does the heartbeat thread.
+
+    A second worker, which has the time to, would take back what the first loses.
+    """
+    for slots in ("150", "1"):
+        deployment.play(*ASYNCIO, "--concurrency", slots, TASKFLOW_LEASE="2")
+    wait_until(lambda: deployment.alive() == 2)
+    deployment.enqueue([chaos_app.burns.call(8.0) for _ in range(150)])
+    deployment.settle_down(90.0)
+    found = deployment.judge()
+
+    assert (150, 150, 0) == (found["COMPLETED"], found["runs"], found["crashes"])
+
+
+@pytest.mark.deep
+def test_a_function_that_never_gives_the_lock_back_runs_elsewhere(
+    deployment: ChaosDeployment,
+) -> None:
+    """Its lease is renewed until one lease after its hard limit, and no longer."""
+    for _ in range(2):
+        deployment.play(*ASYNCIO, TASKFLOW_LEASE="1")
+    wait_until(lambda: deployment.alive() == 2)
+    deployment.enqueue([chaos_app.seizes.options(timeout=2.0).call(30)])
+    wait_until(lambda: len(deployment.lines("start")) == 2)
+    first, second = deployment.rows("start")
+    assert float(second[3]) - float(first[3]) > 2.0
+    wait_until(lambda: deployment.lines("end"))
+    deployment.monitor.excuse(int(first[4]), float(first[3]), float(first[3]) + 30)
+    (holder,) = [each for each in deployment.players if each.pid == int(first[4])]
+    holder.kill()
+    deployment.settle_down(30.0)
+    found = deployment.judge()
+
+    assert (1, 2, 1) == (found["COMPLETED"], found["runs"], found["crashes"])
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("processes", ["1", "2"], ids=["two", "supervised"])
+def test_a_stopped_worker_loses_its_tasks_all_the_same(
+    deployment: ChaosDeployment, processes: str
+) -> None:
+    """Its standby process renews nothing for one that does not run."""
+    for _ in range(2 // int(processes)):
+        deployment.play(*ASYNCIO, "--processes", processes, TASKFLOW_LEASE="1")
     wait_until(lambda: deployment.alive() == 2)
     deployment.enqueue([chaos_app.aworks.call(2.0)])
     wait_until(lambda: deployment.lines("start"))
@@ -86,24 +147,3 @@ def test_a_stopped_worker_loses_its_tasks_all_the_same(
     found = deployment.judge()
 
     assert (1, 2, 1) == (found["COMPLETED"], found["runs"], found["crashes"])
-    assert "a body holds the interpreter" not in deployment.said(player.process)
-
-
-def test_in_the_only_worker_it_runs_once(deployment: ChaosDeployment) -> None:
-    """Nobody is there to take the task, and the lease is renewed when it goes on."""
-    assert (1, 1, 0) == figures(deployment, ASYNCIO)
-
-
-@pytest.mark.deep
-def test_beside_another_worker_it_is_taken_for_dead(
-    deployment: ChaosDeployment,
-) -> None:
-    """Its lease ends, the other runs the task, and its own late result is refused."""
-    assert (1, 2, 1) == figures(deployment, ASYNCIO, ASYNCIO)
-    wait_until(
-        lambda: any(
-            "lease lost" in deployment.said(each.process)
-            and "loop blocked" in deployment.said(each.process)
-            for each in deployment.players
-        )
-    )

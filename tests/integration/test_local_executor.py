@@ -93,12 +93,17 @@ class Stage:
         self.reports: list[Note] = []
         self.given_back: list[Claim] = []
         self.narrowed: list[int] = []
+        self.times: dict[str, float] = {}
         self.refusal: Exception | None = None
         self.server_up = asyncio.Event()
         self.server_up.set()
         self._changed = asyncio.Event()
         self._number = 0
         self.executor = make(self)
+
+    def started(self, claim: Claim, hard_at: float) -> None:
+        """Keep the time that a task has."""
+        self.times[claim.id] = hard_at - time.monotonic()
 
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Keep an outcome; there is one for each claim."""

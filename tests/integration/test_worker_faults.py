@@ -13,7 +13,7 @@ import pytest
 from taskflow import Registry, TaskFlow, TaskState, Worker
 from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
-from taskflow._worker.ledger import Ledger
+from taskflow._worker.lease_table import LeaseReader
 from taskflow._worker.timekeeper import Timekeeper
 from tests.support.rlimits import ThreadLimit
 
@@ -133,33 +133,36 @@ async def test_a_fault_of_its_own_hands_back_all_that_a_worker_holds(
     assert {TaskState.PENDING} == {each.state for each in records}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="no standby process elsewhere")
 @pytest.mark.parametrize("fails", [False, True], ids=["stopped", "failed"])
-async def test_nobody_stands_in_for_a_worker_that_is_over(
+async def test_a_worker_that_is_over_has_no_standby_process(
     flow: TaskFlow, monkeypatch: pytest.MonkeyPatch, *, fails: bool
 ) -> None:
     """Its process may last; what it could not hand back begins again elsewhere."""
-    fault, ledger, began = Fault(), Ledger.create(), asyncio.Event()
+    fault, began = Fault(), asyncio.Event()
     monkeypatch.setattr(Timekeeper, "run", fault.loop)
-    assert ledger is not None
-    worker = Worker(flow, concurrency=1, ledger=ledger)
+    worker = Worker(flow, concurrency=1)
 
-    @flow.registry.task(name="long")
+    @flow.registry.task(name="long", timeout=30.0)
     async def long() -> None:
         began.set()
         await asyncio.sleep(60)
 
     working = asyncio.create_task(worker.arun())
     await flow.aenqueue(long.call())
+    before = time.monotonic()
     await asyncio.wait_for(began.wait(), 10)
-    before = ledger.read()
+    table, process = worker._standby.table, worker._standby._process
+    assert table is not None
+    assert process is not None
+    ((until, _),) = LeaseReader(table.descriptor).leases()
+    assert process.poll() is None
     if fails:
         fault.is_due.set()
     else:
         worker.stop(now=True)
     await asyncio.wait([working], timeout=20)
-    failed = working.exception() is not None
-    ledger.close_descriptor()
 
-    assert before is not None
-    assert (1, fails, None) == (len(before.held), failed, ledger.read())
+    assert before + 30.0 <= until <= time.monotonic() + 30.0
+    assert fails == (working.exception() is not None)
+    assert 0 == process.poll()

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import itertools
 import os
 import resource
 import signal
@@ -59,6 +60,18 @@ def seizes(seconds: int, ctx: Context) -> int:
     note("start", ctx)
     if ctx.deliveries == 1:
         ctypes.PyDLL(None).sleep(seconds)
+    note("end", ctx)
+    return ctx.deliveries
+
+
+@registry.task(name="burns")
+def burns(seconds: float, ctx: Context) -> int:
+    """Compute in Python for a while; a hundred of these share one interpreter lock."""
+    note("start", ctx)
+    until, numbers = time.monotonic() + seconds, itertools.count()
+    while time.monotonic() < until:
+        for _ in range(1000):
+            next(numbers)
     note("end", ctx)
     return ctx.deliveries
 

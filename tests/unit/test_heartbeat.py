@@ -1,6 +1,7 @@
 """The heartbeat's thread: it outlives whatever goes wrong in it."""
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -67,6 +68,39 @@ def test_a_beat_that_fails_is_logged_and_followed_by_the_next(
     heartbeat.stop()
     server.close()
     assert "a beat failed" in caplog.text
+
+
+def test_an_answer_counts_from_when_its_beat_was_sent() -> None:
+    """Read late, it must not look as if its leases had just been renewed."""
+    server = MemoryServer(f"memory://{uuid.uuid4().hex}")
+    runner, told, sent = server.runner(), threading.Event(), [0.0, 0.0]
+
+    class Late:
+        def send_all(self, operations: Any) -> Any:
+            sent[1] = sent[1] or time.monotonic()
+            return runner.send_all(operations)
+
+        def close(self) -> None:
+            runner.close()
+
+    class Hears(Deaf):
+        def answered(self, sent_at: float) -> None:
+            sent[0] = sent[0] or sent_at
+            told.set()
+
+        def is_over(self) -> bool:
+            return False
+
+    settings = HeartbeatSettings(Keys(), "w", 600.0, lambda: 0)
+    before = time.monotonic()
+    late: Any = Late()
+    heartbeat = Heartbeat(settings, late, Leases(), Hears(), lambda: b"{}")
+    heartbeat.start()
+
+    assert told.wait(10)
+    heartbeat.stop()
+    server.close()
+    assert before <= sent[0] <= sent[1]
 
 
 def test_a_beat_that_is_asked_for_does_not_wait_for_its_time() -> None:

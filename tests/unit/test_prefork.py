@@ -58,6 +58,7 @@ class Stage:
         self.crashes: list[TaskCrashed] = []
         self.submitted: list[tuple[int, list[str]]] = []
         self.looked = self.failing_looks = 0
+        self.times: dict[str, float] = {}
         self.children: list[Child] = []
         self.events.subscribe(self.crashes.append, TaskCrashed)
         for name in ("quick", "slow"):
@@ -71,6 +72,10 @@ class Stage:
         self.executor = PreforkExecutor(self, Random(1), self, listener)
 
     # What the executor asks of its host.
+
+    def started(self, claim: Claim, hard_at: float) -> None:
+        """Keep the time that a task has."""
+        self.times[claim.id] = hard_at - time.monotonic()
 
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Keep an outcome."""

@@ -87,31 +87,7 @@ def test_a_child_that_cannot_be_started_is_tried_again(
     assert "Resource temporarily unavailable" in failed
     assert "trying again in 0.02 s" in failed
     assert [[True], [True] * 2, *[[False, True]] * 2, [False, True, True]] == alive
-    assert opened + len(crowd.supervisor.members()) == open_files()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="no memory is shared elsewhere")
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.EPERM, errno.ENOSYS])
-def test_children_work_without_shared_memory_where_there_is_none(
-    monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    """Nobody stands in for a mute one then, which is said once."""
-
-    def refuse(name: str) -> int:
-        raise OSError(code, os.strerror(code), name)
-
-    def on_tell(crowd: Crowd, sentence: str) -> None:
-        if len(crowd.started) == 2:
-            crowd.supervisor.ask_stop()
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
-    crowd = Crowd(monkeypatch, 2, on_tell)
-    crowd.supervisor.run()
-
-    (said,) = [each for each in crowd.told if "no memory" in each]
-    assert os.strerror(code) in said
-    assert [] == crowd.supervisor.members()
-    assert 2 == len(crowd.started)
+    assert opened == open_files()
 
 
 def test_the_crew_is_stopped_whatever_ends_its_supervisor(

@@ -82,6 +82,15 @@ class Host(Protocol):
         """What guards in bodies ask."""
         ...
 
+    def started(self, claim: Claim, hard_at: float) -> None:
+        """Take note that the task function of *claim* runs until *hard_at* at most.
+
+        Args:
+            claim: Of the task.
+            hard_at: Time of the monotonic clock; infinity = without a limit.
+        """
+        ...
+
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Take the outcome of *claim*; called once for each, on the loop."""
         ...

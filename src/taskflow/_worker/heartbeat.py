@@ -3,7 +3,8 @@
 A body that blocks the loop must not lose its lease (measured: a 3 s block
 makes a 0.2 s heartbeat on the loop 3.2 s late, one in a thread 0.05 s). So
 this thread has a connection of its own, and shares with the loop only the
-table of leases and a way to call back.
+table of leases and a way to call back. Where it cannot have the interpreter either,
+the standby process renews them (``standby.py``).
 
 It also hands back what the server has leased to us and the loop has not heard of:
 strays. The reply of their claim was lost, or lies unread while a body blocks the loop.
@@ -32,6 +33,9 @@ from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
 
 _logger = logging.getLogger("taskflow.worker")
 
+_LOOK_EVERY = 0.5
+"""Seconds between two checks whether the worker is over."""
+
 
 class Listener(Protocol):
     """Whom the heartbeat tells; every method is called in its thread."""
@@ -45,14 +49,23 @@ class Listener(Protocol):
     def server_back(self) -> None:
         """The server answers again."""
 
-    def answered(self) -> None:
-        """The server took a whole beat."""
+    def answered(self, sent_at: float) -> None:
+        """The server took a whole beat.
+
+        Args:
+            sent_at: When it was sent (monotonic clock): its leases count from there,
+                however late this thread could read the answer.
+        """
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take the server's time, and whether it was set since the last beat."""
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""
+
+    def is_over(self) -> bool:
+        """Whether the worker has ended without stopping the heartbeat."""
+        ...
 
 
 @frozen
@@ -114,7 +127,7 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         """Beat until stopped; a server that is away is asked more often."""
         wait = 0.0
-        while not self._sleep(wait):
+        while self._sleep(wait):
             started = time.monotonic()
             try:
                 self._beat()
@@ -137,10 +150,14 @@ class Heartbeat(threading.Thread):
         self._roused.set()
 
     def _sleep(self, seconds: float) -> bool:
-        """Wait until the next beat is due or asked for; say whether to stop."""
-        self._roused.wait(seconds)
-        self._roused.clear()
-        return self._stopping
+        """Wait until the next beat is due or asked for; False = beat no more."""
+        due = time.monotonic() + seconds
+        while not self._listener.is_over():
+            left = due - time.monotonic()
+            if self._roused.wait(min(left, _LOOK_EVERY)) or left <= _LOOK_EVERY:
+                self._roused.clear()
+                return not self._stopping
+        return False
 
     def _lose(self, error: ServerError) -> None:
         if not self._lost:
@@ -165,7 +182,7 @@ class Heartbeat(threading.Thread):
         self._runner.close()
 
     def _beat(self) -> None:
-        settings = self._settings
+        settings, sent_at = self._settings, time.monotonic()
         beat = upkeep.beat(
             settings.keys,
             worker=settings.worker,
@@ -193,7 +210,7 @@ class Heartbeat(threading.Thread):
         for answer in answers:
             if isinstance(answer, TaskflowError):
                 raise answer
-        self._listener.answered()
+        self._listener.answered(sent_at)
         self._hear(answers[0])
         told = [
             (task_id, token, word)

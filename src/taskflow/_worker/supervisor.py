@@ -3,8 +3,7 @@
 Each child is the same command with one process, in a session of its own, so
 that a signal meant for the supervisor reaches the children through it and in
 order. A child holds the reading end of a pipe: when the supervisor is gone,
-even killed, the pipe closes and the child drains and stops by itself. Each child
-keeps its leases in memory that the supervisor can read (``ledger.py``).
+even killed, the pipe closes and the child drains and stops by itself.
 """
 
 import os
@@ -16,8 +15,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, frozen
-
-from taskflow._worker.ledger import LEDGER, Ledger
 
 LIFELINE = "TASKFLOW_LIFELINE"
 """Environment variable that names the child's end of the pipe."""
@@ -62,7 +59,6 @@ class _Child:
     started: float = 0.0
     failures: int = 0
     start_at: float = 0.0
-    ledger: Ledger | None = None
 
 
 class Supervisor:
@@ -80,7 +76,6 @@ class Supervisor:
         # A number and no event: a signal handler that sets an event waits for ever
         # where it interrupts the wait for that event in the wrong place.
         self._stops = 0
-        self._told_of_ledgers = False
 
     def run(self) -> int:
         """Run the crew; blocks until it has stopped.
@@ -98,15 +93,6 @@ class Supervisor:
             # container, what we leave behind is killed.
             code = self._stop()
         return code
-
-    def members(self) -> list[tuple[int, Ledger]]:
-        """Give process id and ledger of each child; safe in any thread."""
-        known = [(each.process, each.ledger) for each in self._children]
-        return [
-            (process.pid, ledger)
-            for process, ledger in known
-            if process is not None and ledger is not None
-        ]
 
     def ask_stop(self, signum: int = signal.SIGTERM, frame: object = None) -> None:
         """Stop the crew; the second time, without letting it finish."""
@@ -127,16 +113,11 @@ class Supervisor:
                 time.sleep(0.1)
 
     def _start(self, child: _Child, reading: int) -> None:
-        environment, passed = {LIFELINE: str(reading)}, [reading]
-        ledger = self._new_ledger()
-        if ledger is not None:
-            environment[LEDGER] = str(ledger.descriptor)
-            passed.append(ledger.descriptor)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own command
                 self._crew.command,
-                env={**self._crew.environment, **environment},
-                pass_fds=passed,
+                env={**self._crew.environment, LIFELINE: str(reading)},
+                pass_fds=[reading],
                 start_new_session=True,
             )
         except OSError as error:
@@ -147,30 +128,15 @@ class Supervisor:
                 f"trying again in {pause:g} s"
             )
             return
-        finally:
-            if ledger is not None:
-                ledger.close_descriptor()
-        child.ledger, child.process = ledger, process
+        child.process = process
         child.started = time.monotonic()
         self._tell(f"worker process {process.pid} started")
-
-    def _new_ledger(self) -> Ledger | None:
-        try:
-            return Ledger.create()
-        except OSError as error:
-            if not self._told_of_ledgers:
-                self._told_of_ledgers = True
-                self._tell(
-                    f"no memory can be shared with a worker process: {error}; while a "
-                    "body holds its interpreter, nobody renews its leases"
-                )
-            return None
 
     def _bury(self, child: _Child) -> None:
         process = child.process
         if process is None:
             return
-        child.process = child.ledger = None
+        child.process = None
         lived = time.monotonic() - child.started
         failures = 0 if lived >= STEADY else child.failures + 1
         pause = self._put_off(child, failures=failures)

@@ -43,10 +43,10 @@ from taskflow._worker.hearing import hear
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.identity import checked_worker_id, new_worker_id
 from taskflow._worker.leases import Leases
-from taskflow._worker.ledger import Ledger
 from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
+from taskflow._worker.standby import Standby
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow._worker.vitals import VitalsFile, folder_of
 from taskflow.errors import ServerUnavailableError
@@ -71,7 +71,6 @@ class Worker:
             does for the whole fleet: due tasks, ended leases, schedules.
         engine: Where bodies run. Left out: in this process, on the event loop and
             in threads.
-        ledger: Through which a supervisor sees what is held. Left out: nobody does.
 
     Attributes:
         id: Of this worker.
@@ -98,7 +97,6 @@ class Worker:
         worker_id: str | None = None,
         claims: bool = True,
         engine: Engine | None = None,
-        ledger: Ledger | None = None,
     ) -> None:
         self._connection = flow.connection
         known = settings or self._connection.settings.worker
@@ -121,8 +119,7 @@ class Worker:
         self._engine: Engine = engine or LocalEngine()
         self._version = version("asynctaskflow")
         self.guards: Gatekeeper = flow.guards
-        self._ledger = ledger
-        self._leases = Leases(None if ledger is None else ledger.hold)
+        self._leases = Leases()
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
@@ -145,9 +142,9 @@ class Worker:
             try:
                 await asyncio.to_thread(self._vitals.open)
                 await self._declare_upstreams()
+                await self._start_standby()
                 await asyncio.to_thread(heartbeat.meet)
                 heartbeat.start()
-                self._introduce()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with (
                     Channels(self._pump) as channels,
@@ -157,9 +154,10 @@ class Worker:
                     await self._until_stopped()
                     self._loops_over()
             finally:
-                if self._ledger is not None:
-                    self._ledger.leave()
+                self._standby.leave()
+                self._leases.show(None)
                 await asyncio.to_thread(heartbeat.stop)
+                await asyncio.to_thread(self._standby.close)
                 await asyncio.to_thread(self._vitals.close)
                 self.events.emit(WorkerStopped(self.id, self._pump.released))
 
@@ -180,9 +178,7 @@ class Worker:
             now: Hand back at once what still runs.
         """
         self._stop_early = True
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._ask_stop, now)
+        self._on_loop(self._ask_stop, now)
 
     def facts(self) -> dict[str, Any]:
         """Say what this worker is and serves, for banners and beats."""
@@ -217,11 +213,11 @@ class Worker:
             self._stop_asked.set()
         self._outage = Outage(self.events)
         self._gate = ReapGate(self._settings.lease / 3)
-        connection = self._connection
+        connection, known = self._connection, self._settings
+        keys, share = connection.keys, connection.share
+        self._standby = Standby(keys, self.id, known.lease, known.time_limit)
         self._runner = connection.server.async_runner()
-        consumer = ConsumerSettings(
-            connection.keys, self.id, self._settings.lease, connection.share
-        )
+        consumer = ConsumerSettings(keys, self.id, known.lease, share)
         self._pump = Pump(
             PumpSettings(consumer, self._engine.in_hand(self.slots), connection.clock),
             self._runner,
@@ -238,15 +234,11 @@ class Worker:
             self.all_stopped = await self._executor.aclose()
             await self._runner.aclose()
 
-    def _introduce(self) -> None:
-        """Tell the supervisor, if there is one, how our leases are renewed."""
-        if self._ledger is not None:
-            self._ledger.introduce(
-                self._connection.url,
-                self._connection.keys.prefix,
-                lease=self._settings.lease,
-                limit=self._settings.time_limit,
-            )
+    async def _start_standby(self) -> None:
+        # A scheduler holds no leases, and those in this process's memory nobody takes.
+        if self.slots and self._connection.server.shared:
+            await asyncio.to_thread(self._standby.start)
+            self._leases.show(self._standby.table)
 
     async def _declare_upstreams(self) -> None:
         # Before the first claim, which asks the rules; without a server later.
@@ -385,6 +377,10 @@ class Worker:
 
     # What the executor asks of its host.
 
+    def started(self, claim: Claim, hard_at: float) -> None:
+        """Take note that the task function of *claim* runs until *hard_at* at most."""
+        self._leases.limit((claim.id, claim.token), hard_at)
+
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Take the outcome of *claim*."""
         self._pump.done(claim, outcome)
@@ -418,12 +414,18 @@ class Worker:
         self._on_loop(self._outage.end)
         self._on_loop(self._pump.look)
 
-    def answered(self) -> None:
+    def answered(self, sent_at: float) -> None:
         """The server took a whole beat: a probe may see it, and reaping may go on."""
         self._gate.answered()
         self._vitals.refresh(self._pump.polled_ago())
-        if self._ledger is not None:
-            self._ledger.beat()
+        self._standby.beat(sent_at, self._connection.server.route())
+
+    def is_over(self) -> bool:
+        """Whether the event loop was closed, which ends this worker in mid-run."""
+        if self._loop is None or not self._loop.is_closed():
+            return False
+        self._standby.leave()
+        return True
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take note of the server's time; if it was set, the living renew first."""

@@ -24,10 +24,8 @@ from taskflow._settings import (
     load_settings,
     mask_url,
 )
-from taskflow._worker.deputy import Deputy
 from taskflow._worker.executor import Engine
 from taskflow._worker.executors.local import LocalEngine
-from taskflow._worker.ledger import Ledger
 from taskflow._worker.supervisor import (
     Crew,
     Supervisor,
@@ -199,7 +197,6 @@ def _supervise(settings: Settings) -> int:
     )
     signal.signal(signal.SIGTERM, supervisor.ask_stop)
     signal.signal(signal.SIGINT, supervisor.ask_stop)
-    Deputy(supervisor.members).start()
     return supervisor.run()
 
 
@@ -235,7 +232,6 @@ def _work(
         settings=settings.worker,
         claims=claims,
         engine=engine,
-        ledger=Ledger.inherited(),
     )
     click.echo(banner(app, worker, settings, ignored), err=True)
     log_events(worker.events)
