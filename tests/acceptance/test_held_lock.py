@@ -86,6 +86,7 @@ def test_a_function_that_holds_the_lock_runs_once(
     )
 
 
+@pytest.mark.deep
 def test_a_hundred_functions_that_compute_run_once(
     deployment: ChaosDeployment,
 ) -> None:
