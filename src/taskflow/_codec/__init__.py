@@ -9,6 +9,7 @@ The only door to msgspec.
 """
 
 from taskflow._codec.annotation import layers, unwrap
+from taskflow._codec.error_text import class_name, text_of, traceback_of
 from taskflow._codec.signature import ArgumentsCodec, ResultCodec
 from taskflow._codec.spec import Spec, decode_spec, encode_spec
 from taskflow._codec.text import (
@@ -24,12 +25,15 @@ __all__ = [
     "ResultCodec",
     "Spec",
     "check_size",
+    "class_name",
     "decode_spec",
     "encode",
     "encode_spec",
     "from_json",
     "layers",
+    "text_of",
     "to_exact_json",
     "to_json",
+    "traceback_of",
     "unwrap",
 ]

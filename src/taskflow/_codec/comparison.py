@@ -16,6 +16,7 @@ from types import NoneType
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from taskflow._codec.error_text import LONGEST_REASON_BYTES, class_name, text_of
 from taskflow.errors import PayloadError
 
 MOST_LEVELS = 200
@@ -57,7 +58,8 @@ def compare(given: Any, restored: Any, path: str, *, exact: bool) -> None:
         message = "nested too deeply"
         raise PayloadError(message, path=path) from error
     except Exception as error:
-        message = f"{_shown(given)} cannot be compared with what comes back: {error}"
+        why = text_of(error, LONGEST_REASON_BYTES)
+        message = f"{_shown(given)} cannot be compared with what comes back: {why}"
         raise PayloadError(message, path=path) from error
     if misfit is not None:
         raise PayloadError(misfit[1], path=_cut(path + misfit[0], _LONGEST_PATH))
@@ -237,7 +239,7 @@ def _unlike(given: Any, restored: Any) -> Misfit:
 
 
 def _shown(value: Any) -> str:
-    return f"{type(value).__name__} {_repr(value)}"
+    return f"{class_name(value)} {_repr(value)}"
 
 
 def _repr(value: Any) -> str:

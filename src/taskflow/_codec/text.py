@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from taskflow._codec.comparison import compare, kind_of, parts
+from taskflow._codec.error_text import LONGEST_REASON_BYTES, class_name, text_of
 from taskflow.errors import PayloadError
 
 _plain_encoder = msgspec.json.Encoder()
@@ -100,7 +101,10 @@ def encode(value: Any) -> bytes:
         raise PayloadError(message, path=_culprit(value)) from error
     except Exception as error:
         # Whatever a property or a model's own method raised.
-        message = error.message if isinstance(error, PayloadError) else str(error)
+        if isinstance(error, PayloadError):
+            message = error.message
+        else:
+            message = text_of(error, LONGEST_REASON_BYTES)
         raise PayloadError(message, path=_culprit(value)) from error
 
 
@@ -155,7 +159,7 @@ def decode(decoder: Any, data: bytes | str) -> Any:
         raise PayloadError(message) from error
     except Exception as error:
         # Whatever a model's own method raised.
-        message = f"{type(error).__name__}: {error}"
+        message = f"{class_name(error)}: {text_of(error, LONGEST_REASON_BYTES)}"
         raise PayloadError(message) from error
 
 

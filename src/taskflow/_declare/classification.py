@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import evolve, field, frozen
 
+from taskflow._codec import class_name
 from taskflow._declare.error_groups import parts_of
 from taskflow._declare.http_facts import retry_after_of, status_of
 from taskflow._declare.retry_policy import Match, matches
@@ -179,7 +180,7 @@ def _by_rules(
     if is_among(upstream.failures):
         return _failure(wait)
     if is_among(upstream.refusals):
-        reason = _REASONS.get(status or 0) or f"refused: {type(error).__name__}"
+        reason = _REASONS.get(status or 0) or f"refused: {class_name(error)}"
         return CallVerdict("refused", wait or REFUSED_SECONDS, reason)
     return None
 

@@ -1,7 +1,9 @@
 """Look into exception groups, which `asyncio.TaskGroup` and others raise."""
 
 import asyncio
-from typing import cast
+from typing import Any, cast
+
+_exceptions: Any = BaseExceptionGroup.exceptions
 
 
 def leaves_of(error: BaseException) -> list[BaseException]:
@@ -18,7 +20,7 @@ def leaves_of(error: BaseException) -> list[BaseException]:
         >>> leaves_of(group)
         [ValueError(), KeyError()]
     """
-    return [part for part in parts_of(error) if not _is_group(part)]
+    return [part for part in parts_of(error) if not is_group(part)]
 
 
 def parts_of(error: BaseException) -> list[BaseException]:
@@ -35,21 +37,26 @@ def parts_of(error: BaseException) -> list[BaseException]:
     left = [error]
     while left:
         part = left.pop()
-        if isinstance(part, BaseExceptionGroup):
-            group = cast("BaseExceptionGroup[BaseException]", part)
-            groups.append(group)
-            left.extend(reversed(group.exceptions))
+        if is_group(part):
+            groups.append(part)
+            left.extend(reversed(_exceptions_of(part)))
         else:
             leaves.append(part)
     return leaves + groups
 
 
+def _exceptions_of(group: BaseException) -> tuple[BaseException, ...]:
+    # By the descriptor of the base class: a subclass may have its own.
+    return cast("tuple[BaseException, ...]", _exceptions.__get__(group))
+
+
 def is_cancellation(error: BaseException | None) -> bool:
     """Whether *error* is a ``CancelledError``, or a group of nothing else."""
     return error is not None and all(
-        isinstance(leaf, asyncio.CancelledError) for leaf in leaves_of(error)
+        issubclass(type(leaf), asyncio.CancelledError) for leaf in leaves_of(error)
     )
 
 
-def _is_group(error: BaseException) -> bool:
-    return isinstance(error, BaseExceptionGroup)
+def is_group(error: BaseException) -> bool:
+    """Whether *error* is an exception group; runs no code of its class."""
+    return issubclass(type(error), BaseExceptionGroup)

@@ -13,9 +13,9 @@ from typing import Any
 
 from attrs import frozen
 
-from taskflow._codec import Spec
+from taskflow._codec import Spec, class_name, text_of, traceback_of
 from taskflow._declare.classification import CallVerdict
-from taskflow._declare.error_groups import leaves_of, parts_of
+from taskflow._declare.error_groups import is_group, leaves_of, parts_of
 from taskflow._declare.retry_policy import (
     Failure,
     GiveUp,
@@ -67,7 +67,6 @@ _STOPPED = "cancelled while it ran"
 _HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_HEAD_LINES = 12
 
 
 @frozen
@@ -121,13 +120,13 @@ def describe_error(
         Type, message, traceback and fingerprint.
     """
     leaf = parts_of(error)[0]
-    kind = type(leaf).__name__
+    kind = class_name(leaf)
     message = _text_of(leaf)
-    whole = raised if isinstance(raised, BaseExceptionGroup) else error  # pyright: ignore[reportUnknownVariableType]
+    whole = error if raised is None or not is_group(raised) else raised
     return ErrorFacts(
         type=kind,
         message=message,
-        traceback=_bounded(_traceback(whole)),  # pyright: ignore[reportUnknownArgumentType]
+        traceback=traceback_of(whole, LONGEST_ERROR_BYTES),
         fingerprint=fingerprint(name, kind, message, _place(leaf)),
     )
 
@@ -148,36 +147,16 @@ def fingerprint(name: str, kind: str, message: str, place: str) -> str:
     return blake2b(text.encode(errors="replace"), digest_size=6).hexdigest()
 
 
-def _traceback(error: BaseException) -> str:
-    try:
-        lines = traceback.format_exception(error, limit=-40)
-    except Exception as failure:  # noqa: BLE001 - formatting calls the error's code
-        return f"<no traceback: {type(failure).__name__}>"
-    if len(lines) > 2 * _HEAD_LINES:
-        lines = [*lines[:_HEAD_LINES], "  ...\n", *lines[-_HEAD_LINES:]]
-    return "".join(lines)
-
-
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    try:
+        frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    except BaseException:  # noqa: BLE001 - a class may have its own __traceback__
+        return ""
     return f"{frames[0].filename.rpartition('/')[2]}:{frames[0].name}" if frames else ""
 
 
 def _text_of(given: object) -> str:
-    try:
-        text = str(given)
-    except Exception as failure:  # noqa: BLE001 - a __str__ that raises is data
-        text = f"<its text cannot be had: {type(failure).__name__}>"
-    return _bounded(text)
-
-
-def _bounded(text: str) -> str:
-    data = text.encode("utf-8", errors="replace")
-    if len(data) <= LONGEST_ERROR_BYTES:
-        return data.decode()
-    half = LONGEST_ERROR_BYTES // 2 - 8
-    head = data[:half].decode(errors="ignore")
-    return f"{head}\n...\n{data[-half:].decode(errors='ignore')}"
+    return text_of(given, LONGEST_ERROR_BYTES)
 
 
 def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
@@ -197,8 +176,9 @@ def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdic
     """
     try:
         return _judged(run, error, limits, rng)
-    except Exception as failure:
-        _logger.exception("an error of %r could not be judged", run.name)
+    except BaseException as failure:  # noqa: BLE001 - the error's own code may run
+        told = traceback_of(failure, LONGEST_ERROR_BYTES)
+        _logger.error("an error of %r could not be judged\n%s", run.name, told)  # noqa: TRY400 - formatting may run its code
         return _judge_failure(run, failure, limits, rng)
 
 
@@ -249,7 +229,7 @@ def _excused(
         # Of another upstream than its own: no fault of the task's either.
         last = max(refusals, key=lambda each: each.retry_after)
         delay = max(_SHORTEST_WAIT, last.retry_after)
-        return _snoozed(run, Snooze(delay, str(last)))
+        return _snoozed(run, Snooze(delay, _text_of(last)))
     return None
 
 
@@ -315,7 +295,8 @@ def _judge_failure(
     if isinstance(decider, Retry):
         most = most if decider.max_retries is None else decider.max_retries
         # What a person wants to read, and errors are grouped by.
-        shown = decider.__cause__ or decider
+        cause = decider.__cause__
+        shown = decider if cause is None else cause
     facts = describe_error(run.name, shown, error)
     decision = decide(
         policy,
