@@ -281,15 +281,18 @@ class WorkerStopping:
 
 @frozen
 class WorkerStopped:
-    """A worker has settled or handed back all it held.
+    """A worker has settled or released all it held.
 
     Attributes:
         worker: Its id.
-        released: Tasks that were handed back.
+        released: Tasks that it released.
+        still_running: Descriptions of functions and asyncio tasks that task functions
+            have left running in this process.
     """
 
     worker: str
     released: int
+    still_running: tuple[str, ...] = ()
 
 
 @frozen
@@ -374,5 +377,7 @@ class Events:
         for observer in self._observers.get(type(event), ()):
             try:
                 observer(event)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 _logger.exception("an observer failed on %r", event)

@@ -69,7 +69,9 @@ def _tell(upstream: Upstream, method: str, *args: Any) -> None:
     for listener in upstream.listeners:
         try:
             getattr(listener, method)(*args)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             _logger.exception("a listener of upstream %r failed", upstream.name)
 
 

@@ -7,7 +7,7 @@ who does; it hands every finished claim to ``Host.done`` and asks nothing back.
 
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from attrs import frozen
 
@@ -18,6 +18,7 @@ from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
+from taskflow._settings import Settings, WorkerSettings
 
 
 @frozen
@@ -40,6 +41,18 @@ class Limits:
     soft_time_limit: float | None
     max_result_bytes: int
     max_crashes: int
+
+    @classmethod
+    def of(cls, settings: Settings, worker: WorkerSettings) -> Self:
+        """Take them from *settings*, and from those of one *worker*."""
+        return cls(
+            max_retries=settings.queue.max_retries,
+            max_age=settings.queue.max_task_age,
+            time_limit=worker.time_limit,
+            soft_time_limit=worker.soft_time_limit,
+            max_result_bytes=settings.queue.max_payload_bytes,
+            max_crashes=worker.max_crashes,
+        )
 
     def age_problem(self, policy: RetryPolicy | None) -> tuple[str, ...]:
         """Say that the waits of *policy* do not fit in its age: a sentence, or none.
@@ -166,8 +179,13 @@ class Executor(Protocol):
         """
         ...
 
-    async def aclose(self) -> bool:
-        """Free what the executor holds; False if a body could not be stopped."""
+    @property
+    def unstopped(self) -> tuple[str, ...]:
+        """Descriptions of the functions that could not be stopped and still run."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the executor holds."""
         ...
 
 
@@ -186,6 +204,10 @@ class Engine(Protocol):
 
     def executor(self, host: Host, rng: Random) -> Executor:
         """Make the executor of *host*, on its running event loop."""
+        ...
+
+    def kill(self) -> None:
+        """Kill the processes of bodies; in any thread, right before this one exits."""
         ...
 
     def facts(self) -> dict[str, Any]:

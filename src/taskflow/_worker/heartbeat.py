@@ -29,6 +29,7 @@ from taskflow._protocol.settle import ExtendWord, SettleWord
 from taskflow._protocol.upkeep import BeatReply
 from taskflow._servers.runner import SyncRunner
 from taskflow._worker.leases import Leases
+from taskflow._worker.settler import settles
 from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
 
 _logger = logging.getLogger("taskflow.worker")
@@ -232,13 +233,8 @@ class Heartbeat(threading.Thread):
         self._strays.clear()
 
     def _returns(self) -> list[Operation[list[SettleWord]]]:
-        keys, now_ms = self._settings.keys, self._settings.clock()
-        size = settle.MOST_PER_CALL
         outcomes = [Outcome(*pair, "release", b"") for pair in list(self._strays)]
-        return [
-            settle.settle(keys, outcomes[first : first + size], now_ms=now_ms)
-            for first in range(0, len(outcomes), size)
-        ]
+        return settles(self._settings.keys, outcomes, now_ms=self._settings.clock())
 
     def _hear(self, beat: BeatReply) -> None:
         offset = beat.now_ms - time.monotonic() * 1000

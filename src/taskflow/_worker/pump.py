@@ -30,12 +30,12 @@ from taskflow._protocol.claim import ClaimReply
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
-from taskflow._servers.runner import AsyncRunner
+from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._worker.consumer import Ask, Consumer, ConsumerSettings
 from taskflow._worker.executor import Executor
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
-from taskflow._worker.settler import Settler
+from taskflow._worker.settler import Settler, settles
 from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
 
 _logger = logging.getLogger("taskflow.worker")
@@ -185,6 +185,14 @@ class Pump:
             self._settler.add(settle.release(each))
             self._events.emit(TaskReleased(each.id, started))
         self._wake.set()
+
+    def settle_from_thread(self, runner: SyncRunner) -> None:
+        """Settle what has ended and release the rest, for a loop that is blocked."""
+        known = {(each.id, each.token): each for each in self._settler.outstanding()}
+        for pair in self._leases.snapshot():
+            known.setdefault(pair, Outcome(*pair, "release", b""))
+        keys, now_ms = self._settings.consumer.keys, self._settings.clock()
+        runner.send_all(settles(keys, list(known.values()), now_ms=now_ms))
 
     def release_rest(self) -> None:
         """Hand back what is held still, in nobody's hands."""

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from itertools import islice
 from typing import Any
 
@@ -118,9 +119,14 @@ class Reports(Gathering):
     """The reports of one claim, stored from the worker's event loop."""
 
     def __init__(
-        self, claim: Claim, send: Send, loop: asyncio.AbstractEventLoop
+        self,
+        claim: Claim,
+        send: Send,
+        loop: asyncio.AbstractEventLoop,
+        variables: Context | None = None,
     ) -> None:
         super().__init__()
+        self._variables = variables
         self._claim = claim
         self._send = send
         self._loop = loop
@@ -137,7 +143,9 @@ class Reports(Gathering):
     def _ask(self) -> None:
         if not self._asked:
             self._asked = True
-            self._loop.call_soon_threadsafe(self._begin)
+            # With the worker's variables: what a task function starts is its own, and
+            # is not there to store the reports of others.
+            self._loop.call_soon_threadsafe(self._begin, context=self._variables)
 
     def _begin(self) -> None:
         if self._flusher is None:

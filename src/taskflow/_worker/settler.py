@@ -1,5 +1,6 @@
 """Outcomes waiting for the server: each is sent until it is answered."""
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -12,6 +13,19 @@ from taskflow._protocol.record import Outcome
 from taskflow._protocol.settle import SettleWord
 
 
+def settles(
+    keys: Keys, outcomes: Sequence[Outcome], *, now_ms: int
+) -> list[Operation[list[SettleWord]]]:
+    """Describe settling *outcomes*, however many they are."""
+    operations: list[Operation[list[SettleWord]]] = []
+    rest = list(outcomes)
+    while rest:
+        count = fitting(len(each.detail) for each in rest[: settle.MOST_PER_CALL])
+        operations.append(settle.settle(keys, rest[:count], now_ms=now_ms))
+        del rest[:count]
+    return operations
+
+
 class Settler:
     """Keeps outcomes in the order they came, and gives them out in batches.
 
@@ -22,6 +36,7 @@ class Settler:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._waiting: deque[Outcome] = deque()
+        self._batches: list[Sequence[Outcome]] = []
         self._underway = 0
 
     @property
@@ -33,6 +48,11 @@ class Settler:
     def unconfirmed(self) -> int:
         """Outcomes that the server has not answered for, waiting or underway."""
         return len(self._waiting) + self._underway
+
+    def outstanding(self) -> list[Outcome]:
+        """Outcomes that are not confirmed; in any thread, while the loop is blocked."""
+        batches = self._batches.copy()
+        return [*itertools.chain.from_iterable(batches), *self._waiting.copy()]
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome."""
@@ -49,9 +69,10 @@ class Settler:
             As many as fit, but at least one; none if none waits.
         """
         sizes = (len(each.detail) for each in islice(self._waiting, most))
-        count = fitting(sizes, most_bytes)
-        self._underway += count
-        return [self._waiting.popleft() for _ in range(count)]
+        batch = [self._waiting.popleft() for _ in range(fitting(sizes, most_bytes))]
+        self._batches.append(batch)
+        self._underway += len(batch)
+        return batch
 
     def operation(
         self, batch: Sequence[Outcome], *, now_ms: int
@@ -61,9 +82,13 @@ class Settler:
 
     def confirm(self, batch: Sequence[Outcome]) -> None:
         """The server has answered for *batch*."""
-        self._underway -= len(batch)
+        self._forget(batch)
 
     def put_back(self, batch: Sequence[Outcome]) -> None:
         """The server gave no answer for *batch*: it goes first again."""
-        self._underway -= len(batch)
+        self._forget(batch)
         self._waiting.extendleft(reversed(batch))
+
+    def _forget(self, batch: Sequence[Outcome]) -> None:
+        self._batches = [each for each in self._batches if each is not batch]
+        self._underway -= len(batch)

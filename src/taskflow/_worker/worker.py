@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import socket
-import time
 from collections.abc import AsyncGenerator
 from importlib.metadata import version
 from platform import python_version
@@ -33,7 +32,7 @@ from taskflow._events import (
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import ExtendWord, Note, SettleWord
 from taskflow._settings import WorkerSettings
-from taskflow._worker import upkeep
+from taskflow._worker import containment, event_loop, upkeep
 from taskflow._worker.breaker import UpstreamWatch
 from taskflow._worker.channels import Channels
 from taskflow._worker.consumer import ConsumerSettings
@@ -47,14 +46,12 @@ from taskflow._worker.outage import Outage
 from taskflow._worker.pump import Pump, PumpSettings
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.standby import Standby
+from taskflow._worker.stopping import Stopping
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow._worker.vitals import VitalsFile, folder_of
 from taskflow.errors import ServerUnavailableError
 
 _logger = logging.getLogger("taskflow.worker")
-
-BLOCKED = 1.0
-"""Seconds that the loop may stand still before somebody is told."""
 
 
 class Worker:
@@ -79,7 +76,6 @@ class Worker:
         limits: Where a task says nothing itself.
         events: Subscribe here.
         guards: What guards in bodies ask.
-        all_stopped: False after a run that has left a function in its thread.
 
     Raises:
         ConfigurationError: The id does not fit into a key, or *concurrency*
@@ -107,15 +103,7 @@ class Worker:
         self.registry: Registry = flow.registry if registry is None else registry
         self.slots: int = known.concurrency if claims else 0
         self.events: Events = events or Events()
-        queue = self._connection.settings.queue
-        self.limits: Limits = Limits(
-            max_retries=queue.max_retries,
-            max_age=queue.max_task_age,
-            time_limit=known.time_limit,
-            soft_time_limit=known.soft_time_limit,
-            max_result_bytes=queue.max_payload_bytes,
-            max_crashes=known.max_crashes,
-        )
+        self.limits: Limits = Limits.of(self._connection.settings, known)
         self._engine: Engine = engine or LocalEngine()
         self._version = version("asynctaskflow")
         self.guards: Gatekeeper = flow.guards
@@ -123,27 +111,56 @@ class Worker:
         self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
-        self.all_stopped: bool = True
+        self._owns_loop = False
 
-    def run(self) -> None:
+    def run(self, *, loop_factory: event_loop.LoopFactory | None = None) -> None:
         """Work until stopped; blocks. Signals are the caller's business.
+
+        Returns within the grace period after `stop`, whatever task functions have
+        left running: see `still_running`.
+
+        Args:
+            loop_factory: Makes the event loop. Left out: asyncio's default.
 
         Raises:
             ConfigurationError: A task cannot be served.
             ServerRefusedError: Wrong password, missing permission, or no
                 scripts.
+            RuntimeError: An event loop runs in this thread; use `arun`.
         """
-        asyncio.run(self.arun())
+        self._owns_loop = True
+        event_loop.run(
+            self.arun,
+            # Looked up then: every run has its own.
+            wait_for=lambda tasks: self._stopping.wait_for(tasks),  # noqa: PLW0108
+            loop_factory=loop_factory,
+        )
 
     async def arun(self) -> None:
-        """Work until `stop`, then settle or hand back all that is held; see `run`."""
+        """Work until `stop`, then settle or release all that is held; see `run`.
+
+        Asyncio tasks that task functions have left on the loop are not cancelled:
+        they may be part of what the program around the worker uses.
+        """
+        await containment.run_owned(self._work())
+
+    @property
+    def still_running(self) -> tuple[str, ...]:
+        """Descriptions of functions and asyncio tasks that task functions left running."""
+        loop = self._loop
+        if loop is None or not hasattr(self, "_executor"):
+            return ()
+        left = containment.left_on(loop, everything=self._owns_loop)
+        return *self._executor.unstopped, *left
+
+    async def _work(self) -> None:
         async with self._assembled():
             heartbeat = self._heartbeat()
             try:
-                await asyncio.to_thread(self._vitals.open)
+                await event_loop.in_thread(self._vitals.open)
                 await self._declare_upstreams()
                 await self._start_standby()
-                await asyncio.to_thread(heartbeat.meet)
+                await event_loop.in_thread(heartbeat.meet)
                 heartbeat.start()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with (
@@ -152,14 +169,18 @@ class Worker:
                 ):
                     self._start_loops(loops, channels, heartbeat)
                     await self._until_stopped()
-                    self._loops_over()
+                    for loop in self._endless:
+                        loop.cancel()
             finally:
                 self._standby.leave()
                 self._leases.show(None)
-                await asyncio.to_thread(heartbeat.stop)
-                await asyncio.to_thread(self._standby.close)
-                await asyncio.to_thread(self._vitals.close)
-                self.events.emit(WorkerStopped(self.id, self._pump.released))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._stopping.time_left()):
+                        await event_loop.in_thread(heartbeat.stop)
+                        await event_loop.in_thread(self._standby.close)
+                await event_loop.in_thread(self._vitals.close)
+                stopped = (self.id, self._pump.released, self.still_running)
+                self.events.emit(WorkerStopped(*stopped))
 
     async def run_until_idle(self) -> None:
         """Claim and run until nothing waits, then return; for tests.
@@ -167,6 +188,9 @@ class Worker:
         Takes no part in upkeep and renews no leases. What is scheduled for
         later stays scheduled.
         """
+        await containment.run_owned(self._run_dry())
+
+    async def _run_dry(self) -> None:
         async with self._assembled():
             await self._upstream_watch().declare()
             await self._pump.run_dry()
@@ -178,7 +202,12 @@ class Worker:
             now: Hand back at once what still runs.
         """
         self._stop_early = True
-        self._on_loop(self._ask_stop, now)
+        self._on_loop(lambda: self._stopping.request(now))
+
+    def release_from_thread(self) -> None:
+        """Settle and release what is held, for a loop that a task function blocks."""
+        if len(self._leases):
+            self._pump.settle_from_thread(self._connection.server.runner())
 
     def facts(self) -> dict[str, Any]:
         """Say what this worker is and serves, for banners and beats."""
@@ -200,6 +229,7 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _assembled(self) -> AsyncGenerator[None]:
+        self._stopping = Stopping(self._settings.stop_grace_period)
         for task in self.registry:
             task.check()
             for problem in self.limits.age_problem(task.retry) if self.slots else ():
@@ -207,10 +237,8 @@ class Worker:
         for schedule in self.registry.schedules():
             schedule.call()  # refuses arguments that the task does not take
         self._loop = asyncio.get_running_loop()
-        self._stop_asked = asyncio.Event()
-        self._stop_now = asyncio.Event()
         if self._stop_early:
-            self._stop_asked.set()
+            self._stopping.request(now=False)
         self._outage = Outage(self.events)
         self._gate = ReapGate(self._settings.lease / 3)
         connection, known = self._connection, self._settings
@@ -231,13 +259,13 @@ class Worker:
         try:
             yield
         finally:
-            self.all_stopped = await self._executor.aclose()
+            await self._executor.aclose()
             await self._runner.aclose()
 
     async def _start_standby(self) -> None:
         # A scheduler holds no leases, and those in this process's memory nobody takes.
         if self.slots and self._connection.server.shared:
-            await asyncio.to_thread(self._standby.start)
+            await event_loop.in_thread(self._standby.start)
             self._leases.show(self._standby.table)
 
     async def _declare_upstreams(self) -> None:
@@ -301,7 +329,9 @@ class Worker:
                 for each in upkeep.ALL
             ),
             loops.create_task(self._pump.doze()),
-            loops.create_task(self._feel_blocks()),
+            loops.create_task(
+                event_loop.watch_lag(self._pump.pulse, self._loop_blocked)
+            ),
         ]
 
     async def _hear_cancels(self, heartbeat: Heartbeat) -> None:
@@ -313,55 +343,23 @@ class Worker:
         await hear(self._runner, channel, take, look=heartbeat.hurry)
 
     async def _until_stopped(self) -> None:
-        """Wait for the wish to stop, then drain; cancelled, hand back at once."""
+        """Wait for the request to stop, then drain; cancelled, release at once."""
         try:
-            await self._stop_asked.wait()
+            await self._stopping.requested()
             await self._drain()
         except asyncio.CancelledError:
-            self._stop_now.set()
+            self._stopping.request(now=True)
             await self._drain()
             raise
 
-    def _loops_over(self) -> None:
-        for loop in self._endless:
-            loop.cancel()
-
     async def _drain(self) -> None:
-        """Finish what runs within the grace, less what handing back takes."""
-        grace = self._settings.stop_grace_period
-        margin = min(3.0, grace * 0.2)
         self._pump.stop_claiming()
-        self.events.emit(
-            WorkerStopping(self.id, self._executor.running, grace - margin)
-        )
-        finished = asyncio.create_task(self._pump.emptied(grace - margin))
-        hurried = asyncio.create_task(self._stop_now.wait())
-        try:
-            await asyncio.wait({finished, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            finished.cancel()
-            hurried.cancel()
-        if not self._pump.is_empty:
-            self._pump.release(self._executor.release_running(), started=True)
-            await self._pump.emptied(margin)
-        if self._pump.is_empty and len(self._leases):
-            # Held, and in nobody's hands: a loop of ours has failed between the two.
-            self._pump.release_rest()
-            await self._pump.emptied(margin)
+        seconds, running = self._stopping.seconds_to_finish, self._executor.running
+        self.events.emit(WorkerStopping(self.id, running, seconds))
+        await self._stopping.drain(self._pump, self._executor, self._leases)
 
-    def _ask_stop(self, now: bool) -> None:  # noqa: FBT001 - call_soon has no keywords
-        self._stop_asked.set()
-        if now:
-            self._stop_now.set()
-
-    async def _feel_blocks(self) -> None:
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.25)
-            self._pump.pulse()
-            late = time.monotonic() - before - 0.25
-            if late > BLOCKED:
-                self.events.emit(LoopBlocked(late, self._executor.names))
+    def _loop_blocked(self, seconds: float) -> None:
+        self.events.emit(LoopBlocked(seconds, self._executor.names))
 
     def _describe(self) -> bytes:
         return to_json(
@@ -437,8 +435,9 @@ class Worker:
 
     def _on_loop(self, function: Any, *args: Any) -> None:
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(function, *args)
+        with contextlib.suppress(RuntimeError):  # it is closed
+            if loop is not None:
+                loop.call_soon_threadsafe(function, *args)
 
     def _hear_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
         for task_id, token, word in words:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ from taskflow._worker.supervisor import (
     watch_lifeline,
 )
 from taskflow._worker.worker import Worker
-from taskflow.cli import exit_codes, logs
+from taskflow.cli import logs
 from taskflow.cli.apps import App, load_app, refuse_name_clash
+from taskflow.cli.exit_guard import ExitGuard
 from taskflow.errors import ConfigurationError
 from taskflow.observers.logging import log_events
 
@@ -120,8 +120,8 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
     """Run tasks until told to stop.
 
     Serves every installed plugin, the tasks of the default registry, and those
-    of --app. SIGTERM or Ctrl-C: claim nothing more, finish what runs within
-    WORKER_STOP_GRACE_PERIOD, hand back the rest. A second time: hand back now.
+    of --app. SIGTERM, SIGHUP or Ctrl-C: claim nothing more, finish what runs within
+    WORKER_STOP_GRACE_PERIOD, release the rest, and exit. A second time: release now.
     """  # noqa: DOC201 - this text is the command's help
     refuse_name_clash()
     settings = _settings(
@@ -235,28 +235,26 @@ def _work(
     )
     click.echo(banner(app, worker, settings, ignored), err=True)
     log_events(worker.events)
+    guard = ExitGuard(worker, engine, settings.worker.stop_grace_period)
 
     def serve() -> None:
-        watch_lifeline(worker.stop)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(worker))
+        guard.install()
+        watch_lifeline(guard.stop)
+        worker.run(loop_factory=_loop_factory())
+        guard.code = 0
 
-    code = exit_codes.FAILED
     try:
         engine.run(flow, worker.registry, worker.limits, serve)
-        code = 0
     except Exception:
-        if worker.all_stopped:
+        if not worker.still_running:
             raise
         _logger.exception("the worker has failed")
     finally:
+        guard.begin()
         flow.close()
-        if not worker.all_stopped:
-            # A function that ignores its limits still runs in a thread, and the
-            # interpreter would wait for it; its task has long been handed back.
-            logging.shutdown()
-            os._exit(code)
-    return code
+        if worker.still_running:
+            guard.end_now()
+    return guard.code
 
 
 def _engine(settings: WorkerSettings) -> Engine:
@@ -274,22 +272,6 @@ def _engine(settings: WorkerSettings) -> Engine:
         raise ConfigurationError(problem) from error
     engine: Engine = celery.CeleryEngine(settings)
     return engine
-
-
-async def _serve(worker: Worker) -> None:
-    loop = asyncio.get_running_loop()
-    asked = 0
-
-    def ask_stop() -> None:
-        nonlocal asked
-        asked += 1
-        worker.stop(now=asked > 1)
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, ask_stop)
-    # Celery's signal for a cold shutdown.
-    loop.add_signal_handler(signal.SIGQUIT, partial(worker.stop, now=True))
-    await worker.arun()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

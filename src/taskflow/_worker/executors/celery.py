@@ -10,6 +10,7 @@ task's way depends on a message queue in between.
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import select
 import shutil
@@ -87,6 +88,12 @@ class CeleryEngine:
         """Hold what runs, and what ``WORKER_PREFETCH_MULTIPLIER`` adds to it."""
         return slots * self._settings.prefetch_multiplier
 
+    def kill(self) -> None:
+        """Kill the children; in any thread, right before this process exits."""
+        for pid in self._pool.pids() if self._pool else []:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
     def facts(self) -> dict[str, Any]:
         """Say how the pool is set up, and which processes are in it."""
         return {
@@ -138,7 +145,7 @@ class CeleryEngine:
             listener.settimeout(0)
             max_tasks = self._settings.max_tasks_per_child or None
             equip(Equipment(registry, limits, flow, address, max_tasks, SoftLimit))
-            with _logging_left_alone(), _celery_app_kept():
+            with _logging_left_alone(), _children_set_up():
                 self._start(main)
         finally:
             equip(None)
@@ -155,9 +162,6 @@ class CeleryEngine:
             except BaseException as error:  # noqa: BLE001 - handed on below
                 raised.append((self._pool and self._pool.failure) or error)
             _POOL_LOG.setLevel(logging.CRITICAL)  # that children end is no error now
-            # What follows is quick; a signal must not end it half-way.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             raise WorkerShutdown(0)
 
         _POOL_LOG.propagate = True  # to where all lines go
@@ -222,12 +226,17 @@ def _logging_left_alone() -> Generator[None]:
         signals.setup_logging.disconnect(leave)
 
 
+def _ignore(signum: int, frame: object) -> None:
+    """Do nothing about a signal."""
+
+
 @contextlib.contextmanager
-def _celery_app_kept() -> Generator[None]:
+def _children_set_up() -> Generator[None]:
     """Keep the host's own Celery app the current one in the children.
 
     Celery makes the worker's app current in each child; a body that calls
-    ``shared_task.delay()`` means its own.
+    ``shared_task.delay()`` means its own. A terminal that closes sends SIGHUP to
+    children too, whose tasks are to finish: the worker stops for it.
 
     Yields:
         Once.
@@ -238,6 +247,8 @@ def _celery_app_kept() -> Generator[None]:
     def keep(**_: Any) -> None:
         app.set_current()
         app.set_default()
+        # No SIG_IGN, which a program that a body starts would inherit.
+        signal.signal(signal.SIGHUP, _ignore)
 
     signals.worker_process_init.connect(keep)
     try:

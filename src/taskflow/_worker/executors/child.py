@@ -29,6 +29,7 @@ from taskflow._declare.ports import Scope
 from taskflow._declare.registry import Registry
 from taskflow._events import Event
 from taskflow._protocol.record import Claim, Outcome
+from taskflow._worker import containment, event_loop
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors.desk import Desk
 from taskflow._worker.executors.job import Job, timed_out
@@ -118,6 +119,7 @@ class Child:
             sys.exit(RECYCLE)
         self._line = Line(sock)
         self._loop = asyncio.new_event_loop()
+        containment.contain(self._loop)
         self._tasks_done = 0
         self._number = self._begun = 0
         self._is_cut = False
@@ -163,17 +165,20 @@ class Child:
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
-        except Exception as misfit:  # noqa: BLE001 - decoding calls the task's types
+        except BaseException as misfit:  # noqa: BLE001 - decoding calls the task's types
             self._answer(0.0, *self._desk.judge(job, misfit, 0.0))
             return
         notes = self._notes(job, arguments)
         value, error = self._call(job, arguments)
         seconds = time.monotonic() - job.started
         if job.stop == "soft" and (
-            is_cancellation(error) or isinstance(error, self._equipment.interruption)
+            is_cancellation(error)
+            or issubclass(type(error), self._equipment.interruption)
         ):
             error = timed_out(job, "soft")
-        outcome, event, _ = self._desk.close(job, value, error, seconds)
+        outcome, event, _ = self._desk.close(
+            job, value, error if job.fault is None else job.fault, seconds
+        )
         if notes is not None and notes.has_any:
             # The server may be away; limits are for the body, which is over.
             self._answer(seconds, outcome, event, "ended")
@@ -199,6 +204,8 @@ class Child:
         if job.admission is not None:
             scope = Scope(self._equipment.flow.guards, job.admission)
         context.run(ports.scope.set, scope)
+        context.run(containment.owner.set, job)
+        job.variables, job.on_fault = context, self._faulted
         self._job = job
         try:
             try:
@@ -218,10 +225,19 @@ class Child:
         self, job: Job, arguments: dict[str, Any], context: contextvars.Context
     ) -> Any:
         coroutine = job.task.function(**arguments)
-        self._coroutine = self._loop.create_task(coroutine, context=context)
+        self._coroutine = containment.owned(self._loop, coroutine, job, context)
         if job.stop:
-            self._coroutine.cancel()
-        return self._loop.run_until_complete(self._coroutine)
+            context.run(self._coroutine.cancel)
+        # To its end, whatever callbacks raise: it would go on beside the next task.
+        event_loop.complete(self._loop, self._coroutine)
+        return self._coroutine.result()
+
+    def _faulted(self, job: Job) -> bool:
+        if job is not self._job:
+            return False
+        if self._coroutine is not None:
+            self._loop.call_soon(self._coroutine.cancel, context=job.variables)
+        return True
 
     def _answer(
         self,
@@ -291,7 +307,10 @@ class Child:
         if job.context is not None:
             job.context.mark_cancelled()
         if self._coroutine is not None:
-            self._loop.call_soon_threadsafe(self._coroutine.cancel)
+            # With its own variables: a signal may interrupt what another task left.
+            self._loop.call_soon_threadsafe(
+                self._coroutine.cancel, context=job.variables
+            )
         elif self._interruptible and why == "soft":
             raise self._equipment.interruption(str(timed_out(job, "soft")))
         elif self._interruptible and job.context is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import evolve
 
-from taskflow._codec import Spec, check_size, decode_spec, from_json
+from taskflow._codec import Spec, check_size, decode_spec, from_json, traceback_of
 from taskflow._declare.classification import SUCCESS, CallVerdict, classify
 from taskflow._declare.context import Context
 from taskflow._declare.ports import ContextPort
@@ -22,7 +22,7 @@ from taskflow._declare.registry import Registry
 from taskflow._declare.task import Task
 from taskflow._protocol import settle
 from taskflow._protocol.readable import moment
-from taskflow._protocol.record import Claim, Outcome
+from taskflow._protocol.record import LONGEST_ERROR_BYTES, Claim, Outcome
 from taskflow._worker import verdict
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors.job import (
@@ -147,10 +147,10 @@ class Desk:
             try:
                 result = job.task.result.encode(value)
                 check_size(result, self._limits.max_result_bytes, job.name)
-            except Exception as misfit:  # noqa: BLE001 - encoding calls its code
-                return *self.judge(job, misfit, seconds), seconds
-            outcome = settle.complete(job.claim, result)
-            return self._reported(job, outcome, SUCCESS), None, seconds
+                outcome = settle.complete(job.claim, result)
+                return self._reported(job, outcome, SUCCESS), None, seconds
+            except BaseException as misfit:  # noqa: BLE001 - encoding calls its code
+                error = misfit
         return *self.judge(job, error, seconds), seconds
 
     def judge(self, job: Job, error: BaseException, seconds: float) -> Verdict:
@@ -166,8 +166,9 @@ class Desk:
         run = self._run_of(job, seconds)
         try:
             return self._judged(job, run, error)
-        except Exception as failure:
-            _logger.exception("the end of task %s could not be judged", job.claim.id)
+        except BaseException as failure:  # noqa: BLE001 - the error's own code may run
+            told = traceback_of(failure, LONGEST_ERROR_BYTES)
+            _logger.error("the end of task %s can't be judged\n%s", job.claim.id, told)  # noqa: TRY400 - formatting may run its code
             run = evolve(run, task=None)
             return verdict.judge(run, failure, self._limits, self._rng)
 

@@ -1,11 +1,13 @@
 """One body that runs, and what its end says: what executors have in common."""
 
 import asyncio
+import logging
 from collections.abc import Callable
+from contextvars import Context as Variables
 from typing import Any
 
 from taskflow._client import breaker
-from taskflow._codec import Spec
+from taskflow._codec import Spec, traceback_of
 from taskflow._declare.classification import CallVerdict
 from taskflow._declare.context import Context
 from taskflow._declare.ports import Admission
@@ -13,8 +15,11 @@ from taskflow._declare.task import Task
 from taskflow._declare.upstream import Upstream
 from taskflow._events import Event
 from taskflow._protocol import settle
-from taskflow._protocol.record import Claim, Outcome
+from taskflow._protocol.record import LONGEST_ERROR_BYTES, Claim, Outcome
+from taskflow._worker.containment import TaskOwner
 from taskflow._worker.reports import Reports
+
+_logger = logging.getLogger("taskflow.worker")
 
 _MUTE = frozenset({"neutral", "shut"})
 
@@ -24,11 +29,15 @@ Ending = tuple[Outcome, Event | None, float]
 event = it completed."""
 
 
-class Job:
+class Job(TaskOwner):
     """One body that runs; also the port through which its context speaks.
 
     Attributes:
         ending: What it came to, while its reports wait for the server.
+        fault: How something it started has ended its attempt: the exit of an asyncio
+            task, or the cancellation of others. None = nothing did.
+        on_fault: Called once there is a fault; returns False if the run is over.
+        variables: The context variables that it runs with.
     """
 
     __slots__ = (
@@ -38,18 +47,22 @@ class Job:
         "claim",
         "context",
         "ending",
+        "fault",
         "future",
         "hard_at",
         "name",
+        "on_fault",
         "reports",
         "soft_at",
         "spec",
         "started",
         "stop",
         "task",
+        "variables",
     )
 
     def __init__(self, claim: Claim, task: Task[..., Any, Any], spec: Spec) -> None:
+        self.is_harmed = False
         self.claim = claim
         self.task = task
         self.spec = spec
@@ -61,9 +74,34 @@ class Job:
         self.context: Context | None = None
         self.admission: Admission | None = None
         self.ending: Ending | None = None
+        self.fault: BaseException | None = None
+        self.on_fault: Callable[[Job], bool] | None = None
+        self.variables: Variables | None = None
         self.stop = ""
         self.abandoned = False
         self.begun = False
+
+    @property
+    def label(self) -> str:
+        """The task's name and id."""
+        return f"{self.name!r} ({self.claim.id})"
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its worker has asked it to stop."""
+        return bool(self.stop)
+
+    def fail(self, error: BaseException) -> None:
+        """End the attempt with *error*; if it is over, log what was left running."""
+        if self.fault is not None:
+            return
+        self.fault = error
+        if self.on_fault is None or not self.on_fault(self):
+            _logger.error(
+                "an asyncio task that task %s left running tried to end its worker\n%s",
+                self.label,
+                traceback_of(error, LONGEST_ERROR_BYTES),
+            )
 
 
 def admission_of(claim: Claim) -> Admission:

@@ -14,11 +14,19 @@ from taskflow._declare import ports
 from taskflow._declare.error_groups import is_cancellation
 from taskflow._declare.ports import Scope
 from taskflow._declare.registry import Registry
-from taskflow._events import TaskCompleted, TaskStarted
+from taskflow._events import TaskCompleted, TaskReleased, TaskStarted
+from taskflow._protocol import settle
 from taskflow._protocol.record import Claim
+from taskflow._worker import containment
+from taskflow._worker.containment import WorkerOwner
 from taskflow._worker.executor import Host, Limits
 from taskflow._worker.executors.desk import Desk
-from taskflow._worker.executors.job import Ending, Job, call_body, timed_out
+from taskflow._worker.executors.job import (
+    Ending,
+    Job,
+    call_body,
+    timed_out,
+)
 from taskflow._worker.executors.threads import Room, Threads
 from taskflow._worker.reports import Reports
 from taskflow._worker.verdict import Verdict
@@ -32,6 +40,9 @@ _LARGE = 1 << 16
 WATCH_EVERY = 0.05
 """Seconds between two looks at the limits of all running bodies; one look for
 all spares a timer, made and cancelled, for each."""
+
+FAULT_GRACE = 5.0
+"""Seconds that a body has to clean up after something it started tried to exit."""
 
 LONGEST_AHEAD = 0.5
 """Seconds that a claim may wait for a slot; then others shall have it."""
@@ -49,6 +60,9 @@ class LocalEngine:
     def executor(self, host: Host, rng: Random) -> "LocalExecutor":
         """Make the executor of *host*."""
         return LocalExecutor(host, rng)
+
+    def kill(self) -> None:
+        """Bodies have no processes of their own."""
 
     def facts(self) -> dict[str, Any]:
         """Nothing but the name has to be said."""
@@ -72,14 +86,17 @@ class LocalExecutor:
     def __init__(self, host: Host, rng: Random) -> None:
         self._host = host
         self._desk = Desk(host.registry, host.limits, rng)
-        self._scope = Scope(host.guards)
         self._loop = asyncio.get_running_loop()
+        self._variables = contextvars.copy_context()
+        self._variables.run(ports.scope.set, Scope(host.guards))
+        self._on_fault = self._faulted
+        self._owner = containment.owner.get()
         self._jobs: dict[tuple[str, str], Job] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._ready: deque[Claim] = deque()
         self._threads = Threads(self._loop)
         self._room = Room(host.slots)
-        self._stuck = 0
+        self._stuck: set[Job] = set()
         # Slow until shown otherwise: a claim taken ahead of bodies that turn out
         # to be long would wait behind them.
         self._typical = 10 * BRISK
@@ -136,7 +153,7 @@ class LocalExecutor:
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
-        except Exception as error:  # noqa: BLE001 - decoding calls the task's types
+        except BaseException as error:  # noqa: BLE001 - decoding calls the task's types
             self._refuse(claim, self._desk.judge(job, error, 0.0))
             return
         if len(claim.payload) > _LARGE:
@@ -150,9 +167,11 @@ class LocalExecutor:
         self._host.started(claim, job.hard_at)
         wanted = task.arguments.context_parameter
         if wanted is not None:
-            job.reports = Reports(claim, self._host.note, self._loop)
+            job.reports = Reports(claim, self._host.note, self._loop, self._variables)
             arguments[wanted] = self._desk.context(job, job.reports)
-        if not task.is_async and not self._start_thread(job, arguments):
+        job.on_fault = self._on_fault
+        job.variables = variables = self._variables.copy()
+        if not task.is_async and not self._start_thread(job, variables, arguments):
             self._fall_short(claim)
             return
         self._jobs[claim.id, claim.token] = job
@@ -163,29 +182,35 @@ class LocalExecutor:
                 )
             )
         if task.is_async:
-            job.future = self._loop.create_task(self._run_coroutine(job, arguments))
+            coroutine = self._run_coroutine(job, arguments)
+            job.future = containment.owned(self._loop, coroutine, job, variables)
 
-    def _scope_of(self, job: Job) -> Scope:
-        if job.admission is None:
-            return self._scope
-        return Scope(self._host.guards, job.admission)
+    def _enter(self, job: Job) -> None:
+        """Set the variables that a body runs with, but those that all have."""
+        containment.owner.set(job)
+        if job.admission is not None:
+            ports.scope.set(Scope(self._host.guards, job.admission))
 
     async def _run_coroutine(self, job: Job, arguments: dict[str, Any]) -> None:
         job.begun = True
-        ports.scope.set(self._scope_of(job))
+        self._enter(job)
+        value: Any = None
+        error: BaseException | None = None
         try:
             value = await job.task.function(**arguments)
-        except BaseException as error:  # noqa: BLE001 - every end is an outcome
-            self._ended(job, None, error)
-        else:
-            self._ended(job, value, None)
+        except BaseException as raised:  # noqa: BLE001 - every end is an outcome
+            error = raised
+        # Not in the except block: the error would be the context of any that follows,
+        # and the log would run its code.
+        self._ended(job, value, error)
 
-    def _start_thread(self, job: Job, arguments: dict[str, Any]) -> bool:
-        context = contextvars.copy_context()
-        context.run(ports.scope.set, self._scope_of(job))
+    def _start_thread(
+        self, job: Job, variables: contextvars.Context, arguments: dict[str, Any]
+    ) -> bool:
+        variables.run(self._enter, job)
         body = partial(call_body, job.task.function, arguments)
         return self._threads.start(
-            partial(context.run, body), partial(self._thread_ended, job)
+            partial(variables.run, body), partial(self._thread_ended, job)
         )
 
     def _fall_short(self, claim: Claim) -> None:
@@ -195,27 +220,45 @@ class LocalExecutor:
         self._host.give_back([claim, *self.release_ready()])
 
     def _thread_ended(self, job: Job, end: tuple[Any, BaseException | None]) -> None:
-        if job.abandoned:
-            self._stuck -= 1
+        self._stuck.discard(job)
         self._ended(job, *end)
 
     def _ended(self, job: Job, value: Any, error: BaseException | None) -> None:
+        # Both hold the job: a cycle for each would keep the garbage collector busy.
+        job.future = job.variables = None
         if job.abandoned:
             return
-        if job.stop == "soft" and is_cancellation(error):
-            error = timed_out(job, "soft")
         seconds = time.monotonic() - job.started
-        ending = self._desk.close(job, value, error, seconds)
+        if error is not None and self._is_collateral(job, error):
+            released = TaskReleased(job.claim.id, started=True)
+            ending: Ending = (settle.release(job.claim), released, seconds)
+        else:
+            if job.stop == "soft" and is_cancellation(error):
+                error = timed_out(job, "soft")
+            ending = self._desk.close(
+                job, value, error if job.fault is None else job.fault, seconds
+            )
         reports = job.reports
         if reports is not None and reports.pending:
             # The server may be away; limits are for the body, which is over.
             job.soft_at = job.hard_at = float("inf")
             job.ending = ending
-            finishing = self._loop.create_task(self._finish_after(reports, job, ending))
+            # With the worker's variables: this is no asyncio task of the body's.
+            finishing = self._variables.copy().run(
+                self._loop.create_task, self._finish_after(reports, job, ending)
+            )
             self._finishing.add(finishing)
             finishing.add_done_callback(self._finishing.discard)
         else:
             self._finish(job, ending)
+
+    def _is_collateral(self, job: Job, error: BaseException) -> bool:
+        """Whether *job* ended because something else cancelled what it ran."""
+        if job.fault is not None or job.stop or not is_cancellation(error):
+            return False
+        whose = self._owner
+        is_worker_cancelled = isinstance(whose, WorkerOwner) and whose.is_cancelled
+        return job.is_harmed or is_worker_cancelled
 
     async def _finish_after(self, reports: Reports, job: Job, ending: Ending) -> None:
         await reports.store()
@@ -254,8 +297,10 @@ class LocalExecutor:
         job.stop = why
         if job.context is not None:
             job.context.mark_cancelled()
-        if job.task.is_async and job.future is not None:
-            job.future.cancel()
+        if job.future is not None and job.variables is not None:
+            # With its own variables, so that what it awaits is cancelled as by itself:
+            # it may await asyncio tasks of its worker and of others.
+            job.variables.copy().run(job.future.cancel)
             if not job.begun and not job.abandoned:
                 # Cancelled before its first step, it never takes one.
                 self._ended(job, None, asyncio.CancelledError())
@@ -276,8 +321,20 @@ class LocalExecutor:
     def _let_go(self, job: Job) -> None:
         job.abandoned = True
         if not job.task.is_async and job.ending is None:
-            self._stuck += 1
+            self._stuck.add(job)
         self._interrupt(job, job.stop or "abandoned")
+
+    def _faulted(self, job: Job) -> bool:
+        if (job.claim.id, job.claim.token) not in self._jobs or job.ending is not None:
+            return False
+        # Not at once: this is called while the body runs.
+        self._loop.call_soon(self._end_faulted, job, context=self._variables)
+        return True
+
+    def _end_faulted(self, job: Job) -> None:
+        job.hard_at = min(job.hard_at, time.monotonic() + FAULT_GRACE)
+        if not job.stop:
+            self._interrupt(job, "fault")
 
     def release_ready(self) -> list[Claim]:
         """Give up the claims that wait for a slot."""
@@ -318,12 +375,19 @@ class LocalExecutor:
         del self._jobs[job.claim.id, job.claim.token]
         self._let_go(job)
         seconds = time.monotonic() - job.started
-        self._refuse(job.claim, self._desk.judge(job, timed_out(job, "hard"), seconds))
+        error = timed_out(job, "hard") if job.fault is None else job.fault
+        self._refuse(job.claim, self._desk.judge(job, error, seconds))
         self._fill()
 
-    async def aclose(self) -> bool:
-        """Free threads and the watcher; False if a function is still running."""
+    @property
+    def unstopped(self) -> tuple[str, ...]:
+        """The functions that were given up and have not returned."""
+        return tuple(
+            sorted(f"thread: function of task {job.label}" for job in self._stuck)
+        )
+
+    async def aclose(self) -> None:
+        """Free the watcher, and the threads but those of functions that still run."""
         self._watcher.cancel()
         await asyncio.gather(self._watcher, return_exceptions=True)
-        self._threads.close(wait=self._stuck == 0)
-        return self._stuck == 0
+        self._threads.close(wait=not self._stuck)

@@ -195,7 +195,12 @@ class PreforkExecutor:
         self._messages.clear()
         return [*claims, *self.release_ready()]
 
-    async def aclose(self) -> bool:
+    @property
+    def unstopped(self) -> tuple[str, ...]:
+        """Nothing: a child that does not stop is killed."""
+        return ()
+
+    async def aclose(self) -> None:
         """Hang up; the pool is stopped by who started it."""
         self._watcher.cancel()
         await asyncio.gather(self._watcher, return_exceptions=True)
@@ -207,7 +212,6 @@ class PreforkExecutor:
             self._loop.remove_reader(line.sock.fileno())
             line.close()
         self._lines.clear()
-        return True
 
     # Giving out.
 

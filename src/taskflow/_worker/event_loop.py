@@ -1,0 +1,189 @@
+"""Run a worker on an event loop of its own, and end it whatever task functions left.
+
+`asyncio.run` waits without a bound for asyncio tasks that ignore their cancellation
+and for threads of the default executor, and it ends at a SystemExit in any callback.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextvars import Context
+from typing import Any
+
+from taskflow._codec import traceback_of
+from taskflow._protocol.record import LONGEST_ERROR_BYTES
+from taskflow._worker.containment import MAIN, contain
+
+_logger = logging.getLogger("taskflow.worker")
+
+BLOCKED = 1.0
+"""Seconds for which the loop may be blocked before the worker reports it."""
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def run(
+    main: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    wait_for: Callable[[set[asyncio.Task[Any]]], Coroutine[Any, Any, None]],
+    loop_factory: LoopFactory | None = None,
+) -> None:
+    """Run *main* to its end on a new event loop; Ctrl-C cancels it, as in asyncio.
+
+    Args:
+        main: What it raises is raised.
+        wait_for: Waits for asyncio tasks that remain when *main* has ended, which are
+            cancelled; for a bounded time.
+        loop_factory: Makes the loop; None = `asyncio.new_event_loop`.
+
+    Raises:
+        RuntimeError: An event loop runs in this thread.
+        KeyboardInterrupt: Ctrl-C was pressed, and *main* has ended.
+    """
+    _refuse_running_loop()
+    loop = (loop_factory or asyncio.new_event_loop)()
+    asyncio.set_event_loop(loop)
+    try:
+        contain(loop)
+        task = loop.create_task(main(), name=MAIN)
+        with _interruptible(loop, task) as interrupts:
+            complete(loop, task, interrupts)
+        if interrupts:
+            raise KeyboardInterrupt
+        task.result()
+    finally:
+        _close(loop, wait_for)
+
+
+async def in_thread(function: Callable[[], object]) -> None:
+    """Call *function* in a thread of its own, and wait until it has returned.
+
+    Task functions may keep every thread of the loop's default executor.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def call() -> None:
+        error: BaseException | None = None
+        try:
+            function()
+        except BaseException as raised:  # noqa: BLE001 - raised to the caller
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, error)
+
+    threading.Thread(target=call, name="taskflow-call", daemon=True).start()
+    await done
+
+
+async def watch_lag(
+    pulse: Callable[[], None], blocked: Callable[[float], None]
+) -> None:
+    """Call *pulse* four times a second, and *blocked* with the seconds it was late."""
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(0.25)
+        pulse()
+        late = time.monotonic() - before - 0.25
+        if late > BLOCKED:
+            blocked(late)
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    problem = "an event loop runs in this thread; await Worker.arun() on it"
+    raise RuntimeError(problem)
+
+
+@contextlib.contextmanager
+def _interruptible(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]
+) -> Generator[list[int]]:
+    """Let Ctrl-C cancel *task*, and a second one interrupt.
+
+    Yields:
+        The interrupts that there were.
+    """
+    interrupts: list[int] = []
+
+    def interrupt(signum: int, frame: object) -> None:
+        del frame
+        interrupts.append(signum)
+        if len(interrupts) > 1:
+            raise KeyboardInterrupt
+        # In a context of nobody's: this may interrupt a task function.
+        loop.call_soon_threadsafe(task.cancel, context=Context())
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if is_ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupts
+    finally:
+        if is_ours and signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def complete(
+    loop: asyncio.AbstractEventLoop,
+    task: asyncio.Future[Any],
+    interrupts: Sequence[int] = (),
+) -> None:
+    """Run *loop* until *task* is done, whatever callbacks on it raise.
+
+    Args:
+        loop: Not running.
+        task: Its result isn't looked at.
+        interrupts: Grows with each Ctrl-C; the second one is raised.
+    """
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except BaseException as error:
+            if task.done():
+                return  # what it has raised itself is told by its result
+            # RuntimeError: a callback has stopped the loop.
+            ends = (SystemExit, KeyboardInterrupt, RuntimeError)
+            if not isinstance(error, ends) or len(interrupts) > 1 or loop.is_closed():
+                raise
+            told = traceback_of(error, LONGEST_ERROR_BYTES)
+            _logger.error("a callback tried to end the event loop\n%s", told)  # noqa: TRY400 - formatting may run its code
+
+
+def _close(
+    loop: asyncio.AbstractEventLoop,
+    wait_for: Callable[[set[asyncio.Task[Any]]], Coroutine[Any, Any, None]],
+) -> None:
+    """Cancel the remaining asyncio tasks, wait for them, and close *loop*."""
+
+    def wait(tasks: set[asyncio.Task[Any]]) -> None:
+        complete(loop, loop.create_task(wait_for(tasks), name=MAIN))
+
+    try:
+        remaining = asyncio.all_tasks(loop)
+        for task in remaining:
+            task.cancel()
+        if remaining:
+            wait(remaining)
+        wait({loop.create_task(loop.shutdown_asyncgens(), name=MAIN)})
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
