@@ -18,6 +18,7 @@ import pytest
 
 from taskflow import Call, Registry, TaskFlow, TaskRecord, Worker
 from taskflow._codec import Spec, encode_spec
+from taskflow._protocol.record import LONGEST_ERROR_BYTES
 from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
 from tests.support import engine_app
 from tests.support.processes import Deployment, wait_until
@@ -195,6 +196,15 @@ ENDINGS = {
     "value": ("DLQ", "ValueError", ["dead"]),
     "unpicklable": ("DLQ", "Unpicklable", ["dead"]),
     "odd": ("DLQ", "Odd", ["dead"]),
+    "exiting": ("DLQ", "Exiting", ["dead"]),
+    "textless": ("DLQ", "Textless", ["dead"]),
+    "anonymous": ("DLQ", "Anonymous", ["dead"]),
+    "shouting": ("DLQ", "Shouting", ["dead"]),
+    "huge": ("DLQ", ("Huge" * 10_000)[:200], ["dead"]),
+    "surrogate": ("DLQ", "ValueError", ["dead"]),
+    "caused": ("DLQ", "Exiting", ["dead"]),
+    "grouped": ("DLQ", "Shouting", ["dead"]),
+    "secretive": ("DLQ", "ValueError", ["dead"]),
     "exit": ("DLQ", "SystemExit", ["dead"]),
     "interrupt": ("DLQ", "KeyboardInterrupt", ["dead"]),
     "generator": ("DLQ", "GeneratorExit", ["dead"]),
@@ -224,6 +234,26 @@ class TestErrors:
 
         assert (state, error) == (record.state, record.error_type)
         assert history == outcomes(record)
+        assert 0 == record.crashes
+        assert len(record.error_message.encode()) <= LONGEST_ERROR_BYTES
+
+    @pytest.mark.parametrize("task", [engine_app.raises, engine_app.araises])
+    def test_an_error_that_fails_when_it_is_looked_at_is_a_failed_attempt(
+        self, stage: Stage, task: Any
+    ) -> None:
+        """It counts as the failure that it answered with."""
+        record = stage.run(task.call("evasive"))
+
+        assert ("DLQ", 1, 0) == (record.state, record.attempts, record.crashes)
+
+    def test_an_argument_whose_class_exits_is_a_failed_attempt(
+        self, stage: Stage
+    ) -> None:
+        """Its code runs in the worker before the function does."""
+        value = engine_app.Exploding(1)
+        record = stage.run(engine_app.takes_exploding.call(value))
+
+        assert ("DLQ", "SystemExit") == (record.state, record.error_type)
         assert 0 == record.crashes
 
     @pytest.mark.parametrize(
@@ -270,6 +300,100 @@ class TestErrors:
         assert "no 7 for 'x'" == letter.error_message
         assert "raise ERRORS[kind]()" in letter.traceback
         assert letter.fingerprint == other.fingerprint
+
+
+class Neighbours:
+    """Tasks that run on the same worker while another goes wrong."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._ids = [
+            stage.begin(engine_app.asleep.call(1.0)),
+            stage.begin(engine_app.awaits_child.call(1.0)),
+        ]
+
+    def ended(self) -> list[TaskRecord]:
+        """Wait for them; returns their records, which show no harm."""
+        records = [self._stage.ended(each) for each in self._ids]
+        assert [("COMPLETED", 0, 0)] * 2 == [
+            (each.state, each.attempts, each.crashes) for each in records
+        ]
+        assert self._stage.process.poll() is None
+        return records
+
+
+EXITS = {"exit": "SystemExit", "interrupt": "KeyboardInterrupt"}
+
+
+class TestLoop:
+    """Whatever a task function does to the event loop, the others run on."""
+
+    @pytest.mark.parametrize("kind", EXITS)
+    @pytest.mark.parametrize("how", ["gather", "group", "forget", "swallow", "thread"])
+    def test_an_exit_in_an_asyncio_task_ends_the_attempt_that_started_it(
+        self, stage: Stage, how: str, kind: str
+    ) -> None:
+        """Even if the function doesn't wait for it, or goes on."""
+        neighbours = Neighbours(stage)
+        record = stage.run(engine_app.child.call(how, kind))
+
+        assert ("DLQ", EXITS[kind]) == (record.state, record.error_type)
+        assert (["dead"], 0) == (outcomes(record), record.crashes)
+        assert record.dead_letter is not None
+        assert "raise ERRORS[kind]()" in record.dead_letter.traceback
+        assert [1, 1] == [each.deliveries for each in neighbours.ended()]
+
+    @pytest.mark.parametrize("how", ["gather", "group"])
+    def test_a_generator_exit_in_an_asyncio_task_is_an_error_like_others(
+        self, stage: Stage, how: str
+    ) -> None:
+        """The function gets it where it waits."""
+        neighbours = Neighbours(stage)
+        record = stage.run(engine_app.child.call(how, "generator"))
+
+        assert ("DLQ", "GeneratorExit") == (record.state, record.error_type)
+        assert [1, 1] == [each.deliveries for each in neighbours.ended()]
+
+    @pytest.mark.parametrize("what", ["stop", "exit", "interrupt"])
+    def test_a_callback_that_ends_the_loop_harms_nobody(
+        self, stage: Stage, what: str
+    ) -> None:
+        """It is logged, as other errors of callbacks are."""
+        neighbours = Neighbours(stage)
+
+        assert "returned" == stage.result(engine_app.callback.call(what))
+        assert [1, 1] == [each.deliveries for each in neighbours.ended()]
+
+    @pytest.mark.parametrize("kind", EXITS)
+    def test_an_exit_after_the_function_has_returned_is_logged(
+        self, stage: Stage, kind: str
+    ) -> None:
+        """With the task that started it; its result stands."""
+        record = stage.run(engine_app.leaves_child.call(kind))
+        # In a child of the pool, it goes on while the next coroutine runs there.
+        nexts = [stage.begin(engine_app.asleep.call(0.5)) for _ in range(int(SLOTS))]
+
+        assert {"COMPLETED"} == {str(stage.ended(each).state) for each in nexts}
+        assert "COMPLETED" == record.state
+        told = f"task 'leaves_child' ({record.id}) left running"
+        wait_until(lambda: told in stage.said(stage.process))
+
+    @pytest.mark.parametrize("how", ["all", "others", "wait"])
+    def test_a_function_that_cancels_everything_harms_nobody_else(
+        self, stage: Stage, how: str
+    ) -> None:
+        """It has failed; who lost an asyncio task to it runs again, unharmed."""
+        neighbours = Neighbours(stage)
+        record = stage.run(engine_app.cancels.call(how))
+        neighbours.ended()
+
+        if stage.engine == "celery" and how != "all":
+            # Nothing else runs on the loop of a child.
+            assert "COMPLETED" == record.state
+            return
+        wanted = "TimeoutError" if how == "wait" else "CancelledError"
+        assert ("DLQ", wanted) == (record.state, record.error_type)
+        assert (["dead"], 0) == (outcomes(record), record.crashes)
 
 
 class TestLimits:

@@ -33,8 +33,9 @@ from taskflow._declare.ports import Pass
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import Note, SettleWord
+from taskflow._worker import containment
 from taskflow._worker.executor import Executor, Host, Limits
-from taskflow._worker.executors import threads
+from taskflow._worker.executors import local, threads
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow.errors import CircuitBreakerError, ServerRefusedError
 from tests.support.rlimits import ThreadLimit
@@ -425,6 +426,38 @@ class TestLimits:
         )
         assert [outcome] == stage.outcomes
 
+    async def test_a_body_that_goes_on_after_an_exit_ends_soon_after(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With the exit of the asyncio task that it started, not at its hard limit."""
+        monkeypatch.setattr(local, "FAULT_GRACE", 0.1)
+        containment.contain(asyncio.get_running_loop())
+        over = asyncio.Event()
+
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        @stage.registry.task(name="deaf", timeout=60.0)
+        async def deaf() -> str:
+            started.append(asyncio.create_task(leave()))
+            while not over.is_set():
+                try:
+                    await over.wait()
+                except asyncio.CancelledError:
+                    continue
+            return "late"
+
+        started: list[asyncio.Task[None]] = []
+        outcome = await stage.outcome(deaf)
+        over.set()
+        await asyncio.sleep(0)
+
+        assert ("retry", "SystemExit") == (
+            outcome.verb,
+            facts(outcome)["error"]["type"],
+        )
+        assert [outcome] == stage.outcomes
+
     async def test_what_stops_a_body_before_its_first_step_is_an_outcome(
         self, stage: Stage
     ) -> None:
@@ -569,7 +602,7 @@ class TestReports:
         assert (1, 0) == (running, stage.executor.running)
         assert wanted == [each.verb for each in stage.outcomes]
         assert [] == released
-        assert await stage.executor.aclose()
+        assert () == stage.executor.unstopped
 
     def declare(self, stage: Stage, *, plain: bool) -> Any:
         """Declare a task that ends at once, with something to report."""
@@ -815,11 +848,11 @@ class TestSurroundings:
             return before
 
         task = function if plain else coroutine
-        for _ in range(3):
-            stage.executor.start([stage.claim(task)])
-        await stage.until(lambda: len(stage.outcomes) == 3)
+        # More than there are slots: some begin where others end.
+        stage.executor.start([stage.claim(task) for _ in range(9)])
+        await stage.until(lambda: len(stage.outcomes) == 9)
 
-        assert [b'"nothing"'] * 3 == [each.detail for each in stage.outcomes]
+        assert [b'"nothing"'] * 9 == [each.detail for each in stage.outcomes]
         assert "nothing" == kept.get()
 
     async def test_a_body_may_enqueue(self, stage: Stage) -> None:

@@ -69,6 +69,83 @@ class Odd(Exception):  # noqa: N818
         raise RuntimeError
 
 
+class Exiting(Exception):  # noqa: N818
+    """Ends the program when it is asked for its text."""
+
+    def __str__(self) -> str:
+        raise SystemExit("asked")
+
+
+class Textless(Exception):  # noqa: N818
+    """Has a text that isn't one."""
+
+    def __str__(self) -> Any:
+        return 7  # noqa: PLE0307
+
+
+class Nameless(type):
+    """A class that doesn't say its name."""
+
+    @property
+    def __name__(cls) -> str:
+        raise KeyboardInterrupt
+
+
+class Anonymous(Exception, metaclass=Nameless):  # noqa: N818
+    """Can't be named by ordinary means."""
+
+
+class Evasive(Exception):  # noqa: N818
+    """Fails whatever it is asked."""
+
+    @property
+    def __class__(self) -> Any:
+        raise SystemExit("asked")
+
+    def __bool__(self) -> bool:
+        raise SystemExit("asked")
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
+class Loud(str):
+    """A text whose own methods fail."""
+
+    __slots__ = ()
+
+    def encode(self, *_: Any) -> bytes:
+        """Fail."""
+        raise SystemExit("asked")
+
+    strip = splitlines = __len__ = __format__ = encode  # type: ignore[assignment]
+
+
+class Shouting(Exception):  # noqa: N818
+    """Has a text whose own methods fail."""
+
+    def __str__(self) -> str:
+        return Loud("loud")
+
+
+class Secretive(ExceptionGroup[Exception]):
+    """A group that doesn't show what is in it."""
+
+    @property
+    def exceptions(self) -> Any:
+        """Exit."""
+        raise SystemExit("asked")
+
+
+HUGE = type("Huge" * 10_000, (Exception,), {})
+
+
+def _caused() -> Exception:
+    error = Retry(max_retries=0)
+    error.__cause__ = Exiting()
+    return error
+
+
 def _deep() -> Exception:
     """Call itself until the interpreter forbids it."""
     return _deep()
@@ -84,6 +161,16 @@ ERRORS: dict[str, Any] = {
     "value": lambda: ValueError("no 7 for 'x'"),
     "unpicklable": lambda: Unpicklable("twice", threading.Lock()),
     "odd": Odd,
+    "exiting": Exiting,
+    "textless": Textless,
+    "anonymous": Anonymous,
+    "evasive": Evasive,
+    "shouting": Shouting,
+    "huge": lambda: HUGE("x" * 1_000_000),
+    "surrogate": lambda: ValueError("\ud800" * 10_000),
+    "caused": _caused,
+    "grouped": lambda: ExceptionGroup("several", [Shouting(), Exiting()]),
+    "secretive": lambda: Secretive("several", [ValueError("one")]),
     "exit": lambda: SystemExit(3),
     "interrupt": KeyboardInterrupt,
     "generator": GeneratorExit,
@@ -113,6 +200,97 @@ async def araises(kind: str) -> None:
     """End with the error of this kind."""
     await asyncio.sleep(0)
     raise ERRORS[kind]()
+
+
+async def _raise(kind: str) -> None:
+    await asyncio.sleep(0.05)
+    raise ERRORS[kind]()
+
+
+@registry.task(name="child", retry=ONCE)
+async def child(how: str, kind: str) -> str:
+    """End with the error of an asyncio task that it has started."""
+    loop = asyncio.get_running_loop()
+    if how == "gather":
+        await asyncio.gather(_raise(kind), asyncio.sleep(30))
+    elif how == "group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_raise(kind))
+    elif how == "thread":
+        other = asyncio.run_coroutine_threadsafe
+        await asyncio.to_thread(lambda: other(_raise(kind), loop).result())
+    else:
+        forgotten = loop.create_task(_raise(kind))
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            assert forgotten.done()
+            if how != "swallow":
+                raise
+    return "returned"
+
+
+@registry.task(name="callback", retry=ONCE)
+async def callback(what: str) -> str:
+    """Do to the loop what no callback should."""
+    loop = asyncio.get_running_loop()
+    if what == "stop":
+        loop.stop()
+    else:
+        loop.call_later(0.01, lambda: raises.function(what))
+    await asyncio.sleep(0.2)
+    return "returned"
+
+
+_background: list[asyncio.Task[None]] = []
+
+
+@registry.task(name="leaves_child", retry=ONCE)
+async def leaves_child(kind: str) -> str:
+    """Return before an asyncio task that it has started raises."""
+    _background.append(asyncio.create_task(_raise(kind)))
+    return "returned"
+
+
+@registry.task(name="cancels", retry=ONCE, soft_timeout=1.0, timeout=5.0)
+async def cancels(how: str) -> str:
+    """Cancel everything on the loop, or wait for it."""
+    others = [
+        each
+        for each in asyncio.all_tasks()
+        if how == "all" or each is not asyncio.current_task()
+    ]
+    if how != "wait":
+        for each in others:
+            each.cancel()
+    if how != "all":
+        await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)
+    return "returned"
+
+
+@registry.task(name="awaits_child", retry=ONCE)
+async def awaits_child(seconds: float) -> str:
+    """Sleep in an asyncio task of its own."""
+    await asyncio.create_task(asyncio.sleep(seconds))
+    return "slept"
+
+
+@dataclass
+class Exploding:
+    """Ends the worker's process when it is made there."""
+
+    x: int
+
+    def __post_init__(self) -> None:
+        """Exit in a worker."""
+        if "URL" in os.environ:
+            raise SystemExit("made")
+
+
+@registry.task(name="takes_exploding", retry=ONCE)
+async def takes_exploding(value: Exploding) -> None:
+    """Never begin."""
 
 
 class Unanswering(type):
