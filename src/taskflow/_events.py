@@ -239,6 +239,22 @@ class ServerBack:
 
 
 @frozen
+class DataLost:
+    """The server has lost its data: it restarted empty, was flushed, or failed over.
+
+    Upstreams and schedules that this worker declares are declared again. Tasks and
+    results are gone, and so is what operators had set: paused lanes and schedules,
+    tasks that were held back, upstreams that were opened.
+
+    Attributes:
+        opened: Upstreams that an operator had opened, and ``task:NAME`` of tasks that
+            were held back, as far as this worker had heard.
+    """
+
+    opened: tuple[str, ...]
+
+
+@frozen
 class LoopBlocked:
     """The event loop stood still; leases were kept all the same.
 
@@ -346,6 +362,7 @@ Event: TypeAlias = (
     | LeaseReaped
     | ServerLost
     | ServerBack
+    | DataLost
     | LoopBlocked
     | WorkerStarted
     | WorkerStopping

@@ -45,6 +45,7 @@ def test_every_check_has_its_finding(flow: TaskFlow) -> None:
         "persistence",
         "memory",
         "clock",
+        "data",
         "workers",
         "lanes",
         "upstreams",
@@ -63,7 +64,9 @@ def test_every_check_has_its_finding(flow: TaskFlow) -> None:
 async def test_the_doctor_comes_to_a_coroutine_too(flow: TaskFlow) -> None:
     """The same checks, from a loop."""
     connection = flow.connection
-    alive = beat(connection.keys, worker="w", info=b"{}", ttl_ms=60_000)
+    alive = beat(
+        connection.keys, worker="w", info=b"{}", ttl_ms=60_000, known="", new="d1"
+    )
     await connection.async_runner.send(alive)
     await flow.queues.apause("retry")
     found = by_check(await flow.adoctor())

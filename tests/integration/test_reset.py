@@ -51,7 +51,9 @@ def alive(flow: TaskFlow) -> None:
     """Let a worker beat."""
     connection = flow.connection
     connection.runner.send(
-        beat(connection.keys, worker="w-1", info=b"{}", ttl_ms=60_000)
+        beat(
+            connection.keys, worker="w-1", info=b"{}", ttl_ms=60_000, known="", new="d1"
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """Schedules in a worker: ticks are made, once, also when workers come late."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from random import Random
@@ -10,7 +11,6 @@ import pytest
 
 import taskflow
 from taskflow import Registry, TaskFlow, Worker
-from taskflow._protocol.schedules import MOST_SCHEDULES
 from taskflow._worker.timekeeper import Timekeeper
 from taskflow.errors import PayloadError, ScheduleNotFoundError
 from taskflow.testing import ManualClock, arun_until_idle
@@ -107,19 +107,103 @@ async def test_a_tick_that_is_skipped_is_let_go_and_the_next_one_is_made(
     assert ["Ada 00:20:00"] == await results(flow, registry)
 
 
-async def test_more_schedules_than_one_reading_holds_keep_nobody_busy(flow, keeper):
-    """Those that are due first are read; the others are not announced for ever."""
+MANY = 2_500
+"""Schedules, more than one call holds."""
+
+
+class Counted:
+    """Counts the scripts that a runner sends."""
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self.sent: list[str] = []
+
+    async def send(self, operation: Any) -> Any:
+        """Send *operation*."""
+        self.sent.append(operation.script.name)
+        return await self._runner.send(operation)
+
+    def taken(self) -> Counter[str]:
+        """Give what was sent since the last time."""
+        sent, self.sent = Counter(self.sent), []
+        return sent
+
+
+@pytest.fixture
+async def many(flow: TaskFlow) -> tuple[Timekeeper, Counted]:
+    """Give a timekeeper of many schedules that are due at once, and its scripts."""
     registry = Registry()
 
     @registry.task(name="greet")
     def greet() -> None: ...
 
-    for number in range(MOST_SCHEDULES + 2):
+    for number in range(MANY):
         registry.every(3600, name=f"s{number}")(greet)
-    one = keeper(registry)
+    connection = flow.connection
+    counted = Counted(connection.async_runner)
+    runner: Any = counted
+    served, clock = registry.schedules(), connection.clock
+    return Timekeeper(runner, connection.keys, served, clock, Random(1)), counted
+
+
+async def test_many_schedules_cost_an_idle_worker_one_script_a_look(many):
+    """They are announced once, a hundred at a time, and never again."""
+    keeper, counted = many
+    await keeper.look()
+    first = counted.taken()
+    waits = [await keeper.look() for _ in range(3 * MANY // 100)]
+
+    assert {"poll_schedules": 1, "announce": MANY // 100} == first
+    assert {1.0} == set(waits)
+    assert {"poll_schedules": len(waits)} == counted.taken()
+
+
+async def test_many_ticks_at_once_are_made_a_hundred_at_a_time(flow, clock, many):
+    """In as many scripts as there are hundreds, whatever is due."""
+    one, counted = many
+    await one.look()
+    clock.advance(3600)
+    counted.taken()
+    await one.look()
+    made = counted.taken()
     await one.look()
 
-    assert 0.0 < await one.look()
+    assert MANY == (await flow.queues.astatus()).primary
+    assert {"poll_schedules": 1, "tick": MANY // 100} == made
+    assert {"poll_schedules": 1} == counted.taken()
+
+
+async def test_schedules_that_were_lost_are_announced_again_with_their_next_ticks(
+    flow, clock, many
+):
+    """A tick that was due meanwhile is made: an empty server forgets none of them."""
+    keeper, counted = many
+    await keeper.look()
+    flow.connection.server.sync_client().flushdb()
+    clock.advance(3605)
+    counted.taken()
+    await keeper.look()
+    sent = counted.taken()
+
+    assert MANY // 100 == sent["announce"]
+    assert MANY == (await flow.queues.astatus()).primary
+
+
+async def test_one_schedule_of_many_that_is_removed_is_found_by_the_next_look(
+    flow, many
+):
+    """By the number of those that are left."""
+    keeper, counted = many
+    await keeper.look()
+    await keeper.look()
+    await flow.schedules.aremove(f"s{MANY - 1}")
+    counted.taken()
+    await keeper.look()
+    sent = counted.taken()
+
+    assert (1 + MANY // 100, 1) == (sent["poll_schedules"], sent["announce"])
+    await keeper.look()
+    assert {"poll_schedules": 1} == counted.taken()
 
 
 async def test_many_timekeepers_make_each_tick_once(flow, clock, keeper):
@@ -196,7 +280,7 @@ async def test_a_definition_whose_workers_are_gone_is_taken_over(flow, clock, ke
     old, new = registry_of(period=10), registry_of(period=7)
     first, second = keeper(old), keeper(new)
     await first.look()
-    await second._announce_all()
+    await second.look()
     clock.advance(10)
     await first.look()
     during = (await flow.schedules.alist())[0].when

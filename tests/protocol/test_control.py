@@ -228,7 +228,9 @@ def test_a_pause_is_a_flag(stage, paused):
 
 def test_a_worker_hears_that_it_shall_drain_with_its_next_beat(stage):
     """The wish expires with the worker."""
-    hello = beat(stage.keys, worker="w", info=b"{}", ttl_ms=9000, now_ms=NOW)
+    hello = beat(
+        stage.keys, worker="w", info=b"{}", ttl_ms=9000, known="", new="d1", now_ms=NOW
+    )
     before = stage.send(hello).drain
 
     assert stage.send(drain(stage.keys, "w", now_ms=NOW)) is True

@@ -59,7 +59,9 @@ def test_a_full_server_still_drains(real_stage):
         }
         forget = prune(keys, keys.completed, keep_ms=0, now_ms=NOW)
         assert 1 == stage.send(forget)
-        hello = beat(keys, worker="w", info=b"{}", ttl_ms=9000, now_ms=NOW)
+        hello = beat(
+            keys, worker="w", info=b"{}", ttl_ms=9000, known="", new="d1", now_ms=NOW
+        )
         assert stage.send(hello).drain is False
         stage.send(pause(keys, "retry", paused=True, now_ms=NOW))
         stage.send(pause(keys, "retry", paused=False, now_ms=NOW))

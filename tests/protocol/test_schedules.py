@@ -1,4 +1,4 @@
-"""announce, tick, timetable, hold, template: each tick once, by whoever is first."""
+"""Schedules: each tick is made once, by whichever worker comes first."""
 
 from datetime import timedelta
 
@@ -9,14 +9,19 @@ from taskflow._codec import Spec, encode_spec, to_json
 from taskflow._declare.schedule import Schedule, every
 from taskflow._protocol.readable import moment
 from taskflow._protocol.schedules import (
+    Announcement,
+    SchedulePoll,
     ScheduleStatus,
+    Tick,
+    TickReply,
     announce,
     hold,
+    poll,
     template,
     tick,
     timetable,
 )
-from taskflow.errors import ScheduleNotFoundError
+from taskflow.errors import ScheduleNotFoundError, ServerError
 from tests.support.keyspace import NOW
 
 FIRST = moment(NOW + 10_000)
@@ -34,28 +39,40 @@ SPEC = encode_spec(Spec(name="f", tick_ms=NOW + 10_000))
 
 
 def announced(stage, schedule=TEN, first=FIRST):
-    """Make a schedule known."""
-    return stage.send(
-        announce(
-            stage.keys, schedule, payload=b"{}", spec=TASK.spec, first=first, now_ms=NOW
-        )
-    )
+    """Make a schedule known; say whether its definition is new."""
+    told = Announcement(schedule, schedule.digest, b"{}", TASK.spec, first)
+    ((is_new, _),) = stage.send(announce(stage.keys, [told], now_ms=NOW))
+    return is_new
 
 
 def ticked(stage, task_id="t1", schedule=TEN, due=FIRST, following=SECOND):
-    """Make a tick."""
-    return stage.send(
+    """Make a tick; say what became of it."""
+    (reply,) = stage.send(
         tick(
             stage.keys,
-            schedule,
-            due=due,
-            following=following,
-            task_id=task_id,
-            payload=b"{}" if task_id else b"",
-            spec=SPEC if task_id else b"",
+            [made(task_id, schedule, due, following)],
             now_ms=NOW + 10_000,
         )
     )
+    return reply.word
+
+
+def made(task_id, schedule=TEN, due=FIRST, following=SECOND):
+    """Give a tick."""
+    return Tick(
+        schedule.name,
+        schedule.digest,
+        ms(due),
+        ms(following),
+        task_id,
+        b"{}" if task_id else b"",
+        SPEC if task_id else b"",
+    )
+
+
+def ms(moment):
+    """Give a time in ms."""
+    return round(moment.timestamp() * 1000)
 
 
 KNOWN = {
@@ -218,3 +235,79 @@ def test_a_full_server_refuses_a_tick_whole(real_stage):
         stage.client.config_set("maxmemory", 0)
 
     assert "MADE" == ticked(stage)
+
+
+def test_many_schedules_are_announced_and_ticked_in_one_call(stage):
+    """Each on its own: one that somebody else ticked does not stop the others."""
+    soon = Schedule("soon", TASK, every(5))
+    gone = Schedule("gone", TASK, every(5))
+    told = [
+        Announcement(each, each.digest, b"{}", TASK.spec, FIRST) for each in (TEN, soon)
+    ]
+    known = stage.send(announce(stage.keys, told, now_ms=NOW))
+    again = stage.send(announce(stage.keys, told, now_ms=NOW))
+    ticks = [made("t1"), made("t2", gone), made("t3", soon), made("t4")]
+    replies = stage.send(tick(stage.keys, ticks, now_ms=NOW + 10_000))
+
+    assert [(True, NOW + 10_000)] * 2 == known
+    assert [(False, NOW + 10_000)] * 2 == again
+    assert [
+        TickReply("MADE", (NOW + 20_000, TEN.digest)),
+        TickReply("PASSED", None),
+        TickReply("MADE", (NOW + 20_000, soon.digest)),
+        TickReply("PASSED", (NOW + 20_000, TEN.digest)),
+    ] == replies
+    assert ["t1", "t3"] == stage.dump()["tasks:pending:primary"]
+
+
+def test_ticks_of_one_schedule_are_made_one_after_the_other(stage):
+    """Those that were missed are made up for in one call."""
+    announced(stage)
+    third = SECOND + timedelta(seconds=10)
+    ticks = [made("t1"), made("t2", due=SECOND, following=third)]
+    replies = stage.send(tick(stage.keys, ticks, now_ms=NOW + 20_000))
+
+    assert ["MADE", "MADE"] == [each.word for each in replies]
+    assert {"ten": NOW + 30_000} == stage.dump()["tasks:schedules"]
+
+
+def test_a_poll_tells_the_next_ticks_and_how_many_schedules_there_are(stage):
+    """Of those that it names; it writes nothing."""
+    announced(stage)
+    announced(stage, Schedule("soon", TASK, every(5)))
+    before = stage.dump()
+    found = stage.send(poll(stage.keys, ["ten", "none"], now_ms=NOW))
+    nothing = stage.send(poll(stage.keys, [], now_ms=NOW))
+
+    assert SchedulePoll(NOW, 2, [(NOW + 10_000, TEN.digest), None]) == found
+    assert SchedulePoll(NOW, 2, []) == nothing
+    assert before == stage.dump()
+
+
+def test_a_schedule_of_a_foreign_type_stops_no_tick_of_the_others(stage):
+    """It counts as gone, and is announced anew."""
+    soon = Schedule("soon", TASK, every(5))
+    announced(stage)
+    announced(stage, soon)
+    stage.client.delete("schedule:ten")
+    stage.client.set("schedule:ten", "theirs")
+    ticks = [made("t1"), made("t2", soon)]
+    replies = stage.send(tick(stage.keys, ticks, now_ms=NOW + 10_000))
+    states = stage.send(poll(stage.keys, ["ten"], now_ms=NOW)).states
+
+    assert ["PASSED", "MADE"] == [each.word for each in replies]
+    assert [None] == states == [replies[0].state]
+    assert announced(stage)
+    assert "MADE" == ticked(stage, "t3")
+
+
+@pytest.mark.parametrize("key", ["tasks:pending:primary", "tasks:marker"])
+def test_a_home_of_a_foreign_type_refuses_a_tick_whole(stage, key):
+    """No record is left without a home, and the tick is made later."""
+    announced(stage)
+    stage.client.set(key, "theirs")
+    before = stage.dump()
+    with pytest.raises(ServerError, match="WRONGTYPE"):
+        ticked(stage)
+
+    assert before == stage.dump()

@@ -2,10 +2,12 @@
 
 import pytest
 
-from taskflow._protocol.overview import workers
+from taskflow._protocol.news import journal
+from taskflow._protocol.overview import status, workers
+from taskflow._protocol.readable import moment
 from taskflow._protocol.settle import complete, settle
 from taskflow._protocol.upkeep import BeatReply, beat, prune, roll, survey
-from tests.support.keyspace import NOW, Expiring, record
+from tests.support.keyspace import NOW, SHARE, Expiring, record
 
 
 def test_a_finished_task_is_forgotten_with_everything_of_its_own(stage):
@@ -79,26 +81,77 @@ def test_a_list_is_read_in_stretches(stage):
     assert (["t0", "t1", "t2"], ["t3", "t4"], []) == (read(0), read(3), read(6))
 
 
+def hello(stage, *, worker="w", info=b'{"pid":1}', known="", new="d1", now_ms=NOW):
+    """Beat; give the reply."""
+    return stage.send(
+        beat(
+            stage.keys,
+            worker=worker,
+            info=info,
+            ttl_ms=9000,
+            known=known,
+            new=new,
+            now_ms=now_ms,
+        )
+    )
+
+
 def test_a_beat_says_that_a_worker_lives(stage):
     """Heartbeat and worker expire; a repeat writes the same."""
-    hello = beat(stage.keys, worker="w", info=b'{"pid":1}', ttl_ms=9000, now_ms=NOW)
     alive = {
         "worker:heartbeat:w": Expiring(str(NOW)),
         "worker:w": Expiring({"info": '{"pid":1}'}),
         "tasks:workers": {"w": NOW},
+        "tasks:lanes": {"data_id": "d1"},
     }
     for _ in range(2):
-        assert BeatReply(NOW, drain=False) == stage.send(hello)
+        assert BeatReply(NOW, drain=False, data_id="d1") == hello(stage)
         assert alive == stage.dump()
     assert 8000 < stage.client.pttl("worker:w") <= 9000
+
+
+def test_a_beat_finds_out_that_the_server_has_lost_its_data(stage):
+    """The first of all workers notes it for people; each is told the new id."""
+    first = [hello(stage, new="d1").data_id, hello(stage, worker="v", new="d2").data_id]
+    stage.client.flushdb()
+    later = NOW + 5
+    second = [
+        hello(stage, known="d1", new="d3", now_ms=later).data_id,
+        hello(stage, known="d1", new="d3", now_ms=later).data_id,
+        hello(stage, worker="v", known="d1", new="d4", now_ms=later).data_id,
+        hello(stage, worker="x", new="d5", now_ms=later).data_id,
+    ]
+    lost_at = stage.send(status(stage.keys, SHARE, now_ms=NOW)).data_lost_at
+    (entry,) = stage.send(journal(stage.keys))
+
+    assert (["d1", "d1"], ["d3"] * 4) == (first, second)
+    assert {"data_id": "d3", "lost_ms": str(later)} == stage.dump()["tasks:lanes"]
+    assert moment(later) == lost_at
+    assert ("data_lost", {"worker": "w"}) == (entry.event, entry.facts)
+
+
+def test_a_server_that_is_new_has_lost_nothing(stage):
+    """A worker that just started tells that to nobody."""
+    hello(stage)
+
+    assert None is stage.send(status(stage.keys, SHARE, now_ms=NOW)).data_lost_at
+    assert "tasks:events" not in stage.dump()
+
+
+def test_a_foreign_key_in_place_of_the_lanes_stops_no_beat(stage):
+    """Or every worker would look dead."""
+    stage.client.set("tasks:lanes", "theirs")
+
+    assert "d1" == hello(stage, known="d1", new="d2").data_id
+    assert {"w": NOW} == stage.dump()["tasks:workers"]
 
 
 def test_a_goodbye_leaves_nothing(stage):
     """A worker that stops is gone at once."""
     for info in (b"{}", b"", b""):
-        stage.send(beat(stage.keys, worker="w", info=info, ttl_ms=9000, now_ms=NOW))
+        hello(stage, info=info)
 
-    assert {} == stage.dump()
+    assert {"tasks:lanes": {"data_id": "d1"}} == stage.dump()
 
 
 def test_workers_are_listed_the_latest_beat_first(stage):
@@ -110,6 +163,8 @@ def test_workers_are_listed_the_latest_beat_first(stage):
                 worker=worker,
                 info=b'{"pid":7}',
                 ttl_ms=9000,
+                known="",
+                new="d1",
                 now_ms=NOW + number,
             )
         )

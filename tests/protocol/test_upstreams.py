@@ -19,6 +19,7 @@ from tests.support.keyspace import LEASE, NOW, SHARE
 API = "0 api"
 WHY = ErrorFacts("TimeoutError", "late")
 RESET = 60_000
+DAY = 86_400_000
 
 
 def declare(
@@ -27,15 +28,22 @@ def declare(
     breaker=CircuitBreaker(),  # noqa: B008
     name="api",
     is_only_named=False,
+    recovery_ms=0,
+    now_ms=NOW - DAY,
     **limits,
 ):
-    """Make the upstream known."""
+    """Make the upstream known; a day ago, so that the bucket is full now."""
     rules = upstreams.pack_rules(
         Upstream(name, breaker=breaker, **limits), BreakerDefaults()
     )
     return stage.send(
         upstreams.declare(
-            stage.keys, name, rules, is_only_named=is_only_named, now_ms=NOW
+            stage.keys,
+            name,
+            rules,
+            is_only_named=is_only_named,
+            recovery_ms=recovery_ms,
+            now_ms=now_ms,
         )
     )
 
@@ -86,11 +94,127 @@ def test_a_closed_breaker_lets_tasks_run(stage):
     assert ("api", 0, False, 1.0) == claim[10:]
 
 
-def test_an_upstream_that_nobody_declared_is_closed(stage):
-    """A task is not lost in a queue because a worker was late to declare."""
-    stage.enqueue("t1", upstream="1 api")
+def test_tasks_of_an_upstream_without_rules_wait_until_it_is_declared(stage):
+    """The claim names it, so that the worker declares it in its next trip."""
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.enqueue("t3", upstream="1 maps")
+    stage.enqueue("other")
+    first = stage.claim(5)
+    declare(stage, now_ms=NOW)
+    second = stage.claim(5)
 
-    assert ["t1"] == ids(stage.claim())
+    assert (["other"], ("api", "maps")) == (ids(first), first.undeclared)
+    assert (["t1", "t2"], ()) == (ids(second), second.undeclared)
+    assert [] == ids(stage.claim(5))
+    assert ("maps",) == stage.claim(5, now_ms=NOW + 1_000).undeclared
+
+
+def test_parked_tasks_of_an_upstream_that_lost_its_rules_wait_too(stage):
+    """As after an eviction of its hash."""
+    declare(stage, concurrency=1)
+    stage.enqueue("t1", "t2", upstream="1 api")
+    (first,) = stage.claim(5).claims
+    stage.client.delete("upstream:api")
+    end(stage, [first])
+    reply = stage.claim(5)
+
+    assert ([], ("api",)) == (ids(reply), reply.undeclared)
+    declare(stage, concurrency=1, now_ms=NOW)
+    assert ["t2"] == ids(stage.claim(5))
+
+
+def test_a_limit_that_is_new_begins_with_an_empty_bucket(stage):
+    """The server may have forgotten the calls before it: no burst on top of them."""
+    declare(stage, rate_limit=RateLimit(10, per=10.0, burst=3), now_ms=NOW)
+    stage.enqueue("t1", "t2", "t3", upstream="1 api")
+    reply = stage.claim(5)
+
+    assert ([], NOW + 1_000) == (ids(reply), reply.next_due_ms)
+    assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 1_000))
+    assert ["t2", "t3"] == ids(stage.claim(5, now_ms=NOW + 3_000))
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_window_has_more_calls_than_the_limit_when_data_is_lost(stage, lost):
+    """Whenever it is lost, and whoever declares the upstream then."""
+    began: list[int] = []
+    declare(stage, rate_limit=RateLimit(10, per=1.0, burst=2))
+    for at in range(0, 4_000, 50):
+        if lost and at in {500, 1_900}:
+            stage.client.flushdb()
+        stage.enqueue(f"t{at}a", f"t{at}b", upstream="1 api", now_ms=NOW + at)
+        reply = stage.claim(5, now_ms=NOW + at)
+        if reply.undeclared:
+            declare(stage, rate_limit=RateLimit(10, per=1.0, burst=2), now_ms=NOW + at)
+            reply = stage.claim(5, now_ms=NOW + at)
+        began += [at] * len(reply.claims)
+
+    assert 35 <= len(began) <= 42
+    for place, first in enumerate(began):
+        for count, last in enumerate(began[place:], start=1):
+            assert count <= 2 + (last - first) / 100 + 0.01
+
+
+def test_running_calls_get_their_permits_back_before_another_begins(stage):
+    """After a loss of data, by the worker that declares the upstream again."""
+    declare(stage, concurrency=2)
+    enter(stage, "guard:1")
+    enter(stage, "guard:2")
+    stage.client.flushdb()
+    stage.enqueue("t1", "t2", upstream="1 api")
+    assert ("api",) == stage.claim(5).undeclared
+    declare(stage, concurrency=2, recovery_ms=5_000, now_ms=NOW)
+    during = stage.claim(5, now_ms=NOW + 10)
+    words = [
+        enter(stage, ticket, permit="renewed", now_ms=NOW + 4_999).word
+        for ticket in ("guard:1", "guard:2")
+    ]
+    full = stage.claim(5, now_ms=NOW + 5_000)
+    leave(stage, "guard:1", "neutral", now_ms=NOW + 6_000)
+
+    assert ([], NOW + 5_000) == (ids(during), during.next_due_ms)
+    assert ["IN", "IN"] == words
+    assert [] == ids(full)
+    assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 6_000))
+
+
+def test_a_permit_that_is_lost_otherwise_is_not_given_back(stage):
+    """It lapsed, or an operator reset the upstream."""
+    declare(stage, concurrency=1)
+
+    assert "WAIT" == enter(stage, "guard:1", permit="renewed").word
+
+
+def test_a_second_worker_recovers_what_a_new_one_declared(stage):
+    """Its calls still run, though a worker that just started knew nothing of them."""
+    declare(stage, concurrency=2, now_ms=NOW)
+    declare(stage, concurrency=2, recovery_ms=5_000, now_ms=NOW)
+    word = enter(stage, "guard:1", permit="renewed").word
+    stage.enqueue("t1", "t2", upstream="1 api")
+
+    assert ("IN", ["t1"]) == (word, ids(stage.claim(5)))
+
+
+def test_defaults_admit_nothing_until_the_recovery_is_over(stage):
+    """A worker that only names the upstream leaves others time to declare it."""
+    stage.enqueue("t1", "t2", upstream="1 api")
+    stage.claim(5)
+    declare(stage, is_only_named=True, recovery_ms=5_000, now_ms=NOW)
+    early = stage.claim(5, now_ms=NOW + 4_999)
+    declare(stage, concurrency=1, now_ms=NOW + 4_999)
+
+    assert ([], NOW + 5_000) == (ids(early), early.next_due_ms)
+    assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 5_000))
+
+
+def test_a_guard_that_knew_the_upstream_waits_for_the_others(stage):
+    """It finds no rules, so the data is lost; one that is new enters at once."""
+    known = enter(stage, "guard:1", recovery_ms=5_000)
+    again = enter(stage, "guard:1", recovery_ms=5_000, now_ms=NOW + 5_000)
+    stage.client.flushdb()
+
+    assert ("WAIT", 5.0, "IN") == (known.word, known.wait, again.word)
+    assert "IN" == enter(stage, "guard:2").word
 
 
 def test_who_only_names_an_upstream_leaves_its_rules(stage):
@@ -587,7 +711,7 @@ def test_guards_share_the_limits_of_tasks(stage):
     assert 1 == look(stage).calls
 
 
-def enter(stage, ticket, *, now_ms=NOW, permit="own", weight=1):
+def enter(stage, ticket, *, now_ms=NOW, permit="own", weight=1, recovery_ms=0):
     """Ask for leave to call."""
     return stage.send(
         upstreams.enter(
@@ -598,6 +722,7 @@ def enter(stage, ticket, *, now_ms=NOW, permit="own", weight=1):
             lease_ms=LEASE,
             permit=permit,
             rules=upstreams.pack_rules(Upstream("api"), BreakerDefaults()),
+            recovery_ms=recovery_ms,
             now_ms=now_ms,
         )
     )
@@ -786,23 +911,28 @@ def test_a_need_that_cannot_be_read_is_none(stage, broken):
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "null", "[1,2,3]", '["a"]'])
-def test_rules_that_cannot_be_read_are_none(stage, broken):
-    """A foreign hand in an upstream stops nobody; a worker declares it again."""
+@pytest.mark.parametrize("is_only_named", [False, True])
+def test_rules_that_cannot_be_read_are_declared_again(stage, broken, is_only_named):
+    """As those that are lost: nothing is handed out without a limit."""
     declare(stage, concurrency=1)
     stage.client.hset("upstream:api", "rules", broken)
     stage.enqueue("t1", "t2", upstream="1 api")
+    reply = stage.claim(5)
+    declare(stage, concurrency=1, is_only_named=is_only_named, now_ms=NOW)
 
-    assert ["t1", "t2"] == ids(stage.claim(5))
-    assert "closed" == look(stage).state
+    assert ([], ("api",)) == (ids(reply), reply.undeclared)
+    assert ["t1"] == ids(stage.claim(5))
 
 
 def test_an_upstream_of_another_type_stops_nobody(stage):
-    """Its tasks run, and so do all others."""
+    """It is declared again."""
     declare(stage)
     stage.client.delete("upstream:api")
     stage.client.set("upstream:api", "x")
     assert "closed" == look(stage).state
     stage.enqueue("t1", upstream="1 api")
+    assert ("api",) == stage.claim(5).undeclared
+    declare(stage)
     claims = stage.claim(5).claims
 
     assert ["t1"] == ids_of(claims)
@@ -810,14 +940,15 @@ def test_an_upstream_of_another_type_stops_nobody(stage):
 
 
 def test_a_clock_that_is_set_back_stops_nobody(stage):
-    """A bucket that was filled tomorrow would be empty until then."""
+    """A bucket that was emptied tomorrow is empty now, and not until then."""
     declare(stage, rate_limit=RateLimit(10, per=10.0, burst=2))
     day = 86_400_000
     stage.enqueue("t1", "t2", upstream="1 api")
     assert ["t1", "t2"] == ids(stage.claim(5, now_ms=NOW + day))
     stage.enqueue("t3", upstream="1 api")
 
-    assert ["t3"] == ids(stage.claim(5, now_ms=NOW + 60_000))
+    assert [] == ids(stage.claim(5, now_ms=NOW + 60_000))
+    assert ["t3"] == ids(stage.claim(5, now_ms=NOW + 61_000))
 
 
 @pytest.mark.parametrize("breaker", [CircuitBreaker(probes=1), None])
@@ -837,14 +968,14 @@ def test_new_rules_leave_nothing_half_open_for_ever(stage, breaker):
     assert "closed" == look(stage, now_ms=now).state
 
 
-def test_a_new_rate_does_not_inherit_the_debt_of_the_old(stage):
-    """One a day became a hundred a second."""
+def test_a_new_rate_keeps_the_tokens_that_were_taken_and_not_the_debt(stage):
+    """One a day became a hundred a second: the call that was made is one of those."""
     declare(stage, rate_limit=RateLimit(1, per=86_400.0, burst=1))
     stage.enqueue("t1", "t2", upstream="1 api")
     assert ["t1"] == ids(stage.claim(5))
-    declare(stage, rate_limit=RateLimit(100, per=1.0))
+    declare(stage, rate_limit=RateLimit(100, per=1.0), now_ms=NOW)
 
-    assert 5.0 == look(stage).tokens
+    assert 4.0 == look(stage).tokens
 
 
 def test_a_parked_task_too_heavy_for_now_keeps_its_place(stage):

@@ -125,7 +125,7 @@ async def populate(flow: TaskFlow) -> dict[str, str]:
         announce(keys, schedule, payload=template.payload, spec=ticks.spec, first=first)
     )
     info = to_json({"kind": "worker", "concurrency": 10, "tasks": ["add"]})
-    send(beat(keys, worker=WORKER, info=info, ttl_ms=LEASE_MS))
+    send(beat(keys, worker=WORKER, info=info, ttl_ms=LEASE_MS, known="", new="d1"))
     ids["waiting"] = flow.enqueue(add.call(5)).id
     ids["keyed"] = flow.enqueue(add.options(key="order 8").call(5)).id
     ids["scheduled"] = flow.enqueue(add.options(delay=3600).call(6)).id

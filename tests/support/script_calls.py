@@ -32,7 +32,8 @@ LATE = NOW + LEASE + 1
 API = Upstream("api", breaker=CircuitBreaker(consecutive=1), concurrency=2)
 RULES = upstreams.pack_rules(API, BreakerDefaults())
 TEN = Schedule("ten", Registry().task(name="f")(lambda: None), every(10))
-FIRST, SECOND = moment(NOW + 10_000), moment(NOW + 20_000)
+FIRST = moment(NOW + 10_000)
+PASSED = [schedules.TickReply("PASSED", (NOW + 20_000, TEN.digest))]
 SPEC = encode_spec(Spec(name="f"))
 SAME = object()
 
@@ -128,25 +129,19 @@ def of_schedule(operation: Operation[Any]) -> Any:
     return make
 
 
-def announced() -> Operation[bool]:
+def announced() -> Operation[Any]:
     """Give the call that makes the schedule known."""
-    return schedules.announce(
-        KEYS, TEN, payload=b"{}", spec=TEN.task.spec, first=FIRST, now_ms=NOW
-    )
+    told = schedules.Announcement(TEN, TEN.digest, b"{}", TEN.task.spec, FIRST)
+    return schedules.announce(KEYS, [told], now_ms=NOW)
 
 
 def tick(task_id: str) -> Operation[Any]:
     """Give the call that makes a tick, or lets it pass."""
-    return schedules.tick(
-        KEYS,
-        TEN,
-        due=FIRST,
-        following=SECOND,
-        task_id=task_id,
-        payload=b"{}" if task_id else b"",
-        spec=SPEC if task_id else b"",
-        now_ms=NOW + 10_000,
+    payload, spec = (b"{}", SPEC) if task_id else (b"", b"")
+    made = schedules.Tick(
+        *("ten", TEN.digest, NOW + 10_000, NOW + 20_000, task_id, payload, spec)
     )
+    return schedules.tick(KEYS, [made], now_ms=NOW + 10_000)
 
 
 def of_api(*before: Operation[Any]) -> Any:
@@ -236,17 +231,19 @@ def keyed(stage: Stage) -> Operation[Any]:
     return enqueue(KEYS, batch, now_ms=NOW)
 
 
-ALIVE = beat(KEYS, worker="w", info=b"{}", ttl_ms=60_000, now_ms=NOW)
+ALIVE = beat(
+    KEYS, worker="w", info=b"{}", ttl_ms=60_000, known="", new="d1", now_ms=NOW
+)
 REPORT = Note(1, b'{"done":1}', {"tokens": 3}, {"a": "1"}, b"7", ("one", "two"))
 NOTHING = Sweep("0", 0, dict.fromkeys((kind.name for kind in KINDS), 0))
 
 CASES = {
-    "announce": Case(lambda _: announced(), again=False),
+    "announce": Case(lambda _: announced(), again=[(False, NOW + 10_000)]),
     "beat": Case(lambda _: ALIVE),
     "beat: goodbye": Case(
         filled(
             {"worker:w": {"info": "{}"}, "tasks:workers": {"w": NOW}},
-            beat(KEYS, worker="w", info=b"", ttl_ms=1, now_ms=NOW),
+            beat(KEYS, worker="w", info=b"", ttl_ms=1, known="", new="d1", now_ms=NOW),
         )
     ),
     "cancel": Case(of_one(lambda each: cancel(KEYS, each, now_ms=NOW))),
@@ -378,7 +375,7 @@ CASES = {
     "sweep": Case(
         of_one(lambda _: sweep(KEYS, "0", delete=True, count=1000)), again=NOTHING
     ),
-    "tick": Case(of_schedule(tick("t1")), again="PASSED"),
-    "tick: let pass": Case(of_schedule(tick("")), again="PASSED"),
+    "tick": Case(of_schedule(tick("t1")), again=PASSED),
+    "tick: let pass": Case(of_schedule(tick("")), again=PASSED),
     "watch": Case(of_one(lambda each: watch(KEYS, each, now_ms=NOW))),
 }

@@ -139,7 +139,7 @@ def test_clocks_may_differ_a_little(
 def status(**states: int) -> QueueStatus:
     """Give counts."""
     every = {state: states.get(state.value, 0) for state in TaskState}
-    empty: Any = (None, None, 0.3, 0, 0, ())
+    empty: Any = (None, None, 0.3, 0, 0, (), None)
     return QueueStatus(NOW, 0, 0, 0, 0, 0, 0, every, *empty)
 
 

@@ -189,13 +189,14 @@ class Bench:
         runner: StubRunner | None = None,
     ) -> None:
         self.runner, self.executor = runner or StubRunner(), StubExecutor()
+        self.declared: list[str] = []
         self.leases, events = Leases(), Events()
         share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
         settings = ConsumerSettings(Keys(), "w", lease, share)
         sender: Any = self.runner
         executor: Any = self.executor
         self.pump = Pump(
-            PumpSettings(settings, slots, lambda: 0),
+            PumpSettings(settings, slots, lambda: 0, self.declare),
             sender,
             self.leases,
             Outage(events),
@@ -205,6 +206,10 @@ class Bench:
         self._channels = [
             asyncio.create_task(self.pump.run(n)) for n in range(channels)
         ]
+
+    async def declare(self, names: Sequence[str]) -> None:
+        """Take note of upstreams that are to be declared."""
+        self.declared += names
 
     async def close(self) -> None:
         """Stop the channels."""

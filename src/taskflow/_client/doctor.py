@@ -28,6 +28,9 @@ OLDEST_SERVER: Final = (6, 2)
 CLOCK_TOLERANCE: Final = 2.0
 """Seconds by which clocks may differ; NTP keeps them within a hundredth of it."""
 
+LOSS_IS_NEWS: Final = 7 * 86_400.0
+"""Seconds for which a loss of data is reported."""
+
 UNSERVED_AFTER: Final = 60.0
 """Seconds after its time at which a tick that nobody made is no delay any more."""
 
@@ -252,11 +255,27 @@ def _of_fleet(connection: Connection) -> _Findings:
     known: list[UpstreamStatus] = yield services.status(keys, now_ms=now_ms)
     longest = connection.settings.queue.max_task_age
     return [
+        _data(status),
         _workers(status, workers),
         _lanes(status),
         _upstreams(known, status.now, longest),
         _schedules(table),
     ]
+
+
+def _data(status: QueueStatus) -> Finding:
+    lost_at = status.data_lost_at
+    if lost_at is None or (status.now - lost_at).total_seconds() > LOSS_IS_NEWS:
+        return Finding("data", "ok", "no worker has seen the server lose its data")
+    return Finding(
+        "data",
+        "warning",
+        f"the server lost its data before {lost_at:%Y-%m-%d %H:%M:%S} UTC: tasks and "
+        "results are gone, and so are paused lanes and schedules, tasks that were held "
+        "back and upstreams that were opened",
+        "pause and open again what should be; keep data through restarts: "
+        "docs/guide/backup.md",
+    )
 
 
 def _workers(status: QueueStatus, workers: list[WorkerStatus]) -> Finding:

@@ -13,7 +13,7 @@ class Finding:
 
     Attributes:
         check: One word: ``installation``, ``extras``, ``server``, ``role``,
-            ``eviction``, ``persistence``, ``memory``, ``clock``, ``workers``,
+            ``eviction``, ``persistence``, ``memory``, ``clock``, ``data``, ``workers``,
             ``lanes``, ``upstreams``, ``schedules``, ``homes`` or ``records``.
         severity: ``ok``; ``note``: good to know; ``unknown``: cannot be told;
             ``warning``: may lose work or time one day; ``error``: does now.

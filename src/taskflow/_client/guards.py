@@ -15,6 +15,7 @@ import random
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 
 from taskflow._client import breaker
 from taskflow._client.connection import Connection
@@ -26,6 +27,7 @@ from taskflow._declare.error_groups import is_cancellation
 from taskflow._declare.ports import Admission, Pass
 from taskflow._declare.upstream import Upstream
 from taskflow._protocol import upstreams
+from taskflow._protocol.operation import Operation
 from taskflow._protocol.upstreams import BreakerDefaults, EnterReply, LeaveReply
 from taskflow.errors import ServerError, ServerUnavailableError
 
@@ -42,6 +44,18 @@ FOR_GOOD = 86_400.0
 """Seconds for which one that waits for a person is believed to be open."""
 
 _MOST_UNSENT = 100
+
+
+def recovery_ms(lease: float) -> int:
+    """Say for how long running calls may report permits that the server has lost.
+
+    Args:
+        lease: Seconds; permits are renewed, and workers beat, every third of it.
+
+    Returns:
+        Half of it, in ms.
+    """
+    return round(lease * 500)
 
 
 class Copy:
@@ -67,6 +81,7 @@ class Gatekeeper:
         self._connection = connection
         self._lock = threading.Lock()
         self._copies: dict[str, Copy] = {}
+        self._seen: set[str] = set()
         self._alone_until = 0.0
         self._renewals = Renewals(self._renew)
 
@@ -79,6 +94,25 @@ class Gatekeeper:
     @property
     def _lease(self) -> float:
         return self._connection.settings.worker.lease
+
+    @property
+    def _recovery_ms(self) -> int:
+        return recovery_ms(self._lease)
+
+    def saw(self, names: Iterable[str]) -> None:
+        """Take note that the server has the rules of these upstreams."""
+        with self._lock:
+            self._seen.update(names)
+
+    def has_seen(self, name: str) -> bool:
+        """Whether the server had the rules of this upstream."""
+        return name in self._seen
+
+    def forget(self) -> None:
+        """Forget the state of all upstreams: the server has lost its data."""
+        with self._lock:
+            for copy in self._copies.values():
+                copy.epoch, copy.fresh_until = -1, 0.0
 
     def enter(self, upstream: Upstream, weight: float, timeout: float | None) -> Pass:
         """Wait for the call's turn, blocking."""
@@ -223,8 +257,10 @@ class Gatekeeper:
                 lease_ms=round(self._lease * 1000),
                 permit="lent" if lender is not None else "own",
                 rules=upstreams.pack_rules(upstream, self.defaults),
+                recovery_ms=self._recovery_ms if self.has_seen(upstream.name) else 0,
                 now_ms=connection.clock(),
             )
+            self.saw([upstream.name])
             is_in = reply.word == "IN"
             return reply
         finally:
@@ -237,18 +273,26 @@ class Gatekeeper:
         if not connection.is_open:
             return
         with contextlib.suppress(ServerError):
-            connection.runner.send(
-                upstreams.enter(
-                    connection.keys,
-                    upstream.name,
-                    ticket=ticket,
-                    weight=0,
-                    lease_ms=round(self._lease * 1000),
-                    permit="renewed",
-                    rules=upstreams.pack_rules(upstream, self.defaults),
-                    now_ms=connection.clock(),
-                )
-            )
+            connection.runner.send(self.renewal(upstream, ticket))
+
+    def renewal(self, upstream: Upstream, ticket: str) -> Operation[EnterReply]:
+        """Describe renewing the permit of a call that runs.
+
+        Returns:
+            An operation; a server that has lost its data stores the permit again.
+        """
+        connection = self._connection
+        return upstreams.enter(
+            connection.keys,
+            upstream.name,
+            ticket=ticket,
+            weight=0,
+            lease_ms=round(self._lease * 1000),
+            permit="renewed",
+            rules=upstreams.pack_rules(upstream, self.defaults),
+            recovery_ms=self._recovery_ms,
+            now_ms=connection.clock(),
+        )
 
     def _take_note(self, upstream: Upstream, reply: EnterReply) -> None:
         with self._lock:

@@ -167,10 +167,12 @@ class Schedule:
         Returns:
             Ticks to make, the oldest first, and the tick to wait for then.
         """
-        missed = takewhile(lambda each: each >= tick, self.when.until(now))
-        ticks = list(islice(missed, MOST_MISSED if self.missed == "all" else 1))
-        ticks = ticks or [tick]  # it is of another definition of this name
-        following = self.when.after(now)
+        following = self.when.after(tick)
+        ticks = [tick]
+        if following <= now:  # more than one was missed
+            missed = takewhile(lambda each: each >= tick, self.when.until(now))
+            ticks = list(islice(missed, MOST_MISSED if self.missed == "all" else 1))
+            following = self.when.after(now)
         if self.missed == "skip" and (now - ticks[0]).total_seconds() > LATE:
             return [], following
         return ticks[::-1], following

@@ -1,7 +1,7 @@
 """Hand waiting tasks to a worker."""
 
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from attrs import frozen
 
@@ -43,12 +43,15 @@ class ClaimReply:
         left_out: Which tasks the limit of bytes left out: ``waiting`` tasks, which
             another claim may be given at once; tasks ``claimed`` by this very call
             when it was first sent; empty = none.
+        undeclared: Upstreams whose rules the server does not have; their tasks are
+            parked until somebody declares them.
     """
 
     now_ms: int
     next_due_ms: int
     claims: list[Claim]
     left_out: Literal["", "waiting", "claimed"] = ""
+    undeclared: tuple[str, ...] = ()
 
 
 _HEAD = 3
@@ -78,7 +81,7 @@ def claim(
     Moves PENDING to ACTIVE, oldest first in each lane, in one atomic step: a
     caller that dies right after leaves leases behind, never lost tasks. Due
     tasks are promoted on the way; expired ones become FAILED, and those whose
-    upstream may not be called now are parked.
+    upstream may not be called now, or is not declared, are parked.
 
     Args:
         keys: Of the prefix in use.
@@ -169,4 +172,10 @@ def _decode(reply: list[Any], *, own: str) -> ClaimReply:
         )
         for at in range(_HEAD, len(reply), _FIELDS)
     ]
-    return ClaimReply(now, int(float(reply[1])), claims, _LEFT_OUT[reply[2]])
+    due: Any = reply[1]
+    names: list[bytes] = []
+    if isinstance(reply[1], list):
+        due, *names = cast("list[bytes]", reply[1])
+    undeclared = tuple(name.decode() for name in names)
+    left_out = _LEFT_OUT[reply[2]]
+    return ClaimReply(now, int(float(due)), claims, left_out, undeclared)

@@ -10,7 +10,7 @@ from taskflow._protocol import scripts
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import facts_in, moment, text
+from taskflow._protocol.readable import facts_in, moment, text, whole
 from taskflow._protocol.states import TaskState
 
 
@@ -33,6 +33,7 @@ class QueueStatus:
         served_primary: Claims from the primary lane in the last minute.
         served_retry: Claims from the retry lane in the last minute.
         paused: Lanes that are held back.
+        data_lost_at: When a worker found that the server had lost its data, or None.
     """
 
     now: datetime
@@ -49,6 +50,7 @@ class QueueStatus:
     served_primary: int
     served_retry: int
     paused: tuple[str, ...]
+    data_lost_at: datetime | None
 
     @property
     def served_ratio(self) -> float | None:
@@ -96,6 +98,7 @@ def status(keys: Keys, share: LaneShare, *, now_ms: int = 0) -> Operation[QueueS
             served_primary=int(reply[13]),
             served_retry=int(reply[14]),
             paused=tuple(lane for lane, flag in lanes if flag),
+            data_lost_at=moment(reply[18]) if whole(reply[18]) else None,
         )
 
     return Operation(

@@ -30,6 +30,14 @@ def whole(value: bytes | str | float) -> int:
         return 0
 
 
+def score(value: bytes | str | float) -> int:
+    """Return *value*, a score of a sorted set in ms, as a whole number; else 0."""
+    try:
+        return int(float(value))
+    except (ValueError, OverflowError):
+        return 0
+
+
 def text(value: bytes) -> str:
     """Return *value* as text, with a sign in place of what is none."""
     return value.decode(errors="replace")

@@ -1,5 +1,6 @@
-"""Schedules on the server: make ticks, list, pause, forget."""
+"""Schedules on the server: announce, poll, make ticks, list, pause, forget."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,11 +11,13 @@ from taskflow._declare.schedule import Schedule
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import facts_in, moment, text
+from taskflow._protocol.readable import facts_in, moment, score, text
 from taskflow.errors import ScheduleNotFoundError
 
-MOST_SCHEDULES = 1000
-"""Schedules that are listed and served, at most."""
+MOST_LISTED = 1000
+"""Schedules that are listed, at most."""
+
+MOST_PER_CALL = 100
 
 TickWord = Literal["MADE", "LET", "PAUSED", "PASSED"]
 HoldVerb = Literal["pause", "resume", "remove"]
@@ -65,49 +68,116 @@ def _ms(value: datetime) -> int:
     return round(value.timestamp() * 1000)
 
 
+@frozen
+class Announcement:
+    """A schedule as the worker that serves it declares it.
+
+    Attributes:
+        schedule: Its definition.
+        digest: Of the definition.
+        payload: Of its tasks.
+        spec: Of its tasks.
+        first: Tick to wait for, unless this definition is known already.
+        upstream: Weight and name of the tasks', as stored; empty = none.
+    """
+
+    schedule: Schedule
+    digest: str
+    payload: bytes
+    spec: bytes
+    first: datetime
+    upstream: str = ""
+
+
 def announce(
-    keys: Keys,
-    schedule: Schedule,
-    *,
-    payload: bytes,
-    spec: bytes,
-    first: datetime,
-    upstream: str = "",
-    now_ms: int = 0,
-) -> Operation[bool]:
-    """Describe making *schedule* known; one that is known keeps its next tick.
+    keys: Keys, announcements: Sequence[Announcement], *, now_ms: int = 0
+) -> Operation[list[tuple[bool, int]]]:
+    """Describe making schedules known; those that are known keep their next ticks.
+
+    Args:
+        keys: Of the prefix in use.
+        announcements: 1 to 100.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
-        An operation whose reply is True when the definition is new.
+        An operation whose reply says of each schedule whether the definition is new,
+        and its next tick in ms.
 
     Source:
-        ``_protocol/lua/announce.lua``; O(log s).
+        ``_protocol/lua/announce.lua``; O(n log s).
     """
-    about = {
-        "task": schedule.task.name,
-        "when": str(schedule.when),
-        "missed": schedule.missed,
-    }
+    args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(announcements)]
+    for each in announcements:
+        schedule = each.schedule
+        about = {
+            "task": schedule.task.name,
+            "when": str(schedule.when),
+            "missed": schedule.missed,
+        }
+        args += [schedule.name, each.digest, to_json(about), each.payload, each.spec]
+        args += [_ms(each.first), each.upstream]
+
+    def decode(reply: list[Any]) -> list[tuple[bool, int]]:
+        return [
+            (reply[at] == 1, score(reply[at + 1])) for at in range(0, len(reply), 2)
+        ]
+
+    return Operation(scripts.load("announce"), (keys.schedules,), tuple(args), decode)
+
+
+@frozen
+class SchedulePoll:
+    """What a look at some schedules found.
+
+    Attributes:
+        now_ms: The server's time, in ms.
+        count: Of all schedules.
+        states: Of each asked for: its next tick in ms and the digest of its
+            definition; None = there is none.
+    """
+
+    now_ms: int
+    count: int
+    states: list[tuple[int, str] | None]
+
+
+def poll(
+    keys: Keys, names: Sequence[str], *, now_ms: int = 0
+) -> Operation[SchedulePoll]:
+    """Describe reading the next ticks of schedules.
+
+    Args:
+        keys: Of the prefix in use.
+        names: 0 to 100.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
+    Returns:
+        An operation whose reply is a `SchedulePoll`.
+
+    Source:
+        ``_protocol/lua/poll_schedules.lua``; O(n).
+    """
+
+    def decode(reply: list[Any]) -> SchedulePoll:
+        pairs = zip(reply[2::2], reply[3::2], strict=True)
+        return SchedulePoll(
+            int(reply[0]), int(reply[1]), [_state(*pair) for pair in pairs]
+        )
+
     return Operation(
-        scripts.load("announce"),
-        (keys.schedules, keys.schedule(schedule.name)),
-        (
-            now_ms,
-            keys.prefix,
-            schedule.name,
-            schedule.digest,
-            to_json(about),
-            payload,
-            spec,
-            _ms(first),
-            upstream,
-        ),
-        bool,
+        scripts.load("poll_schedules"),
+        (keys.schedules,),
+        (now_ms, keys.prefix, len(names), *names),
+        decode,
     )
 
 
+def _state(following: bytes, digest: bytes) -> tuple[int, str] | None:
+    return (score(following), text(digest)) if following and digest else None
+
+
 def timetable(
-    keys: Keys, *, limit: int = MOST_SCHEDULES, now_ms: int = 0
+    keys: Keys, *, limit: int = MOST_LISTED, now_ms: int = 0
 ) -> Operation[Timetable]:
     """Describe reading the schedules.
 
@@ -149,56 +219,76 @@ def _status(row: list[bytes]) -> ScheduleStatus:
     )
 
 
-def tick(
-    keys: Keys,
-    schedule: Schedule,
-    *,
-    due: datetime,
-    following: datetime,
-    task_id: str = "",
-    payload: bytes = b"",
-    spec: bytes = b"",
-    upstream: str = "",
-    now_ms: int = 0,
-) -> Operation[TickWord]:
-    """Describe making one tick of *schedule*, or letting it pass.
+@frozen
+class Tick:
+    """A tick to make, or to let pass.
 
-    Args:
-        keys: Of the prefix in use.
-        schedule: As the caller has it; another definition is left alone.
-        due: The next tick, as the caller has read it.
-        following: The tick to wait for then.
+    Attributes:
+        name: Of the schedule.
+        digest: Of its definition as the caller has it; another is left alone.
+        due_ms: The next tick as the caller knows it, in ms.
+        following_ms: The tick to wait for then, in ms.
         task_id: Of the task to store; empty = let the tick pass.
         payload: Of the task.
         spec: Of the task.
         upstream: Weight and name of the task's, as stored; empty = none.
+    """
+
+    name: str
+    digest: str
+    due_ms: int
+    following_ms: int
+    task_id: str = ""
+    payload: bytes = b""
+    spec: bytes = b""
+    upstream: str = ""
+
+
+@frozen
+class TickReply:
+    """What became of a tick.
+
+    Attributes:
+        word: ``MADE``, ``LET``, ``PAUSED``; or ``PASSED``: somebody else was first,
+            or has another definition.
+        state: Of the schedule now, as of `SchedulePoll`.
+    """
+
+    word: TickWord
+    state: tuple[int, str] | None
+
+
+def tick(
+    keys: Keys, ticks: Sequence[Tick], *, now_ms: int = 0
+) -> Operation[list[TickReply]]:
+    """Describe making ticks, in their order.
+
+    Args:
+        keys: Of the prefix in use.
+        ticks: 1 to 100; several of one schedule if each is the next of the one before.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
-        An operation whose reply is one word.
+        An operation whose reply has one item per tick.
 
     Source:
-        ``_protocol/lua/tick.lua``; O(log s).
+        ``_protocol/lua/tick.lua``; O(n log s).
     """
+    args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(ticks)]
+    for each in ticks:
+        args += [each.name, each.digest, each.due_ms, each.following_ms]
+        args += [each.task_id, each.payload, each.spec, each.upstream]
 
-    def decode(reply: bytes) -> Any:
-        return reply.decode()
+    def decode(reply: list[Any]) -> list[TickReply]:
+        return [
+            TickReply(reply[at].decode(), _state(reply[at + 1], reply[at + 2]))
+            for at in range(0, len(reply), 3)
+        ]
 
     return Operation(
         scripts.load("tick"),
-        (keys.primary, keys.marker, keys.schedules, keys.schedule(schedule.name)),
-        (
-            now_ms,
-            keys.prefix,
-            schedule.name,
-            schedule.digest,
-            _ms(due),
-            _ms(following),
-            task_id,
-            payload,
-            spec,
-            upstream,
-        ),
+        (keys.primary, keys.marker, keys.schedules),
+        tuple(args),
         decode,
     )
 

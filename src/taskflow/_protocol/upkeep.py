@@ -202,30 +202,55 @@ class BeatReply:
     Attributes:
         now_ms: The server's time, in ms.
         drain: Whether somebody asked the worker to finish and stop.
+        data_id: Names the data on the server; another one = the data that was known
+            is lost.
     """
 
     now_ms: int
     drain: bool
+    data_id: str
 
 
 def beat(
-    keys: Keys, *, worker: str, info: bytes, ttl_ms: int, now_ms: int = 0
+    keys: Keys,
+    *,
+    worker: str,
+    info: bytes,
+    ttl_ms: int,
+    known: str,
+    new: str,
+    now_ms: int = 0,
 ) -> Operation[BeatReply]:
     """Describe saying that *worker* lives; empty *info* says goodbye.
 
+    Args:
+        keys: Of the prefix in use.
+        worker: Its id.
+        info: JSON text for people.
+        ttl_ms: Until the worker counts as gone.
+        known: Data id of its last beat; empty = this is the first.
+        new: Data id to give to data that has none; used once.
+        now_ms: Time to use instead of the server's, in ms; 0 = the server's.
+
     Returns:
-        An operation whose reply holds the time and the wish to drain.
+        An operation whose reply holds the time, the wish to drain and the data id.
 
     Source:
         ``_protocol/lua/beat.lua``; O(log w) for w workers.
     """
 
     def decode(reply: list[Any]) -> BeatReply:
-        return BeatReply(int(reply[0]), bool(int(reply[1])))
+        return BeatReply(int(reply[0]), bool(int(reply[1])), text(reply[2]))
 
     return Operation(
         scripts.load("beat"),
-        (keys.heartbeat(worker), keys.worker(worker), keys.workers),
-        (now_ms, keys.prefix, worker, ttl_ms, info),
+        (
+            keys.heartbeat(worker),
+            keys.worker(worker),
+            keys.workers,
+            keys.lanes,
+            keys.events,
+        ),
+        (now_ms, keys.prefix, worker, ttl_ms, info, known, new),
         decode,
     )

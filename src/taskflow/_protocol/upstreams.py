@@ -189,12 +189,19 @@ def status(
 
 
 def _steer(
-    keys: Keys, name: str, verb: str, detail: str | bytes, expires_ms: int, now_ms: int
+    keys: Keys,
+    name: str,
+    verb: str,
+    detail: str | bytes,
+    expires_ms: int,
+    now_ms: int,
+    *,
+    is_first: bool = False,
 ) -> Operation[bool]:
     return Operation(
         scripts.load("steer"),
         (keys.upstreams, keys.lanes, keys.held),
-        (now_ms, keys.prefix, name, verb, detail, expires_ms),
+        (now_ms, keys.prefix, name, verb, detail, expires_ms, int(is_first)),
         partial(_steered, name=name),
     )
 
@@ -211,11 +218,13 @@ def declare(
     rules: bytes,
     *,
     is_only_named: bool = False,
+    recovery_ms: int = 0,
+    is_first: bool = False,
     now_ms: int = 0,
 ) -> Operation[bool]:
     """Describe making an upstream known, or putting new rules in the place of old.
 
-    Its state stays as it is.
+    Its state stays as it is. A new rate limit begins with an empty bucket.
 
     Args:
         keys: Of the prefix in use.
@@ -223,6 +232,12 @@ def declare(
         rules: As `pack_rules` packs them.
         is_only_named: Whether these rules are mere defaults: those of a worker that
             declares it stay.
+        recovery_ms: For which running calls may report the permits that the server
+            has lost with its data; 0 = it has lost none. Where it has lost the
+            rules too and they limit the concurrency, or are defaults, no call begins
+            meanwhile.
+        is_first: Whether no call can have been before, as in a test: the bucket of
+            a new limit is full.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
@@ -232,7 +247,7 @@ def declare(
         ``_protocol/lua/steer.lua``; O(1).
     """
     verb = "name" if is_only_named else "declare"
-    return _steer(keys, name, verb, rules, 0, now_ms)
+    return _steer(keys, name, verb, rules, recovery_ms, now_ms, is_first=is_first)
 
 
 def steer(
@@ -303,6 +318,7 @@ def enter(
     lease_ms: int,
     permit: Permit,
     rules: bytes,
+    recovery_ms: int = 0,
     now_ms: int = 0,
 ) -> Operation[EnterReply]:
     """Describe asking for leave to call.
@@ -317,6 +333,7 @@ def enter(
         permit: The call's own; lent by its task; or the call's own, which it must
             hold already.
         rules: Of the upstream, used where nobody has declared it.
+        recovery_ms: As of `declare`, for a caller that knew the upstream before.
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
@@ -337,6 +354,7 @@ def enter(
             lease_ms,
             permit,
             rules,
+            recovery_ms,
         ),
         _entered,
     )

@@ -144,6 +144,10 @@ class Executor(Protocol):
         """Names of the tasks that run now, for people."""
         ...
 
+    def underway(self) -> list[Claim]:
+        """Give the claims whose functions run, those that were abandoned too."""
+        ...
+
     def describe(self) -> list[dict[str, object]]:
         """Say of each running body: id, name, attempt, seconds."""
         ...

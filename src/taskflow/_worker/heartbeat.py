@@ -14,6 +14,7 @@ for half of one; so what has less than half left is a stray.
 
 import logging
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -60,6 +61,9 @@ class Listener(Protocol):
 
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take the server's time, and whether it was set since the last beat."""
+
+    def data_lost(self) -> None:
+        """The server no longer has the data that it had at the last beat."""
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""
@@ -113,6 +117,7 @@ class Heartbeat(threading.Thread):
         self._lost = False
         self._strays: set[tuple[str, str]] = set()
         self._offset_ms: float | None = None
+        self._data_id = ""
 
     def meet(self) -> None:
         """Beat for the first time, in the caller's thread.
@@ -177,6 +182,8 @@ class Heartbeat(threading.Thread):
             worker=settings.worker,
             info=b"",
             ttl_ms=1,
+            known=self._data_id,
+            new="",
             now_ms=settings.clock(),
         )
         self._runner.send_all([*self._returns(), goodbye])
@@ -189,6 +196,8 @@ class Heartbeat(threading.Thread):
             worker=settings.worker,
             info=self._describe(),
             ttl_ms=round(settings.lease * 2000),
+            known=self._data_id,
+            new=secrets.token_hex(8),
             now_ms=settings.clock(),
         )
         held = self._leases.snapshot()
@@ -207,21 +216,23 @@ class Heartbeat(threading.Thread):
             horizon_ms=lease_ms // 2,
             now_ms=settings.clock(),
         )
-        answers = self._runner.send_all([beat, *extends, look])
+        # The beat comes last: it finds lost data before an extend finds lost leases, so
+        # that what runs is counted before it is stopped.
+        answers = self._runner.send_all([*extends, look, beat])
         for answer in answers:
             if isinstance(answer, TaskflowError):
                 raise answer
         self._listener.answered(sent_at)
-        self._hear(answers[0])
+        self._hear(answers[-1])
         told = [
             (task_id, token, word)
-            for part, words in zip(parts, answers[1:-1], strict=True)
+            for part, words in zip(parts, answers[:-2], strict=True)
             for (task_id, token), word in zip(part, words, strict=True)
             if word != "OK"
         ]
         if told:
             self._listener.lease_words(told)
-        self._strays.update(self._leases.disown(answers[-1]))
+        self._strays.update(self._leases.disown(answers[-2]))
         if self._strays:
             self._hand_back()
 
@@ -245,5 +256,8 @@ class Heartbeat(threading.Thread):
         jumped = known is not None and abs(offset - known) > beat_ms
         self._listener.server_time(beat.now_ms, jumped=jumped)
         self._offset_ms = offset
+        if self._data_id not in {"", beat.data_id}:
+            self._listener.data_lost()
+        self._data_id = beat.data_id
         if beat.drain:
             self._listener.drain_asked()

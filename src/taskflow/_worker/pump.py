@@ -19,7 +19,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import evolve, frozen
 
@@ -60,11 +60,13 @@ class PumpSettings:
         consumer: What every claim says.
         slots: Tasks in hand at a time.
         clock: Gives the time that operations carry, in ms.
+        declare: Gives the server the rules of upstreams that it does not have.
     """
 
     consumer: ConsumerSettings
     slots: int
     clock: Callable[[], int]
+    declare: Callable[[Sequence[str]], Awaitable[None]]
 
 
 @frozen
@@ -335,10 +337,30 @@ class Pump:
         if trip.outcomes:
             self._settled(trip.outcomes, answers[0])
         is_full: bool | None = False
+        undeclared: tuple[str, ...] = ()
         if trip.ask and not isinstance(answers[-1], TaskflowError):
             is_full = self._claimed(trip.ask, consumer, answers[-1])
+            undeclared = answers[-1].undeclared
         self._feel(trip, None if errors else is_full)
+        if undeclared and not errors:
+            errors = await self._declare(undeclared)
         await self._mind(errors)
+
+    async def _declare(self, names: Sequence[str]) -> list[TaskflowError]:
+        """Declare upstreams at once: their tasks were parked for want of rules.
+
+        Args:
+            names: Of the upstreams.
+
+        Returns:
+            The error, if they could not be declared; the next claim names them again.
+        """
+        try:
+            await self._settings.declare(names)
+        except ServerError as error:
+            return [error]
+        self.look()
+        return []
 
     def _feel(self, trip: _Trip, is_full: bool | None) -> None:  # noqa: FBT001 - private
         """Make the next trips smaller if this one failed; else larger, if it was full.

@@ -10,7 +10,8 @@ import logging
 import os
 import random
 import socket
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 from attrs import evolve
 
 from taskflow._client.flow import TaskFlow
-from taskflow._client.guards import Gatekeeper
+from taskflow._client.guards import Gatekeeper, recovery_ms
 from taskflow._codec import to_json
 from taskflow._declare.registry import Registry
 from taskflow._events import (
+    DataLost,
     Events,
     LeaseLost,
     LoopBlocked,
@@ -155,19 +157,19 @@ class Worker:
 
     async def _work(self) -> None:
         async with self._assembled():
-            heartbeat = self._heartbeat()
             try:
                 await event_loop.in_thread(self._vitals.open)
-                await self._declare_upstreams()
+                with contextlib.suppress(ServerUnavailableError):  # then later
+                    await self._watch.declare()
                 await self._start_standby()
-                await event_loop.in_thread(heartbeat.meet)
-                heartbeat.start()
+                await event_loop.in_thread(self._heartbeat.meet)
+                self._heartbeat.start()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with (
                     Channels(self._pump) as channels,
                     asyncio.TaskGroup() as loops,
                 ):
-                    self._start_loops(loops, channels, heartbeat)
+                    self._start_loops(loops, channels)
                     await self._until_stopped()
                     for loop in self._endless:
                         loop.cancel()
@@ -176,7 +178,7 @@ class Worker:
                 self._leases.show(None)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._stopping.time_left()):
-                        await event_loop.in_thread(heartbeat.stop)
+                        await event_loop.in_thread(self._heartbeat.stop)
                         await event_loop.in_thread(self._standby.close)
                 await event_loop.in_thread(self._vitals.close)
                 stopped = (self.id, self._pump.released, self.still_running)
@@ -192,7 +194,7 @@ class Worker:
 
     async def _run_dry(self) -> None:
         async with self._assembled():
-            await self._upstream_watch().declare()
+            await self._watch.declare(is_first=True)
             await self._pump.run_dry()
 
     def stop(self, *, now: bool = False) -> None:
@@ -234,8 +236,6 @@ class Worker:
             task.check()
             for problem in self.limits.age_problem(task.retry) if self.slots else ():
                 _logger.warning("task %r: %s", task.name, problem)
-        for schedule in self.registry.schedules():
-            schedule.call()  # refuses arguments that the task does not take
         self._loop = asyncio.get_running_loop()
         if self._stop_early:
             self._stopping.request(now=False)
@@ -245,9 +245,36 @@ class Worker:
         keys, share = connection.keys, connection.share
         self._standby = Standby(keys, self.id, known.lease, known.time_limit)
         self._runner = connection.server.async_runner()
+        self._watch = UpstreamWatch(
+            self._runner,
+            connection,
+            self.registry if self.slots else Registry(),
+            self.guards,
+            self.events,
+            recovery_ms(known.lease),
+        )
+        self._timekeeper = Timekeeper(
+            self._runner,
+            keys,
+            self.registry.schedules(),
+            connection.clock,
+            random.Random(),  # noqa: S311 - spreads workers
+        )
+        self._heartbeat = Heartbeat(
+            HeartbeatSettings(keys, self.id, known.lease, connection.clock),
+            connection.server.runner(),
+            self._leases,
+            self,
+            self._describe,
+        )
         consumer = ConsumerSettings(keys, self.id, known.lease, share)
         self._pump = Pump(
-            PumpSettings(consumer, self._engine.in_hand(self.slots), connection.clock),
+            PumpSettings(
+                consumer,
+                self._engine.in_hand(self.slots),
+                connection.clock,
+                self._declare_again,
+            ),
             self._runner,
             self._leases,
             self._outage,
@@ -268,38 +295,11 @@ class Worker:
             await event_loop.in_thread(self._standby.start)
             self._leases.show(self._standby.table)
 
-    async def _declare_upstreams(self) -> None:
-        # Before the first claim, which asks the rules; without a server later.
-        with contextlib.suppress(ServerUnavailableError):
-            await self._upstream_watch().declare()
+    async def _declare_again(self, names: Sequence[str]) -> None:
+        await self._watch.declare_again(names)
+        self._heartbeat.hurry()  # the beat finds out whether data was lost
 
-    def _heartbeat(self) -> Heartbeat:
-        connection = self._connection
-        return Heartbeat(
-            HeartbeatSettings(
-                connection.keys, self.id, self._settings.lease, connection.clock
-            ),
-            connection.server.runner(),
-            self._leases,
-            self,
-            self._describe,
-        )
-
-    def _upstream_watch(self) -> UpstreamWatch:
-        served = self.registry.upstreams() if self.slots else ()
-        declared = self.registry.upstreams(declared=True)
-        return UpstreamWatch(
-            self._runner,
-            self._connection.keys,
-            {each: each in declared for each in served},
-            self.guards,
-            self.events,
-            self._connection.clock,
-        )
-
-    def _start_loops(
-        self, loops: asyncio.TaskGroup, channels: Channels, heartbeat: Heartbeat
-    ) -> None:
+    def _start_loops(self, loops: asyncio.TaskGroup, channels: Channels) -> None:
         chores = upkeep.Chores(
             runner=self._runner,
             keys=self._connection.keys,
@@ -310,20 +310,12 @@ class Worker:
             gate=self._gate,
             rng=random.Random(),  # noqa: S311 - spreads workers
         )
-        timekeeper = Timekeeper(
-            self._runner,
-            self._connection.keys,
-            self.registry.schedules(),
-            self._connection.clock,
-            random.Random(),  # noqa: S311 - spreads workers
-        )
-        watch = self._upstream_watch()
         self._endless = [
             loops.create_task(channels.failure()),
-            loops.create_task(timekeeper.run()),
-            loops.create_task(watch.keep_declared()),
-            loops.create_task(watch.listen()),
-            loops.create_task(self._hear_cancels(heartbeat)),
+            loops.create_task(self._timekeeper.run()),
+            loops.create_task(self._watch.keep_declared(self._executor.underway)),
+            loops.create_task(self._watch.listen()),
+            loops.create_task(self._hear_cancels()),
             *(
                 loops.create_task(upkeep.keep_doing(each, chores))
                 for each in upkeep.ALL
@@ -334,13 +326,13 @@ class Worker:
             ),
         ]
 
-    async def _hear_cancels(self, heartbeat: Heartbeat) -> None:
+    async def _hear_cancels(self) -> None:
         def take(lease: dict[str, Any]) -> None:
             self._executor.cancel(str(lease["id"]), str(lease["token"]))
 
         channel = self._connection.keys.worker_channel(self.id)
         # Who was cancelled before we listened is told by the next beat.
-        await hear(self._runner, channel, take, look=heartbeat.hurry)
+        await hear(self._runner, channel, take, look=self._heartbeat.hurry)
 
     async def _until_stopped(self) -> None:
         """Wait for the request to stop, then drain; cancelled, release at once."""
@@ -428,6 +420,20 @@ class Worker:
     def server_time(self, now_ms: int, *, jumped: bool) -> None:
         """Take note of the server's time; if it was set, the living renew first."""
         self._gate.heard(now_ms, jumped=jumped)
+
+    def data_lost(self) -> None:
+        """The server has lost its data: declare again what is declared here."""
+        self._on_loop(self._recover)
+
+    def _recover(self) -> None:
+        held = {*self._leases.snapshot()}
+        self.events.emit(DataLost(self._watch.opened))
+        self._watch.recover(
+            each
+            for each in self._executor.underway()
+            if each.upstream and (each.id, each.token) in held
+        )
+        self._timekeeper.look_now()
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""

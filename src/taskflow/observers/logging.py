@@ -16,6 +16,7 @@ from typing import Any
 from attrs import fields
 
 from taskflow._events import (
+    DataLost,
     Event,
     Events,
     LeaseLost,
@@ -57,6 +58,7 @@ LEVELS: dict[type, int] = {
     LeaseReaped: logging.WARNING,
     ServerLost: logging.ERROR,
     ServerBack: logging.WARNING,
+    DataLost: logging.ERROR,
     LoopBlocked: logging.WARNING,
     WorkerStarted: logging.INFO,
     WorkerStopping: logging.INFO,

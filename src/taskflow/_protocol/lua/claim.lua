@@ -31,7 +31,9 @@
 -- Returns  {now, when there may be more (ms) or 0, what most_bytes left out: '',
 --          'waiting' or 'claimed' (by the repeated call), then per task: id, lane,
 --          delivery, payload, spec, attempts, crashes, age (ms), checkpoint,
---          '' or 'weight name epoch probe' of its upstream}
+--          '' or 'weight name epoch probe' of its upstream}; if the
+--          server has no rules of an upstream, the second is a list of that time and
+--          the names, and their tasks are parked until somebody declares them
 -- Cost     O(n log m): n handed out, m leased; examines at most slots + 100 ids and
 --          ten upstreams, however much is parked
 -- Why      One script, because a worker that dies between the pop and the
@@ -171,5 +173,5 @@ if #handed > 0 then
   redis.call('HSET', lanes, 'credit', credit, bucket,
     string.format('%d %d %d', math.floor(now / 5000), p + served.primary, r + served.retry))
 end
-reply[1], reply[2] = now, next_look()
+reply[1], reply[2] = now, with_unknown(next_look())
 return reply

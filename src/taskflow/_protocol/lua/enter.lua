@@ -12,6 +12,8 @@
 -- ARGV[7]  permit     own; lent = the call goes on the permit that its task holds
 --                     already; renewed = its own, which it holds already
 -- ARGV[8]  rules      JSON array, for an upstream that nobody has declared
+-- ARGV[9]  recovery   ms, where the server lost rules that the caller knew: see
+--                     rules.lua; 0 = the caller knew none
 -- Touches  upstream:<name>*, tasks:parked, tasks:events
 -- Returns  {IN, SHUT or WAIT; when to ask again (ms), now; epoch; shut by; reason;
 --          state of the breaker}
@@ -21,26 +23,30 @@
 --          to the rate twice, never too little.
 local names = KEYS[1]
 local name, ticket, weight, lease = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local needs_permit, is_renewal, rules = ARGV[7] ~= 'lent', ARGV[7] == 'renewed', ARGV[8]
+local needs_permit, is_renewal, rules, recovery = ARGV[7] ~= 'lent', ARGV[7] == 'renewed', ARGV[8], tonumber(ARGV[9])
 -- @include clock
 -- @include roomy
 -- @include upstream
 -- @include admission
+-- @include rules
 
 make_room()
 local key = prefix .. 'upstream:' .. name
-displace(upstream(name))
-upstreams[name] = nil -- read again, with the rules that it has from now on
-if redis.call('HSETNX', key, 'rules', rules) == 1 then
-  redis.call('SADD', names, name)
-end
 local u = upstream(name)
+if not u.is_known then
+  u = set_rules(name, names, rules, recovery, true)
+end
 if needs_permit and type(redis.pcall('ZSCORE', key .. ':permits', ticket)) == 'string' then
   redis.call('ZADD', key .. ':permits', 'XX', 'GT', now + lease, ticket)
   redis.call('ZADD', key .. ':probes', 'XX', 'GT', now + lease, ticket)
   return { 'IN', 0, now, u.epoch, '', '', u.state }
 elseif is_renewal then
-  return { 'WAIT', now, now, u.epoch, '', '', u.state }
+  -- The call runs: while the server recovers what it lost, it has its permit back.
+  local is_lost = u.concurrency > 0 and now < number(redis.call('HGET', key, 'recovery_ms'))
+  if is_lost then
+    redis.call('ZADD', key .. ':permits', now + lease, ticket)
+  end
+  return { is_lost and 'IN' or 'WAIT', now, now, u.epoch, '', '', u.state }
 end
 u.guards = needs_permit
 if u.concurrency == 0 then
@@ -50,8 +56,9 @@ elseif not needs_permit then
   u.concurrency = 0
 end
 local was_open = u.state == 'open'
-if take(u, weight, ticket) then
-  keep_admissions()
+local is_in = take(u, weight, ticket)
+keep_admissions()
+if is_in then
   return { 'IN', 0, now, u.epoch, '', '', u.state }
 end
 local shut = u.state == 'open' or u.state == 'half-open' or was_open

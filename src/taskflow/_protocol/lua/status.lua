@@ -71,4 +71,5 @@ return {
   served_primary, served_retry,
   redis.call('HEXISTS', lanes, 'paused:primary'), redis.call('HEXISTS', lanes, 'paused:retry'),
   parked,
+  redis.call('HGET', lanes, 'lost_ms') or 0,
 }

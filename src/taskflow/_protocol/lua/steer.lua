@@ -10,34 +10,37 @@
 -- ARGV[4]  verb       declare, name, open, close or reset
 -- ARGV[5]  detail     declare, name: the rules as a JSON array, see upstream.lua;
 --                     open: the reason, for people
--- ARGV[6]  expires    open: ms until it is tried again; 0 = when a person says so
+-- ARGV[6]  expires    open: ms until it is tried again; 0 = when a person says so;
+--                     declare, name: ms of recovery, when the server lost its
+--                     data; 0 = it did not: see rules.lua
+-- ARGV[7]  is_first   declare, name: 1 = no call can have been before, as in a test:
+--                     the bucket of a new limit is full
 -- Touches  upstream:<name>, tasks:parked, tasks:marker, tasks:events
 -- Returns  1 when something changed, else 0; -1 when there is no such upstream
 -- Cost     O(1)
 -- Why      Every worker's next claim reads the same hash, so what a person says is
 --          in force at once; the message that goes out serves bodies that run.
 local names, lanes, held = KEYS[1], KEYS[2], KEYS[3]
-local name, verb, detail, expires = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local name, verb, detail, expires, is_first = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7] == '1'
 -- @include clock
 -- @include roomy
 -- @include upstream
+-- @include rules
 
 make_room()
 local key = prefix .. 'upstream:' .. name
-displace(upstream(name))
-if verb == 'name' then -- somebody else may have declared it, and knows better
-  redis.call('SADD', names, name)
-  return redis.call('HSETNX', key, 'rules', detail)
-end
-if verb == 'declare' then
-  redis.call('SADD', names, name)
-  if redis.call('HGET', key, 'rules') == detail then
+if verb == 'declare' or verb == 'name' then
+  -- Who only names it leaves the rules that another worker declared.
+  local is_default = verb == 'name'
+  if upstream(name).is_known and (is_default or redis.call('HGET', key, 'rules') == detail) then
+    redis.call('SADD', names, name)
+    accept_lost_permits(key, expires)
     return 0
   end
-  redis.call('HSET', key, 'rules', detail)
-  redis.call('HDEL', key, 'tat') -- the debt of another limit
+  set_rules(name, names, detail, expires, is_default, is_first)
   return 1
 end
+displace(upstream(name))
 local task = string.match(name, '^task:(.+)$')
 if redis.call('SISMEMBER', names, name) == 0 then
   if not task or verb ~= 'open' then

@@ -96,7 +96,7 @@ class LocalExecutor:
         self._ready: deque[Claim] = deque()
         self._threads = Threads(self._loop)
         self._room = Room(host.slots)
-        self._stuck: set[Job] = set()
+        self._abandoned: set[Job] = set()
         # Slow until shown otherwise: a claim taken ahead of bodies that turn out
         # to be long would wait behind them.
         self._typical = 10 * BRISK
@@ -122,6 +122,11 @@ class LocalExecutor:
     def names(self) -> tuple[str, ...]:
         """Names of the tasks that run now."""
         return tuple(sorted({job.name for job in list(self._jobs.values())}))
+
+    def underway(self) -> list[Claim]:
+        """Give the claims whose functions run, those that were abandoned too."""
+        jobs = [job for job in self._jobs.values() if job.ending is None]
+        return [job.claim for job in (*jobs, *self._abandoned)]
 
     def describe(self) -> list[dict[str, object]]:
         """Say of each running body what it is and for how long it has run."""
@@ -220,13 +225,13 @@ class LocalExecutor:
         self._host.give_back([claim, *self.release_ready()])
 
     def _thread_ended(self, job: Job, end: tuple[Any, BaseException | None]) -> None:
-        self._stuck.discard(job)
         self._ended(job, *end)
 
     def _ended(self, job: Job, value: Any, error: BaseException | None) -> None:
         # Both hold the job: a cycle for each would keep the garbage collector busy.
         job.future = job.variables = None
         if job.abandoned:
+            self._abandoned.discard(job)
             return
         seconds = time.monotonic() - job.started
         if error is not None and self._is_collateral(job, error):
@@ -320,8 +325,8 @@ class LocalExecutor:
 
     def _let_go(self, job: Job) -> None:
         job.abandoned = True
-        if not job.task.is_async and job.ending is None:
-            self._stuck.add(job)
+        if job.ending is None and (job.begun or not job.task.is_async):
+            self._abandoned.add(job)
         self._interrupt(job, job.stop or "abandoned")
 
     def _faulted(self, job: Job) -> bool:
@@ -383,11 +388,15 @@ class LocalExecutor:
     def unstopped(self) -> tuple[str, ...]:
         """The functions that were given up and have not returned."""
         return tuple(
-            sorted(f"thread: function of task {job.label}" for job in self._stuck)
+            sorted(
+                f"thread: function of task {job.label}"
+                for job in self._abandoned
+                if not job.task.is_async
+            )
         )
 
     async def aclose(self) -> None:
         """Free the watcher, and the threads but those of functions that still run."""
         self._watcher.cancel()
         await asyncio.gather(self._watcher, return_exceptions=True)
-        self._threads.close(wait=not self._stuck)
+        self._threads.close(wait=all(job.task.is_async for job in self._abandoned))

@@ -100,6 +100,10 @@ class PreforkExecutor:
         jobs = (message.current for message in list(self._messages.values()))
         return [job for job in jobs if job is not None]
 
+    def underway(self) -> list[Claim]:
+        """Give the claims whose functions run, those that were abandoned too."""
+        return [job.claim for job in self._current()]
+
     def describe(self) -> list[dict[str, object]]:
         """Say of each running body what it is, where, and for how long it has run."""
         now = time.monotonic()

@@ -36,8 +36,10 @@ local function left(u)
   if u.left then
     return u.left
   end
-  u.left, u.again = 1000000, now + 1000
-  if u.state == 'open' and (u.retry == 0 or u.retry > now) then
+  u.left, u.again = u.is_known and 1000000 or 0, now + 1000
+  if not u.is_known then
+    return 0
+  elseif u.state == 'open' and (u.retry == 0 or u.retry > now) then
     u.left, u.again = 0, u.retry == 0 and NEVER or u.retry
     return 0
   elseif u.state == 'open' then
@@ -149,9 +151,12 @@ local function take_next(u, ticket)
   end
 end
 
--- Store what take() has charged.
+-- Store what take() has charged, and the bucket of a clock that was set back.
 local function keep_admissions()
   for _, u in pairs(upstreams) do
+    if u.was_set_back then
+      redis.call('HSET', u.key, 'tat', string.format('%.3f', u.tat), 'seen_ms', now)
+    end
     if u.charged then
       if u.limit > 0 or u.ramp > 0 and now - u.ramp < 10000 then
         redis.call('HSET', u.key, 'tat', string.format('%.3f', u.tat), 'ramped', u.ramped, 'seen_ms', now)

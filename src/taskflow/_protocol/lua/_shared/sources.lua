@@ -1,6 +1,7 @@
 -- sources: upstreams whose parked tasks may go on now.
 -- Needs   prefix, now, upstream.lua, admission.lua, parking.lua.  Gives  depth(u, lane),
---         find_sources(lanes), ready(lane), next_source(lane), keep_parked(served).
+--         find_sources(lanes), ready(lane), next_source(lane), keep_parked(served),
+--         with_unknown(due).
 -- At most ten of them in one claim; those that had no turn come first in the next.
 local sources, has_parked_tasks = {}, false
 
@@ -71,4 +72,17 @@ local function keep_parked(served)
     end
   end
   return at_once
+end
+
+-- Name the upstreams that somebody has to declare, if there are any.
+local function with_unknown(due)
+  local unknown = {}
+  for name, u in pairs(upstreams) do
+    unknown[#unknown + 1] = not u.is_known and name or nil
+  end
+  if #unknown == 0 then
+    return due
+  end
+  table.sort(unknown)
+  return { due, unpack(unknown) }
 end

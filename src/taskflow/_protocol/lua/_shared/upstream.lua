@@ -1,9 +1,10 @@
 -- upstream: an external service as the whole fleet knows it, and its turns.
 -- Needs   prefix, now.  Gives  NEVER, upstreams, upstream(name) -> table, displace(u),
---         turn(u, state, by, reason, retry), window_fields().
+--         turn(u, state, by, reason, retry), tap(u, wait, why), window_fields().
 -- The hash upstream:<name> holds the rules, which its declaration gives, and the
--- state, which scripts alone change. An upstream that is unknown, or whose hash a
--- foreign hand broke, is closed and has no limits: no task is lost for it.
+-- state, which scripts alone change. u.is_known is false when the server has no rules
+-- that can be read: nobody declared the upstream, or the server lost its data. Then
+-- no task of it is handed out until a worker declares it.
 local NEVER = 9007199254740991
 local upstreams = {}
 
@@ -31,14 +32,17 @@ local function upstream(name)
   if is_foreign then
     found = {}
   end
-  local is_read, rules = pcall(cjson.decode, found[1] or '')
+  local is_known, rules = pcall(cjson.decode, found[1] or '')
   for i = 1, 11 do
-    if not is_read or type(rules) ~= 'table' or type(rules[i]) ~= 'number' then
-      is_read, rules = true, { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-    end
+    is_known = is_known and type(rules) == 'table' and type(rules[i]) == 'number'
+  end
+  if not is_known then
+    rules = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    -- A hold has no rules, and nobody can declare what is no name of an upstream.
+    is_known = not string.match(name, '^[%w_.-]+$') or #name > 128 or name == 'task'
   end
   u = {
-    name = name, key = key, is_foreign = is_foreign, rules = rules, depth = {}, planned = 0, free = 0,
+    name = name, key = key, is_foreign = is_foreign, is_known = is_known, rules = rules, depth = {}, planned = 0, free = 0,
     failure_rate = rules[1], min_calls = rules[2], window = rules[3], reset = rules[4], longest = rules[5],
     probes = rules[6], consecutive = rules[7], limit = rules[8], per = rules[9], burst = rules[10],
     concurrency = rules[11],
@@ -47,8 +51,9 @@ local function upstream(name)
     tat = number(found[8]), opens = number(found[9]), passed = number(found[10]),
     by = found[11] or '',
   }
-  if now < number(found[12]) - 1000 then
-    u.tat = now -- the server's clock was set back
+  if now < number(found[12]) - 1000 and u.limit > 0 then
+    -- The server's clock was set back: the bucket is empty, not full.
+    u.tat, u.was_set_back = math.min(u.tat, now + u.burst * u.per / u.limit), true
   end
   upstreams[name] = u
   return u
@@ -86,5 +91,19 @@ local function turn(u, state, by, reason, retry)
   if redis.call('ZSCORE', prefix .. 'tasks:parked', u.name) then
     redis.call('ZADD', prefix .. 'tasks:parked', again, u.name)
     redis.call('ZADD', prefix .. 'tasks:marker', state == 'open' and again or 0, state == 'open' and 'due' or 'work')
+  end
+end
+
+-- Admit no call for the next `wait` ms.
+local function tap(u, wait, why)
+  if u.tap <= now then
+    redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'upstream_tapped', 'upstream', u.name,
+      'reason', why, 'until_ms', now + wait, 'at_ms', now)
+  end
+  if now + wait > u.tap then
+    u.tap, u.left, u.ramp, u.ramped = now + wait, nil, now + wait, 0
+    redis.call('HSET', u.key, 'tap_ms', u.tap, 'tap_reason', why, 'ramp_ms', u.ramp, 'ramped', 0)
+    redis.call('ZADD', prefix .. 'tasks:parked', 'XX', u.tap, u.name)
+    redis.call('ZADD', prefix .. 'tasks:marker', u.tap, 'due')
   end
 end

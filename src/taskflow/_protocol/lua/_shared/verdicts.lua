@@ -42,19 +42,6 @@ local function tally(u, good, bad)
   end
 end
 
-local function tap(u, wait, why)
-  if u.tap <= now then
-    redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'upstream_tapped', 'upstream', u.name,
-      'reason', why, 'until_ms', now + wait, 'at_ms', now)
-  end
-  if now + wait > u.tap then
-    u.tap, u.left, u.ramp, u.ramped = now + wait, nil, now + wait, 0
-    redis.call('HSET', u.key, 'tap_ms', u.tap, 'tap_reason', why, 'ramp_ms', u.ramp, 'ramped', 0)
-    redis.call('ZADD', prefix .. 'tasks:parked', 'XX', u.tap, u.name)
-    redis.call('ZADD', prefix .. 'tasks:marker', u.tap, 'due')
-  end
-end
-
 local function hear(u, epoch, verdict, ids, why, wait)
   local good, bad = 0, 0
   displace(u)
