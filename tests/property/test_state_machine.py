@@ -226,7 +226,7 @@ class Tasks(RuleBasedStateMachine):
         self.holders: dict[str, str] = {}
         self.old: list[Claim] = []
         self.last: Any = None
-        self.is_shut = False
+        self.is_shut = self.has_lost_data = False
         rules = upstreams.pack_rules(API, BreakerDefaults())
         self.runner.send(upstreams.declare(KEYS, "api", rules, now_ms=self.now))
         self.enqueue(delay=0, expires=0, key="", count=3, upstream="")
@@ -550,6 +550,30 @@ class Tasks(RuleBasedStateMachine):
         assert self.send(operation) == len(ended) or self.server.loses
         for task_id in ended:
             del self.tasks[task_id]
+
+    @precondition(lambda self: len(self.tasks) > 9 and not self.has_lost_data)
+    @rule()
+    def lose_data(self):
+        """The server restarts empty; a claim says that the upstream has no rules."""
+        self.client.flushdb()
+        self.tasks.clear()
+        self.holders.clear()
+        self.has_lost_data, self.is_shut = True, False
+        self.enqueue(delay=0, expires=0, key="", count=2, upstream="1 api")
+        asked = claim(
+            KEYS,
+            worker="v",
+            nonce=f"7-{self.number}",
+            slots=9,
+            lease_ms=LEASE,
+            share=SHARE,
+            suspect=True,
+            now_ms=self.now,
+        )
+        reply = self.send(asked)
+        assert ([], ("api",)) == (reply.claims, reply.undeclared)
+        rules = upstreams.pack_rules(API, BreakerDefaults())
+        self.send(upstreams.declare(KEYS, "api", rules, now_ms=self.now))
 
     @precondition(lambda self: self.last is not None)
     @rule()
