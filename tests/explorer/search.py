@@ -52,6 +52,12 @@ _REMEMBERED: Final = _ENDS.keys() - {"settle complete", "settle release"}
 _NEVER: Final = (ScriptError, LookupError, ValueError, TypeError, AttributeError)
 _MAY_AGAIN: Final = {"prune", "steer", "delete"}
 """What may find more to do when it is sent again: a task may be stored meanwhile."""
+_SCRIPTS: Final = {
+    "destroy": "delete",
+    "open": "steer",
+    "close": "steer",
+    "declare": "steer",
+}
 _CANCELS: Final = {"cancel", "settle cancel"}
 _WAITING: Final = ("PENDING", "SCHEDULED", "ACTIVE")
 
@@ -274,6 +280,9 @@ class Search:
         assert len(step.reply.claims) <= self.setting.slots
         if step.reply.left_out:
             self.reached[f"claim leaves out {step.reply.left_out}"] += 1
+        if step.reply.undeclared:
+            self.reached["claim of an upstream without rules"] += 1
+            assert "rules" not in before.get(KEYS.upstream("api"), {})
         for held in step.reply.claims:
             was, now = before[KEYS.task(held.id)], after[KEYS.task(held.id)]
             assert now["state"] == "ACTIVE"
@@ -290,17 +299,31 @@ class Search:
             assert step.world.now + LEASE == after[KEYS.active][held.id]
             if held.upstream:
                 self._heed_upstream(before, after, step.world.now)
+                self._heed_running(step.world)
 
     def _heed_upstream(
         self, before: Mapping[str, Any], after: Mapping[str, Any], now: int
     ) -> None:
         found = before.get(KEYS.upstream("api"), {})
+        assert "rules" in found, "handed out though its upstream has no rules"
         retry = int(found.get("retry_ms", 0))
         is_shut = found.get("state") == "open" and (retry == 0 or retry > now)
         assert not is_shut, "handed out though its upstream is open"
         most = self.setting.concurrency
         held = after.get(KEYS.permits("api"), {})
         assert most is None or len(held) <= most, f"{len(held)} calls underway"
+
+    def _heed_running(self, world: World) -> None:
+        """Count what runs, whatever the server knows of it; none has ended unheard."""
+        most = self.setting.concurrency
+        if "wipes" in self.setting.left and most is not None:
+            running = [
+                held.id
+                for actor in world.actors
+                for held in actor.held
+                if held.upstream and world.now < dict(actor.begun)[held.token + held.id] + LEASE
+            ]
+            assert len(running) <= most, f"{running} run"
 
 
 _COUNTS: Final = ("attempts", "crashes", "age_ms", "deliveries")
@@ -321,6 +344,7 @@ def _identity(world: World) -> int:
             each.waits_for,
             each.is_done,
             each.after,
+            each.is_asked,
         )
         for each in world.actors
     )
@@ -354,7 +378,7 @@ def _moves(
 def _script(call: Call) -> str:
     """Give the name of the script that a call is."""
     word = call.kind.partition(" ")[0]
-    return {"destroy": "delete", "open": "steer", "close": "steer"}.get(word, word)
+    return _SCRIPTS.get(word, word)
 
 
 def _may(call: Call, task_id: str, old: str, new: str) -> bool:
@@ -389,8 +413,11 @@ def _drain(stage: Stage, world: World) -> dict[str, str]:
         number = stage.store.prepare(_claim_all(turn))
         after, raw = stage.store.run(world.keyspace, number, world.now)
         world = world._replace(keyspace=after)
-        claims = _claim_all(turn).decode(raw).claims
-        for held in claims:
+        reply = _claim_all(turn).decode(raw)
+        if reply.undeclared:
+            number = stage.number("declare", _close)
+            world, _ = stage.run(world, Call("", "declare", "", number))
+        for held in reply.claims:
             ended = settle(KEYS, [complete(held, b"1")])
             number = stage.store.prepare(ended)
             after, _ = stage.store.run(world.keyspace, number, world.now)

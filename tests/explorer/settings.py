@@ -78,6 +78,13 @@ SMALL: Final = (
         left={"runs": 2, "ticks": 1, "losses": 1, "deaths": 1},
         deeds=(),
     ),
+    evolve(
+        _UPSTREAM,
+        name="the data is lost",
+        left={"runs": 3, "ticks": 1, "wipes": 1},
+        slots=2,
+        deeds=(),
+    ),
     Setting(
         "one id again and again",
         ({}, {}, {}),
@@ -106,10 +113,14 @@ _FURTHER: Final = {
     "claims in parts": {"runs": 3, "deaths": 1},
     "an upstream": {"runs": 2, "losses": 1, "deaths": 0},
     "an upstream whose replies are lost": {"runs": 3},
+    "the data is lost": {"ticks": 2, "wipes": 2},
     "one id again and again": {"ticks": 1, "deaths": 1, "deeds": 2},
     "times and keys": {"losses": 1},
 }
-_ALONE: Final = {"what a person does", "crashes", "claims in parts", "an upstream"}
+_ALONE: Final = {
+    *("what a person does", "crashes", "claims in parts", "an upstream"),
+    "the data is lost",
+}
 """Searched further with one worker, so that a run takes minutes."""
 
 

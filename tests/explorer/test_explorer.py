@@ -90,6 +90,8 @@ def test_every_legal_move_was_made_and_no_other() -> None:
         ("settle", "found[7] and goes_on[verb]", "false"),
         ("cancel", "redis.call('SADD', tombstones", "tostring(tombstones"),
         ("delete", "\nunbury(id)\n", "\n"),
+        ("claim", "if not u.is_known then\n    u.left", "if false then\n    u.left"),
+        ("steer", "elseif recovery > 0", "elseif false"),
     ],
 )
 def test_a_fault_that_is_put_in_is_found(script: str, before: str, after: str) -> None:

@@ -60,6 +60,8 @@ class Actor(NamedTuple):
         is_done: Whether that call did something, and another time must do nothing;
             one that was refused, or found nothing, may find something then.
         after: The last task it has of a claim that comes in parts.
+        is_asked: Whether a claim has told it that the upstream has no rules.
+        begun: When each of its claims was answered (ms), by token and id.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Actor(NamedTuple):
     waits_for: Call | None = None
     is_done: bool = False
     after: str = ""
+    is_asked: bool = False
+    begun: tuple[tuple[str, int], ...] = ()
 
 
 class World(NamedTuple):
@@ -115,7 +119,7 @@ class Setting:
         tasks: Options of each task that the client stores, in this order.
         left: What may go wrong and be done, and how often: ``runs`` (claims that are
             answered with tasks), ``ticks`` of the clock, ``losses`` of replies,
-            ``deaths`` of workers, ``deeds`` of the client.
+            ``deaths`` of workers, ``deeds`` of the client, ``wipes`` of all data.
         workers: Names of them.
         slots: Tasks that a worker runs at once.
         verbs: How a run may end.
@@ -197,6 +201,10 @@ class Stage:
         )
         rules = upstreams.pack_rules(api, upstreams.BreakerDefaults())
         number = self.number("declare", lambda: upstreams.declare(KEYS, "api", rules))
+        self.number(
+            "declare again",
+            lambda: upstreams.declare(KEYS, "api", rules, recovery_ms=LEASE // 2),
+        )
         return self.run(world, Call("", "declare", "", number))[0]
 
     def run(self, world: World, call: Call) -> tuple[World, Any]:
@@ -232,11 +240,20 @@ class Stage:
             now = world.now + LEASE
             after = ticked._replace(now=now, keyspace=expire(world.keyspace, now))
             yield Step("a lease's time passes", after)
+        wiped = _spend(world, "wipes")
+        if wiped:
+            # What an actor sends again is new to the server.
+            actors = tuple(each._replace(is_done=False) for each in wiped.actors)
+            after = wiped._replace(keyspace=write({}), actors=actors)
+            yield Step("the data is lost", after)
 
     def _calls(self, world: World, actor: Actor) -> Iterator[Call]:
         if actor.name == "client":
             yield from self._deeds(world, actor)
             return
+        if actor.is_asked:
+            number = self._numbers["declare again"]
+            yield Call(actor.name, "declare", "", number)
         if len(actor.held) < self.setting.slots and dict(world.left)["runs"]:
             yield self._claim(actor)
         for held in actor.held:
@@ -391,7 +408,18 @@ def _told(world: World, place: int, call: Call, reply: Any) -> World:
             # may have the same, and the search has an end.
             claims=actor.claims + (not is_part and bool(reply.claims or actor.after)),
             after=reply.claims[-1].id if is_part else "",
+            is_asked=bool(reply.undeclared),
+            begun=tuple(
+                (token, at)
+                for token, at in (
+                    *actor.begun,
+                    *((each.token + each.id, world.now) for each in reply.claims),
+                )
+                if token in {each.token + each.id for each in held}
+            ),
         )
+    elif call.kind == "declare":
+        known = actor._replace(is_asked=False)
     elif call.kind == "enqueue":
         known = actor._replace(claims=actor.claims + 1)
     elif call.kind.startswith("settle") or (

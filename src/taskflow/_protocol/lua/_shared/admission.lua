@@ -36,8 +36,9 @@ local function left(u)
   if u.left then
     return u.left
   end
-  u.left, u.again = u.is_known and 1000000 or 0, now + 1000
+  u.left, u.again = 1000000, now + 1000
   if not u.is_known then
+    u.left = 0
     return 0
   elseif u.state == 'open' and (u.retry == 0 or u.retry > now) then
     u.left, u.again = 0, u.retry == 0 and NEVER or u.retry
