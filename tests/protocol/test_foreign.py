@@ -10,10 +10,11 @@ from taskflow._protocol.record import CallReport
 from taskflow._protocol.settle import complete, dead_letter, release, retry, settle
 from taskflow._protocol.upkeep import promote, reap
 from taskflow._protocol.upstreams import BreakerDefaults
-from taskflow.errors import ServerError
+from taskflow.errors import ServerError, TaskflowError
 from tests.support.fuzz_strings import foreign_keys
 from tests.support.invariants import broken
-from tests.support.keyspace import LEASE, NOW, WHY, record
+from tests.support.keyspace import LEASE, NOW, WHY, Stage, record
+from tests.support.script_calls import CASES
 
 
 @pytest.mark.parametrize("credit", ["", "bad", "nan", "inf", "-1e300"])
@@ -258,3 +259,51 @@ def test_a_home_of_a_foreign_type_refuses_an_enqueue_whole(stage, key):
         stage.enqueue("t1", "t2", delay_ms=5 if key == "tasks:scheduled" else None)
 
     assert before == stage.dump()
+
+
+@pytest.mark.parametrize("key", ["tasks:events", "tasks:marker"])
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"jot", "sweep"}))
+def test_a_journal_or_a_wake_up_key_of_a_foreign_type_stops_no_call(stage, name, key):
+    """It does what it does otherwise: half a move would lose a task."""
+    operation = CASES[name].make(stage)
+    stage.client.delete(key)
+    answer, expected = stage.send(operation), stage.dump()
+    stage.client.flushdb()
+    again = Stage(stage.client, stage.runner, stage.keys)
+    operation = CASES[name].make(again)
+    stage.client.delete(key)
+    stage.client.set(key, "theirs")
+
+    assert answer == stage.send(operation)
+    assert expected | {key: "theirs"} == stage.dump()
+
+
+@pytest.mark.parametrize(
+    "value", ["theirs", "9223372036854775807", "1e308", "nan", "[1", "null"]
+)
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_record_of_a_foreign_hand_is_written_whole_or_not_at_all(
+    real_stage, name, value
+):
+    """Whichever field it broke: a script that fails has written nothing."""
+    stage = real_stage
+    CASES[name].make(stage)
+    kinds = ("task:", "upstream:", "schedule:", "dlq:task:")
+    hashes = {
+        key: sorted({*found, "usage", "history", "attempts", "crashes", "key"})
+        for key, found in stage.dump().items()
+        if isinstance(found, dict)
+        and stage.client.type(key) == b"hash"
+        and key.startswith(kinds)
+    }
+    for key, fields in hashes.items():
+        for each in fields:
+            stage.client.flushdb()
+            again = Stage(stage.client, stage.runner, stage.keys)
+            operation = CASES[name].make(again)
+            stage.client.hset(key, each, value)
+            before = stage.dump()
+            try:
+                stage.send(operation)
+            except TaskflowError:
+                assert before == stage.dump(), f"{each} of {key}"

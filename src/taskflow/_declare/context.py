@@ -153,7 +153,7 @@ class Context:
     def usage(self, **amounts: float) -> None:
         """Add to what the task has used: tokens, cost, pages.
 
-        Summed over all attempts.
+        Summed over all attempts; no sum grows beyond the largest float.
 
         Args:
             **amounts: By name; finite numbers.

@@ -8,6 +8,7 @@ settled.
 
 import asyncio
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,7 @@ FLUSH_EVERY = 0.2
 """Seconds that reports gather: five times a second is live to a person."""
 
 _CHUNKS_PER_NOTE = 100
+_LARGEST = sys.float_info.max
 
 SAVE_ON_LOOP = "a coroutine saves with: await ctx.asave(...)"
 
@@ -52,10 +54,11 @@ class Gathering:
         self._ask()
 
     def usage(self, amounts: dict[str, float]) -> None:
-        """Add *amounts* to the usage."""
+        """Add *amounts* to the usage; no sum grows beyond the largest float."""
         with self._guard:
             for name, amount in amounts.items():
-                self._usage[name] = self._usage.get(name, 0.0) + amount
+                total = self._usage.get(name, 0.0) + amount
+                self._usage[name] = max(-_LARGEST, min(_LARGEST, total))
         self._ask()
 
     def annotate(self, facts: dict[str, str]) -> None:

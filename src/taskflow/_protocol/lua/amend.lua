@@ -156,7 +156,7 @@ if state == 'ACTIVE' then
     end
     redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry', 'since_ms', now, 'token', (string.match(facts[5], '^%d+') or 0) .. '::')
     redis.call('RPUSH', retry, id)
-    redis.call('ZADD', marker, 0, 'work')
+    redis.pcall('ZADD', marker, 0, 'work')
     right('token')
   elseif facts[12] ~= '' and tonumber(facts[12]) > now + lease and not is_alive(facts[5]) then
     redis.call('ZADD', active, now + lease, id)

@@ -42,7 +42,7 @@ elseif not id then
   redis.call('HSET', lanes, 'data_id', id)
   if known ~= '' then
     redis.call('HSET', lanes, 'lost_ms', now)
-    redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'data_lost', 'worker', worker, 'at_ms', now)
+    redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'data_lost', 'worker', worker, 'at_ms', now)
   end
 end
 return { now, redis.call('HEXISTS', worker_hash, 'drain'), id }

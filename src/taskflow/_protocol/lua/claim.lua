@@ -65,10 +65,10 @@ if repeated() then
   reply[2] = next_look()
   return reply
 end
-make_room()
-promote_due(100)
 local bucket = 'served' .. math.floor(now / 5000) % 12
 local kept = redis.call('HMGET', lanes, 'credit', bucket, 'paused:primary', 'paused:retry', 'held')
+make_room()
+promote_due(100)
 local credit, flip = tonumber(kept[1]) or 0, { primary = false, retry = false }
 if not (credit > -2 and credit < 2) then
   credit = 0 -- not a number that was counted here
@@ -90,7 +90,7 @@ if open.suspects then
     served.retry = 1
   end
   if redis.call('LLEN', suspects) > 0 then
-    redis.call('ZADD', marker, 0, 'work')
+    redis.pcall('ZADD', marker, 0, 'work')
   end
 end
 
@@ -159,7 +159,7 @@ put_back()
 
 keep_admissions()
 if keep_parked(open) or waiting.primary + waiting.retry > 0 then
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
   reply[3] = is_full() and 'waiting' or ''
 end
 if #handed > 0 then

@@ -50,5 +50,5 @@ local name = not found.err and found[3] and string.match(found[3], ' (.*)$')
 if name and holds(name, id) then
   redis.call('DEL', prefix .. 'tasks:key:' .. name)
 end
-redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'deleted', 'id', id, 'from', state or 'corrupt', 'at_ms', now)
+redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'deleted', 'id', id, 'from', state or 'corrupt', 'at_ms', now)
 return 'OK'

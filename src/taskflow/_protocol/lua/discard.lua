@@ -38,6 +38,6 @@ for i = 1, count do
   end
 end
 if discarded > 0 then
-  redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'discarded', 'count', discarded, 'at_ms', now)
+  redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'discarded', 'count', discarded, 'at_ms', now)
 end
 return discarded

@@ -22,5 +22,5 @@ elseif state ~= 'DLQ' then
   return state
 end
 redis.call('HSET', task, 'payload', payload)
-redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'edited', 'id', id, 'at_ms', now)
+redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'edited', 'id', id, 'at_ms', now)
 return 'OK'

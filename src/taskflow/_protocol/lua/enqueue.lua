@@ -79,7 +79,7 @@ for _, task in ipairs(stored) do
     redis.call('ZADD', scheduled, due, task.id)
     if not first or due < tonumber(first) then
       first = due
-      redis.call('ZADD', marker, due, 'due')
+      redis.pcall('ZADD', marker, due, 'due')
     end
   else
     local name = options.upstream and string.match(options.upstream, ' (.+)$')
@@ -98,6 +98,6 @@ if #ready > 0 then
   redis.call('RPUSH', primary, unpack(ready))
 end
 if is_ready then
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
 end
 return refused and words or count

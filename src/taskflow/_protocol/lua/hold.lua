@@ -28,5 +28,5 @@ else
   redis.call('ZREM', schedules, name)
   redis.call('DEL', schedule)
 end
-redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'schedule_' .. verb, 'schedule', name, 'at_ms', now)
+redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'schedule_' .. verb, 'schedule', name, 'at_ms', now)
 return 1

@@ -35,7 +35,7 @@ if not is_guard or redis.pcall('ZREM', u.key .. ':permits', ticket) == 1 then
   end
   hear(u, epoch, verdict, calls, why, wait)
   if is_guard and u.state == 'closed' and redis.call('ZADD', parked, 'XX', 'LT', 'CH', now, name) == 1 then
-    redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+    redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
   end
 end
 return { u.state, u.epoch, u.retry, now, u.state ~= 'closed' and redis.call('HGET', u.key, 'reason') or '' }

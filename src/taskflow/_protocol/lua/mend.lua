@@ -137,7 +137,7 @@ else
   redis.call('HDEL', record, 'parked')
   redis.call('HSET', record, 'state', 'PENDING', 'lane', 'retry', 'since_ms', now, 'token', delivery .. '::')
   redis.call('RPUSH', retry, id)
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
   reply[1] = 'REQUEUED'
 end
 return reply

@@ -8,7 +8,8 @@
 -- ARGV[3]  token      of the caller's claim
 -- ARGV[4]  number     of this report within the claim; a repeat is dropped
 -- ARGV[5]  progress   JSON object, or ''
--- ARGV[6]  usage      JSON object of amounts that are added up, or ''
+-- ARGV[6]  usage      JSON object of amounts that are added up, or ''; no sum grows
+--                     beyond the largest float
 -- ARGV[7]  annotations JSON object of JSON texts by name, or ''
 -- ARGV[8]  checkpoint JSON text, or ''
 -- ARGV[9]  count      of emitted chunks that follow
@@ -20,6 +21,7 @@
 local task, stream = KEYS[1], KEYS[2]
 local token, number, progress, usage = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local annotations, checkpoint, count = ARGV[7], ARGV[8], tonumber(ARGV[9])
+local LARGEST = 1.7976931348623e308 -- of a float, in the digits that the encoder writes
 -- @include clock
 -- @include roomy
 
@@ -33,22 +35,36 @@ local last, before = string.match(found[3] or '', '^(%d+) (.*)$')
 if before == token and tonumber(last) >= number then
   return 'OK'
 end
+if count > 0 then
+  redis.call('XLEN', stream) -- fails where a foreign key stands, while nothing is written
+end
+local function bounded(sum)
+  sum = tonumber(sum) or 0
+  return sum == sum and math.max(-LARGEST, math.min(LARGEST, sum)) or 0
+end
+local facts = annotations ~= '' and cjson.decode(annotations) or {}
+local sums = ''
+if usage ~= '' then
+  local is_read, stored = pcall(cjson.decode, found[4] or '{}')
+  local all = {}
+  for name, sum in pairs(is_read and type(stored) == 'table' and stored or {}) do
+    all[tostring(name)] = bounded(sum)
+  end
+  for name, amount in pairs(cjson.decode(usage)) do
+    all[name] = bounded((all[name] or 0) + bounded(amount))
+  end
+  sums = cjson.encode(all)
+end
 make_room()
 redis.call('HSET', task, 'noted', number .. ' ' .. token)
 if progress ~= '' then
   redis.call('HSET', task, 'progress', progress)
 end
-if usage ~= '' then
-  local sums = cjson.decode(found[4] or '{}')
-  for name, amount in pairs(cjson.decode(usage)) do
-    sums[name] = (sums[name] or 0) + amount
-  end
-  redis.call('HSET', task, 'usage', cjson.encode(sums))
+if sums ~= '' then
+  redis.call('HSET', task, 'usage', sums)
 end
-if annotations ~= '' then
-  for name, text in pairs(cjson.decode(annotations)) do
-    redis.call('HSET', task, 'note:' .. name, text)
-  end
+for name, text in pairs(facts) do
+  redis.call('HSET', task, 'note:' .. name, text)
 end
 if checkpoint ~= '' then
   redis.call('HSET', task, 'checkpoint', checkpoint)

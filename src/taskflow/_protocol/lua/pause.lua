@@ -21,7 +21,7 @@ if paused == '1' then
   redis.call('HSET', lanes, 'paused:' .. lane, now)
 else
   redis.call('HDEL', lanes, 'paused:' .. lane)
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
 end
-redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', paused == '1' and 'paused' or 'resumed', 'lane', lane, 'at_ms', now)
+redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', paused == '1' and 'paused' or 'resumed', 'lane', lane, 'at_ms', now)
 return 1

@@ -56,7 +56,7 @@ local function take_back(id, found)
   worker = worker or ''
   redis.call('HSET', record, 'token', (delivery or 0) .. '::', 'since_ms', now)
   remember(id, string.format('{"outcome":"crash","crashes":%d,"worker":"%s","started_ms":%d}', crashes, worker, tonumber(found[5]) or 0))
-  redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'lease_lost', 'id', id, 'worker', worker, 'crashes', crashes, 'at_ms', now)
+  redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'lease_lost', 'id', id, 'worker', worker, 'crashes', crashes, 'at_ms', now)
   local where = crashed(id, crashes, max_crashes, { cancel = found[3], key = found[4], watched = found[6],
     upstream = name, worker = worker, cancelled = 'cancelled; its worker died',
     poison = string.format('its worker died %d times while it ran', crashes) })
@@ -77,5 +77,5 @@ for i = #expired, 1, -1 do
   end
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = id, where, worker
 end
-redis.call('ZADD', marker, 0, 'work')
+redis.pcall('ZADD', marker, 0, 'work')
 return reply

@@ -73,11 +73,11 @@ for i = 1, count do
     words[i] = found[1]
   else
     bring_back(id, found)
-    redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
+    redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
     words[i], moved = 'OK', moved + 1
   end
 end
 if moved > 0 then
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
 end
 return words

@@ -132,7 +132,7 @@ for name in pairs(parked_now) do
   local u = upstream(name)
   if u.state == 'closed' and u.tap <= now then
     redis.call('ZADD', prefix .. 'tasks:parked', 'XX', now + 1000, name)
-    redis.call('ZADD', marker, now + 1000, 'due')
+    redis.pcall('ZADD', marker, now + 1000, 'due')
   end
 end
 if #done > 0 then

@@ -25,7 +25,6 @@ local count = tonumber(ARGV[3])
 -- @include clock
 
 redis.call('LLEN', primary)
-redis.call('ZCARD', marker)
 local reply, made = {}, {}
 local function say(i, word, following, digest)
   reply[3 * i - 2], reply[3 * i - 1], reply[3 * i] = word, following or '', digest or ''
@@ -57,6 +56,6 @@ for i = 1, count do
 end
 if #made > 0 then
   redis.call('RPUSH', primary, unpack(made))
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
 end
 return reply

@@ -29,6 +29,6 @@ local function bury(id, letter)
   redis.call('HSET', prefix .. 'dlq:task:' .. id, unpack(fields))
   redis.call('ZADD', prefix .. 'dlq:tasks', now, id)
   join_group(id, letter.fingerprint, now)
-  redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*',
+  redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*',
     'event', 'dead_letter', 'id', id, 'cause', letter.cause, 'at_ms', now)
 end

@@ -7,7 +7,7 @@ local function later(id, lane, delay)
   redis.call('HSET', prefix .. 'task:' .. id, 'state', 'SCHEDULED', 'lane', lane)
   redis.call('ZADD', scheduled, due, id)
   if redis.call('ZRANGE', scheduled, 0, 0)[1] == id then
-    redis.call('ZADD', marker, due, 'due')
+    redis.pcall('ZADD', marker, due, 'due')
   end
 end
 
@@ -27,5 +27,5 @@ local function back(id, found, is_shut, at_end)
   else
     redis.call('LPUSH', lane_list(found[5]), id)
   end
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
 end

@@ -33,6 +33,6 @@ local function free(name, ids)
   local probes = redis.pcall('ZREM', key .. ':probes', unpack(ids))
   if (permits ~= 0 or probes ~= 0) and has_parked(name) then
     redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, name)
-    redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+    redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
   end
 end

@@ -27,6 +27,6 @@ local function promote_due(limit)
       end
     end
   end
-  redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+  redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
   return #due
 end

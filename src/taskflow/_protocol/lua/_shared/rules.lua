@@ -36,7 +36,7 @@ local function set_rules(name, names, rules, recovery, is_default, is_first)
   elseif recovery > 0 and (u.concurrency > 0 or is_default) then
     tap(u, recovery, 'the server lost its data, and running calls are counted again')
   elseif redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'CH', 'LT', now, name) == 1 then
-    redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+    redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
   end
   return u
 end

@@ -82,7 +82,7 @@ local function turn(u, state, by, reason, retry)
   redis.call('HDEL', u.key, window_fields())
   redis.call('DEL', u.key .. ':probes')
   if state ~= 'half-open' then
-    redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', state == 'open' and 'upstream_opened' or 'upstream_closed',
+    redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', state == 'open' and 'upstream_opened' or 'upstream_closed',
       'upstream', u.name, 'by', by, 'reason', reason, 'until_ms', u.retry, 'at_ms', now)
   end
   redis.call('PUBLISH', prefix .. 'taskflow:upstreams', cjson.encode({
@@ -90,20 +90,20 @@ local function turn(u, state, by, reason, retry)
   local again = state ~= 'open' and now or u.retry > 0 and u.retry or NEVER
   if redis.call('ZSCORE', prefix .. 'tasks:parked', u.name) then
     redis.call('ZADD', prefix .. 'tasks:parked', again, u.name)
-    redis.call('ZADD', prefix .. 'tasks:marker', state == 'open' and again or 0, state == 'open' and 'due' or 'work')
+    redis.pcall('ZADD', prefix .. 'tasks:marker', state == 'open' and again or 0, state == 'open' and 'due' or 'work')
   end
 end
 
 -- Admit no call for the next `wait` ms.
 local function tap(u, wait, why)
   if u.tap <= now then
-    redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'upstream_tapped', 'upstream', u.name,
+    redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'upstream_tapped', 'upstream', u.name,
       'reason', why, 'until_ms', now + wait, 'at_ms', now)
   end
   if now + wait > u.tap then
     u.tap, u.left, u.ramp, u.ramped = now + wait, nil, now + wait, 0
     redis.call('HSET', u.key, 'tap_ms', u.tap, 'tap_reason', why, 'ramp_ms', u.ramp, 'ramped', 0)
     redis.call('ZADD', prefix .. 'tasks:parked', 'XX', u.tap, u.name)
-    redis.call('ZADD', prefix .. 'tasks:marker', u.tap, 'due')
+    redis.pcall('ZADD', prefix .. 'tasks:marker', u.tap, 'due')
   end
 end

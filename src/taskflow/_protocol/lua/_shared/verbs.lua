@@ -81,11 +81,11 @@ function verbs.crash(id, detail, found)
   crashes = type(crashes) == 'number' and crashes or detail.max_crashes
   redis.call('HSET', record, 'error', detail.error, 'since_ms', now)
   remember(id, detail.entry)
-  redis.call('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'crashed', 'id', id,
+  redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'crashed', 'id', id,
     'worker', worker or '', 'crashes', crashes, 'how', detail.how, 'at_ms', now)
   crashed(id, crashes, detail.max_crashes, { cancel = redis.call('HGET', record, 'cancel'), key = found[3],
     watched = found[4], upstream = found[6] and string.match(found[6], ' (.+)$'), worker = worker,
     cancelled = 'cancelled; ' .. detail.how,
     poison = string.format('it killed its process %d times; the last time %s', crashes, detail.how) })
-  redis.call('ZADD', marker, 0, 'work')
+  redis.pcall('ZADD', marker, 0, 'work')
 end

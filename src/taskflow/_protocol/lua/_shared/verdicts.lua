@@ -61,7 +61,7 @@ local function hear(u, epoch, verdict, ids, why, wait)
       open_again(u, 'the probe failed')
     elseif probe and verdict ~= 'refused' then
       redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, u.name)
-      redis.call('ZADD', prefix .. 'tasks:marker', 0, 'work')
+      redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
     end
   end
   if (good > 0 or bad > 0) and u.probes > 0 then
