@@ -411,7 +411,13 @@ def claimed_by_w(
     info = json.dumps({"lease": lease}).encode()
     connection.runner.send(
         upkeep.beat(
-            connection.keys, worker="w", info=info, ttl_ms=2 * lease_ms, now_ms=clock()
+            connection.keys,
+            worker="w",
+            info=info,
+            ttl_ms=2 * lease_ms,
+            known="",
+            new="d1",
+            now_ms=clock(),
         )
     )
     return [(each.id, each.token) for each in reply.claims]

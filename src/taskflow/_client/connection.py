@@ -1,12 +1,11 @@
 """What the parts of the client share: the server, its runners, keys, the time."""
 
-import asyncio
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from taskflow._client import plan as plans
+from taskflow._client.per_loop import PerLoop
 from taskflow._client.plan import Plan
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
@@ -49,9 +48,9 @@ class Connection:
         self._settings = settings
         self._server: Server | None = None
         self._runner: SyncRunner | None = None
-        self._async_runners: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, AsyncRunner
-        ] = weakref.WeakKeyDictionary()
+        self._async_runners: PerLoop[AsyncRunner] = PerLoop(
+            self._make_runner, lambda runner: runner.abandon()
+        )
         self._keys: Keys | None = None
         self._lock = threading.Lock()
 
@@ -124,11 +123,10 @@ class Connection:
     @property
     def async_runner(self) -> AsyncRunner:
         """Sends operations from the running event loop."""
-        loop = asyncio.get_running_loop()
-        runner = self._async_runners.get(loop)
-        if runner is None:
-            runner = self._async_runners[loop] = self.server.async_runner()
-        return runner
+        return self._async_runners.get()
+
+    def _make_runner(self) -> AsyncRunner:
+        return self.server.async_runner()
 
     def run(self, plan: Plan[T]) -> T:
         """Carry out *plan*, blocking."""
@@ -147,7 +145,7 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop."""
-        runner = self._async_runners.pop(asyncio.get_running_loop(), None)
+        runner = self._async_runners.pop()
         if runner is not None:
             await runner.aclose()
 
@@ -158,5 +156,6 @@ class Connection:
             server, self._server = self._server, None
         if runner is not None:
             runner.close()
+        self._async_runners.drop_closed()
         if server is not None:
             server.close()

@@ -1,7 +1,6 @@
 """TaskFlow: one server, one prefix, and everything a caller can ask of it."""
 
 import asyncio
-import weakref
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from types import TracebackType
@@ -15,6 +14,7 @@ from taskflow._client.finding import Finding
 from taskflow._client.guards import Gatekeeper
 from taskflow._client.ids import new_task_id
 from taskflow._client.journal import Journal
+from taskflow._client.per_loop import PerLoop
 from taskflow._client.queues import Queues
 from taskflow._client.schedules import Schedules
 from taskflow._client.tasks import Tasks
@@ -106,9 +106,7 @@ class TaskFlow:
         self.schedules: Schedules = Schedules(self._connection)
         self.upstreams: Upstreams = Upstreams(self._connection)
         self.guards: Gatekeeper = Gatekeeper(self._connection)
-        self._batchers: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, _Batcher
-        ] = weakref.WeakKeyDictionary()
+        self._batchers: PerLoop[_Batcher] = PerLoop(lambda: _Batcher(self._asend))
 
     @property
     def connection(self) -> Connection:
@@ -147,10 +145,7 @@ class TaskFlow:
         Returns:
             A handle, as from `enqueue`.
         """
-        loop = asyncio.get_running_loop()
-        batcher = self._batchers.get(loop)
-        if batcher is None:
-            batcher = self._batchers[loop] = _Batcher(self._asend)
+        batcher = self._batchers.get()
         return self._handle(call, await batcher.store(self._submission(call)))
 
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[TaskHandle[R]]:
@@ -434,6 +429,7 @@ class _Batcher:
                             future.set_result(each)
         finally:
             self._busy = False
+            self._flusher = None  # a task would keep its loop, and so this object
 
 
 def flow_from_settings() -> TaskFlow:

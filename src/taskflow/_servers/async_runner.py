@@ -112,6 +112,16 @@ class AsyncRedisRunner:
         self._closed = True
         await self._leave_loop()
 
+    def abandon(self) -> None:
+        """Free the connections of a loop that was closed before they were.
+
+        Those in use went with the loop.
+        """
+        self._loop = self._last_act = None
+        idle, self._idle = self._idle, []
+        for link, _ in idle:
+            self._source.hang_up(link)
+
     async def _make(self, trip: Trip, timeout: float) -> list[Any]:  # noqa: ASYNC109
         loop = asyncio.get_running_loop()
         if self._loop is not loop:

@@ -1,5 +1,7 @@
 """A server that redis-py can talk to: its clients, its connections, its runners."""
 
+import contextlib
+import socket
 from abc import abstractmethod
 from typing import Any
 
@@ -61,6 +63,19 @@ class ClientServer(Server):
     @abstractmethod
     def async_link(self) -> AsyncLink:
         """Make a connection for the running event loop, not connected yet."""
+
+    def hang_up(self, link: Any) -> None:
+        """End the connection of *link*, whose event loop was closed before it.
+
+        Only its loop can close it. The server is told that it is over, and the socket
+        is closed when it is collected.
+        """
+        writer = link._writer  # noqa: SLF001 - there is no other way to its socket
+        sock = None if writer is None else writer.get_extra_info("socket")
+        if sock is not None:
+            # A loop of uvloop has closed it with itself, and says so by a TypeError.
+            with contextlib.suppress(OSError, TypeError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def runner(self, *, patience: float = PATIENCE) -> RedisRunner:
         """Make a runner that blocks."""

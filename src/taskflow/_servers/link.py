@@ -112,3 +112,7 @@ class LinkSource(Protocol):
     def async_link(self) -> AsyncLink:
         """Make a connection for the running event loop, not connected yet."""
         ...
+
+    def hang_up(self, link: AsyncLink) -> None:
+        """End the connection of *link*, whose event loop was closed before it."""
+        ...

@@ -64,6 +64,10 @@ class MemoryServer(ClientServer):
         """Make a connection for the running event loop, not connected yet."""
         return _MemoryLink(new_link(self._async_client.connection_pool), self._client)
 
+    def hang_up(self, link: Any) -> None:
+        """End the connection of *link*, whose event loop was closed before it."""
+        link.hang_up()
+
     def close(self) -> None:
         """Nothing to leave: the keyspace goes with the object."""
 
@@ -99,7 +103,12 @@ class _MemoryLink:
         return await self._link.read_response(timeout=timeout)
 
     async def disconnect(self, nowait: bool = False) -> None:  # noqa: FBT001, FBT002 - redis-py's
+        self.hang_up()
+        await self._link.disconnect(nowait)
+
+    def hang_up(self) -> None:
         if self._id:
             self._client.client_unblock(self._id)
+            # Or fakeredis keeps it, and its event loop with it.
+            self._client.client_kill_filter(_id=self._id)
             self._id = 0
-        await self._link.disconnect(nowait)

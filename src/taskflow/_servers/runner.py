@@ -87,6 +87,10 @@ class AsyncRunner(Protocol):
         """Close every connection."""
         ...
 
+    def abandon(self) -> None:
+        """Free the connections of a loop that was closed before they were."""
+        ...
+
 
 class SyncRunner(Protocol):
     """Sends operations and blocks; any thread may use it."""
