@@ -155,6 +155,21 @@ def test_no_window_has_more_calls_than_the_limit_when_data_is_lost(stage, lost):
             assert count <= 2 + (last - first) / 100 + 0.01
 
 
+@pytest.mark.parametrize("concurrency", [None, 3])
+def test_rules_that_leave_the_limit_as_it_is_leave_its_debt(stage, concurrency):
+    """A heavy call is paid for, whatever else a deploy changes."""
+    limit = RateLimit(10, per=10.0, burst=5)
+    declare(stage, rate_limit=limit)
+    stage.enqueue("heavy", upstream="8 api")
+    stage.enqueue("light", upstream="1 api")
+    assert ["heavy"] == ids(stage.claim(5))
+    declare(stage, rate_limit=limit, concurrency=concurrency, now_ms=NOW)
+
+    assert "recovery_ms" not in stage.dump()["upstream:api"]
+    assert [] == ids(stage.claim(5, now_ms=NOW + 3_999))
+    assert ["light"] == ids(stage.claim(5, now_ms=NOW + 4_000))
+
+
 def test_running_calls_get_their_permits_back_before_another_begins(stage):
     """After a loss of data, by the worker that declares the upstream again."""
     declare(stage, concurrency=2)

@@ -21,12 +21,10 @@ local function set_rules(name, names, rules, recovery, is_default, is_first)
   accept_lost_permits(before.key, recovery)
   upstreams[name] = nil
   local u = upstream(name)
-  if u.limit == 0 then
-    redis.call('HDEL', u.key, 'tat')
-  elseif u.limit ~= before.limit or u.per ~= before.per or u.burst ~= before.burst then
+  if u.limit > 0 then
     local taken = is_first and 0 or u.burst
     if before.limit > 0 then
-      taken = math.min(taken, math.max(0, before.tat - now) * before.limit / before.per)
+      taken = math.max(0, before.tat - now) * before.limit / before.per
     end
     u.tat = now + taken * u.per / u.limit
     redis.call('HSET', u.key, 'tat', string.format('%.3f', u.tat), 'seen_ms', now)
