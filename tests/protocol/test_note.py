@@ -64,5 +64,7 @@ def test_a_report_whose_chunks_cannot_be_stored_leaves_nothing(stage):
         report(stage, held, 1, **facts)
 
     assert before == stage.dump()
+    assert "OK" == report(stage, held, 1, annotations={"page": "1"})
+    stage.client.hdel("task:t1", "noted", "note:page")
     stage.client.delete("task:t1:events")
     assert "OK" == report(stage, held, 1, **facts)

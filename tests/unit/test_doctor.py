@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from taskflow import QueueStatus, TaskState, UpstreamStatus, WorkerStatus
 from taskflow._client import doctor, record_findings
@@ -148,6 +149,19 @@ def worker(*, alive: bool, kind: str = "worker", polled: float = 1.0) -> WorkerS
     return WorkerStatus(
         "w", alive, NOW, draining=False, info={"kind": kind, "polled": polled}
     )
+
+
+@pytest.mark.parametrize(
+    ("days", "severity"), [(None, "ok"), (0, "warning"), (6.9, "warning"), (7.1, "ok")]
+)
+def test_a_loss_of_data_is_reported_for_a_week(
+    days: float | None, severity: str
+) -> None:
+    """What operators had set is lost with it, and nothing else says so."""
+    lost_at = None if days is None else NOW - timedelta(days=days)
+    finding = doctor._data(evolve(status(), data_lost_at=lost_at))
+
+    assert ("data", severity) == (finding.check, finding.severity)
 
 
 @pytest.mark.parametrize(

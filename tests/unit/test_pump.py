@@ -112,6 +112,7 @@ class StubRunner:
 
     def __init__(self) -> None:
         self.loses = self.cuts = 0
+        self.undeclared: tuple[str, ...] = ()
         self.sizes: list[int] = []
         self.claims: list[tuple[Any, Any]] = []
         self.asked = asyncio.Event()
@@ -136,7 +137,7 @@ class StubRunner:
         nonce, slots = operation.args[NONCE : NONCE + 2]
         self.claims.append((nonce, slots))
         if nonce != self.claims[0][0]:
-            return ClaimReply(0, 0, [])
+            return ClaimReply(0, 0, [], self.undeclared)
         self.asked.set()
         await self.answer.wait()
         if self.loses:
@@ -189,7 +190,9 @@ class Bench:
         runner: StubRunner | None = None,
     ) -> None:
         self.runner, self.executor = runner or StubRunner(), StubExecutor()
-        self.declared: list[str] = []
+        self.declared: list[tuple[str, ...]] = []
+        self.has_declared = asyncio.Event()
+        self.asked = 0
         self.leases, events = Leases(), Events()
         share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
         settings = ConsumerSettings(Keys(), "w", lease, share)
@@ -208,8 +211,14 @@ class Bench:
         ]
 
     async def declare(self, names: Sequence[str]) -> None:
-        """Take note of upstreams that are to be declared."""
-        self.declared += names
+        """Take note of upstreams that are to be declared; fail at first."""
+        self.declared.append(tuple(names))
+        if len(self.declared) == 1:
+            message = "no reply"
+            raise ServerUnavailableError(message)
+        self.runner.undeclared = ()
+        self.asked = len(self.runner.claims)
+        self.has_declared.set()
 
     async def close(self) -> None:
         """Stop the channels."""
@@ -396,4 +405,19 @@ async def test_claims_that_bytes_have_ended_let_the_limit_grow_again() -> None:
     assert [100, 50, 51, 52, 53] == [
         round(each / hundredth) for each in runner.told("bytes")
     ]
+    await bench.close()
+
+
+async def test_upstreams_without_rules_are_declared_and_asked_for_again() -> None:
+    """At once, and again after the server did not answer."""
+    bench = Bench(slots=2)
+    bench.runner.undeclared = ("api", "maps")
+    bench.runner.answer.set()
+    async with asyncio.timeout(10):
+        await bench.has_declared.wait()
+        while len(bench.runner.claims) == bench.asked:  # noqa: ASYNC110 - told by nobody
+            await asyncio.sleep(0.01)
+
+    assert {("api", "maps")} == set(bench.declared)
+    assert len(bench.declared) >= 2
     await bench.close()

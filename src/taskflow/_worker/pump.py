@@ -345,6 +345,8 @@ class Pump:
         if undeclared and not errors:
             errors = await self._declare(undeclared)
         await self._mind(errors)
+        if undeclared:
+            self.look()
 
     async def _declare(self, names: Sequence[str]) -> list[TaskflowError]:
         """Declare upstreams at once: their tasks were parked for want of rules.
@@ -359,7 +361,6 @@ class Pump:
             await self._settings.declare(names)
         except ServerError as error:
             return [error]
-        self.look()
         return []
 
     def _feel(self, trip: _Trip, is_full: bool | None) -> None:  # noqa: FBT001 - private
