@@ -23,7 +23,7 @@ if not hasattr(select, "epoll"):
     pytest.skip("the Celery engine needs Linux", allow_module_level=True)
 
 from taskflow import Call, TaskRecord, TaskState
-from tests.support import celery_app
+from tests.support import celery_app, process_monitor
 from tests.support.machine import check_within
 from tests.support.processes import Deployment, wait_until
 
@@ -69,9 +69,8 @@ class Stage(Deployment):
 
 
 def children(process: "subprocess.Popen[bytes]") -> list[int]:
-    """List the living children of *process*."""
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [pid for pid in map(int, path.read_text("ascii").split()) if lives(pid)]
+    """List the living processes of the pool of *process*."""
+    return [pid for pid in process_monitor.children(process.pid) if lives(pid)]
 
 
 def lives(pid: int) -> bool:

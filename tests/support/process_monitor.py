@@ -196,12 +196,20 @@ class ProcessMonitor(threading.Thread):
 
 
 def children(pid: int) -> list[int]:
-    """List the processes that another has started."""
+    """List the processes that another has started, except for its standby process."""
     path = Path(f"/proc/{pid}/task/{pid}/children")
     try:
-        return [int(each) for each in path.read_text("ascii").split()]
+        pids = [int(each) for each in path.read_text("ascii").split()]
     except OSError:
         return []
+    return [each for each in pids if not _is_standby(each)]
+
+
+def _is_standby(pid: int) -> bool:
+    try:
+        return b"standby_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def is_running(pid: int) -> bool:
