@@ -39,7 +39,16 @@ TESTED: Final = (
 SHARED: Final = (
     *("admission", "bury", "crash", "ending", "entries", "hand_over", "history"),
     *("homes", "lanes", "moves", "parking", "promote", "put_back", "quarantine"),
-    *("rules", "share", "sighting", "sources", "unbury", "upstream", "verbs", "verdicts"),
+    *(
+        "rules",
+        "share",
+        "sighting",
+        "sources",
+        "unbury",
+        "upstream",
+        "verbs",
+        "verdicts",
+    ),
 )
 WORLDS: Final = 4_000
 ROOT: Final = Path(__file__).parents[2]

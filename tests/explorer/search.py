@@ -321,7 +321,8 @@ class Search:
                 held.id
                 for actor in world.actors
                 for held in actor.held
-                if held.upstream and world.now < dict(actor.begun)[held.token + held.id] + LEASE
+                if held.upstream
+                and world.now < dict(actor.begun)[held.token + held.id] + LEASE
             ]
             assert len(running) <= most, f"{running} run"
 

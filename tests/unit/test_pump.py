@@ -137,7 +137,7 @@ class StubRunner:
         nonce, slots = operation.args[NONCE : NONCE + 2]
         self.claims.append((nonce, slots))
         if nonce != self.claims[0][0]:
-            return ClaimReply(0, 0, [], self.undeclared)
+            return ClaimReply(0, 0, [], undeclared=self.undeclared)
         self.asked.set()
         await self.answer.wait()
         if self.loses:
@@ -414,6 +414,8 @@ async def test_upstreams_without_rules_are_declared_and_asked_for_again() -> Non
     bench.runner.undeclared = ("api", "maps")
     bench.runner.answer.set()
     async with asyncio.timeout(10):
+        await bench.executor.has_begun.wait()
+        bench.pump.look()
         await bench.has_declared.wait()
         while len(bench.runner.claims) == bench.asked:  # noqa: ASYNC110 - told by nobody
             await asyncio.sleep(0.01)

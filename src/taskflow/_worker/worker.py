@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import socket
-import time
 from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version
 from platform import python_version
@@ -243,6 +242,8 @@ class Worker:
         self._gate = ReapGate(self._settings.lease / 3)
         connection, known = self._connection, self._settings
         keys, share = connection.keys, connection.share
+        in_hand = self._engine.in_hand(self.slots)
+        rng = random.Random()  # noqa: S311 - spreads retries and workers
         self._standby = Standby(keys, self.id, known.lease, known.time_limit)
         self._runner = connection.server.async_runner()
         self._watch = UpstreamWatch(
@@ -258,7 +259,7 @@ class Worker:
             keys,
             self.registry.schedules(),
             connection.clock,
-            random.Random(),  # noqa: S311 - spreads workers
+            rng,
         )
         self._heartbeat = Heartbeat(
             HeartbeatSettings(keys, self.id, known.lease, connection.clock),
@@ -269,18 +270,12 @@ class Worker:
         )
         consumer = ConsumerSettings(keys, self.id, known.lease, share)
         self._pump = Pump(
-            PumpSettings(
-                consumer,
-                self._engine.in_hand(self.slots),
-                connection.clock,
-                self._declare_again,
-            ),
+            PumpSettings(consumer, in_hand, connection.clock, self._declare_again),
             self._runner,
             self._leases,
             self._outage,
             self.events,
         )
-        rng = random.Random()  # noqa: S311 - spreads retries
         self._executor: Executor = self._engine.executor(self, rng)
         self._pump.serve(self._executor)
         try:
