@@ -728,7 +728,14 @@ def test_workers_are_listed_with_what_they_run(cli: Cli, flow: TaskFlow) -> None
     connection = flow.connection
     running = {"id": "t1", "name": "add", "attempt": 2, "seconds": 75.0}
     info = {"concurrency": 4, "polled": 0.5, "done": 3, "running": [running]}
-    operation = beat(connection.keys, worker="w-1", info=to_json(info), ttl_ms=60_000)
+    operation = beat(
+        connection.keys,
+        worker="w-1",
+        info=to_json(info),
+        ttl_ms=60_000,
+        known="",
+        new="d1",
+    )
     none = cli("workers")
     connection.runner.send(operation)
     shown, told = cli("workers"), cli("workers", "--json").json

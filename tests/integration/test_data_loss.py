@@ -15,7 +15,7 @@ from taskflow._events import DataLost
 from taskflow._protocol import upstreams
 from taskflow._settings import load_settings
 
-LEASE = 1.5
+LEASE = 4.0
 """Seconds; a recovery takes half of it."""
 
 

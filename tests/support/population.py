@@ -7,7 +7,7 @@ from typing import Any
 from taskflow import Context, Registry, RetryPolicy, TaskFlow, Upstream
 from taskflow._codec import to_json
 from taskflow._protocol.claim import LaneShare, claim
-from taskflow._protocol.schedules import announce
+from taskflow._protocol.schedules import Announcement, announce
 from taskflow._protocol.settle import crash, settle
 from taskflow._protocol.upkeep import beat
 from taskflow.testing import arun_until_idle
@@ -121,9 +121,8 @@ async def populate(flow: TaskFlow) -> dict[str, str]:
     (schedule,) = registry.schedules()
     first = datetime.now(UTC) + timedelta(hours=1)
     template = ticks.call(1)
-    send(
-        announce(keys, schedule, payload=template.payload, spec=ticks.spec, first=first)
-    )
+    told = Announcement(schedule, schedule.digest, template.payload, ticks.spec, first)
+    send(announce(keys, [told]))
     info = to_json({"kind": "worker", "concurrency": 10, "tasks": ["add"]})
     send(beat(keys, worker=WORKER, info=info, ttl_ms=LEASE_MS, known="", new="d1"))
     ids["waiting"] = flow.enqueue(add.call(5)).id
