@@ -35,9 +35,6 @@ local last, before = string.match(found[3] or '', '^(%d+) (.*)$')
 if before == token and tonumber(last) >= number then
   return 'OK'
 end
-if count > 0 then
-  redis.call('XLEN', stream) -- fails where a foreign key stands, while nothing is written
-end
 local function bounded(sum)
   sum = tonumber(sum) or 0
   return sum == sum and math.max(-LARGEST, math.min(LARGEST, sum)) or 0
@@ -56,6 +53,10 @@ if usage ~= '' then
   sums = cjson.encode(all)
 end
 make_room()
+-- First, because it fails where a foreign key stands, and then nothing is written.
+for i = 1, count do
+  redis.call('XADD', stream, 'MAXLEN', '~', 500, '*', 'chunk', ARGV[9 + i], 'token', token)
+end
 redis.call('HSET', task, 'noted', number .. ' ' .. token)
 if progress ~= '' then
   redis.call('HSET', task, 'progress', progress)
@@ -68,8 +69,5 @@ for name, text in pairs(facts) do
 end
 if checkpoint ~= '' then
   redis.call('HSET', task, 'checkpoint', checkpoint)
-end
-for i = 1, count do
-  redis.call('XADD', stream, 'MAXLEN', '~', 500, '*', 'chunk', ARGV[9 + i], 'token', token)
 end
 return 'OK'
