@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from contextlib import aclosing
 from urllib.parse import urlsplit
 
 import pytest
@@ -124,7 +125,10 @@ def test_who_listens_where_it_was_listens_anew():
         return b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (count, command[1])
 
     async def on_a_loop(server):
-        async with server.async_runner().subscribe("news") as news:
+        async with (
+            aclosing(server.async_runner()) as runner,
+            runner.subscribe("news") as news,
+        ):
             server.doubt()
             server.prepare()
             return await news.next(0.01)

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import pytest
 import pytest_asyncio
@@ -452,7 +452,8 @@ class TestPermissions:
                 url = real_server._url.replace("://", "://weak:pw@", 1)
                 server = RedisServer(url)
                 with pytest.raises(ServerRefusedError, match="evalsha"):
-                    await server.async_runner(patience=LATE).send(echo("x"))
+                    async with aclosing(server.async_runner(patience=LATE)) as runner:
+                        await runner.send(echo("x"))
                 with pytest.raises(ServerRefusedError, match="evalsha"):
                     server.runner(patience=LATE).send(echo("x"))
             finally:
@@ -469,7 +470,10 @@ class TestPermissions:
                 url = real_server._url.replace("://", "://deaf:pw@", 1)
                 server = RedisServer(url)
                 with pytest.raises(ServerRefusedError, match="SUBSCRIBE"):
-                    async with server.async_runner().subscribe("news"):
+                    async with (
+                        aclosing(server.async_runner()) as runner,
+                        runner.subscribe("news"),
+                    ):
                         pass
                 with (
                     pytest.raises(ServerRefusedError, match="SUBSCRIBE"),
@@ -488,7 +492,8 @@ class TestPermissions:
             server = RedisServer(url)
             try:
                 with pytest.raises(ServerRefusedError) as refused:
-                    await server.async_runner(patience=LATE).send(echo("x"))
+                    async with aclosing(server.async_runner(patience=LATE)) as runner:
+                        await runner.send(echo("x"))
                 with pytest.raises(ServerRefusedError):
                     server.runner(patience=LATE).send(echo("x"))
             finally:

@@ -5,6 +5,7 @@ import hashlib
 import ssl
 import threading
 import time
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -279,7 +280,10 @@ def test_who_listens_to_a_server_that_is_away_hears_nothing():
         assert news.next(0.01) is None
 
     async def listen():
-        async with server.async_runner().subscribe("news") as news:
+        async with (
+            aclosing(server.async_runner()) as runner,
+            runner.subscribe("news") as news,
+        ):
             assert await news.next(0.01) is None
 
     asyncio.run(listen())
