@@ -114,6 +114,9 @@ LEFT = [
     ("aleaves", "generator"),
     ("aleaves", "background"),
 ]
+BRIEF = (("leaves", "thread"), ("aleaves", "background"))
+"""What `nox` tries; `nox -s deep` tries them all."""
+
 NAMED = {
     "thread": "stuck in never_returns",
     "pool": "ThreadPoolExecutor-0_0 in never_returns",
@@ -122,7 +125,7 @@ NAMED = {
     "background": "coroutine never_ends of task 'aleaves'",
 }
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 registry = Registry()
 
 
@@ -184,21 +187,27 @@ def started(deployment: Deployment, engine: str, grace: str, *more: str) -> Any:
     return worker
 
 
-@pytest.mark.parametrize(("name", "what"), LEFT)
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        pytest.param(*each, marks=[] if each in BRIEF else [pytest.mark.deep])
+        for each in LEFT
+    ],
+)
 def test_a_worker_ends_whatever_task_functions_have_left(
     deployment: Deployment, engine: str, name: str, what: str
 ) -> None:
     """In the worker's process, or in a child of its pool."""
     worker = started(deployment, engine, "2s")
     task = leaves if name == "leaves" else aleaves
-    assert deployment.flow.enqueue(task.call(what)).result(timeout=20) is None
+    assert deployment.flow.enqueue(task.call(what)).result(timeout=60) is None
     children = children_of(worker.pid)
 
     worker.send_signal(signal.SIGTERM)
 
     # A finalizer runs after the last thread; faulthandler ends it, with its own code.
     codes = {0, 1} if what == "finalizer" else {0}
-    assert worker.wait(20) in codes
+    assert worker.wait(60) in codes
     assert "worker stopped" in deployment.said(worker)
     wait_until(lambda: not any(map(lives, children)), 10)
     if engine == "asyncio" and what in NAMED:
@@ -221,7 +230,14 @@ def lives(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("task", [stays, astays, blocks])
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(stays, marks=pytest.mark.deep),
+        astays,
+        pytest.param(blocks, marks=pytest.mark.deep),
+    ],
+)
 def test_a_task_function_that_ignores_the_stop_is_released(
     deployment: Deployment, engine: str, task: Any
 ) -> None:
@@ -232,7 +248,7 @@ def test_a_task_function_that_ignores_the_stop_is_released(
 
     worker.send_signal(signal.SIGTERM)
 
-    code = worker.wait(20)
+    code = worker.wait(60)
     record = deployment.flow.tasks.get(handle.id)
     assert (TaskState.PENDING, 0, 0) == (record.state, record.attempts, record.crashes)
     # A worker whose loop is blocked hasn't stopped as it should.
@@ -247,7 +263,7 @@ def test_a_second_signal_ends_a_worker_that_something_keeps(
 ) -> None:
     """Long before the grace period is over."""
     worker = started(deployment, engine, "1h")
-    deployment.flow.enqueue(aleaves.call("thread")).result(timeout=20)
+    deployment.flow.enqueue(aleaves.call("thread")).result(timeout=60)
     handle = deployment.flow.enqueue(astays.call())
     wait_until(lambda: deployment.rows("start"))
 
@@ -255,25 +271,27 @@ def test_a_second_signal_ends_a_worker_that_something_keeps(
     wait_until(lambda: "worker stopping" in deployment.said(worker))
     worker.send_signal(signal.SIGTERM)
 
-    assert 0 == worker.wait(30)
+    assert 0 == worker.wait(60)
     record = deployment.flow.tasks.get(handle.id)
     assert (TaskState.PENDING, 0, 0) == (record.state, record.attempts, record.crashes)
 
 
+@pytest.mark.deep
 def test_a_second_signal_ends_a_worker_whose_interpreter_waits_for_a_thread(
     deployment: Deployment,
 ) -> None:
     """Its tasks are released already; only the process is left."""
     worker = started(deployment, "asyncio", "1h")
-    deployment.flow.enqueue(leaves.call("thread")).result(timeout=20)
+    deployment.flow.enqueue(leaves.call("thread")).result(timeout=60)
 
     worker.send_signal(signal.SIGTERM)
     wait_until(lambda: "worker stopped" in deployment.said(worker))
     worker.send_signal(signal.SIGTERM)
 
-    assert 0 == worker.wait(30)
+    assert 0 == worker.wait(60)
 
 
+@pytest.mark.deep
 def test_a_worker_without_a_grace_period_releases_before_it_ends(
     deployment: Deployment, engine: str
 ) -> None:
@@ -284,7 +302,7 @@ def test_a_worker_without_a_grace_period_releases_before_it_ends(
 
     worker.send_signal(signal.SIGTERM)
 
-    assert 0 == worker.wait(20)
+    assert 0 == worker.wait(60)
     record = deployment.flow.tasks.get(handle.id)
     assert (TaskState.PENDING, 0, 0) == (record.state, record.attempts, record.crashes)
 
@@ -302,7 +320,7 @@ def test_a_hangup_stops_a_worker_as_a_termination_does(
     for pid in (worker.pid, *working.info.get("children", [])):
         os.kill(pid, signal.SIGHUP)
 
-    assert 0 == worker.wait(30)
+    assert 0 == worker.wait(60)
     record = deployment.flow.tasks.get(handle.id)
     assert (TaskState.COMPLETED, 1) == (record.state, record.deliveries)
 
@@ -316,12 +334,13 @@ def test_a_worker_that_nohup_protects_ignores_a_hangup(deployment: Deployment) -
 
     worker.send_signal(signal.SIGHUP)
 
-    assert 7 == deployment.flow.enqueue(naps.call(0.5)).result(timeout=20)
+    assert 7 == deployment.flow.enqueue(naps.call(0.5)).result(timeout=60)
     assert worker.poll() is None
     worker.terminate()
-    assert 0 == worker.wait(20)
+    assert 0 == worker.wait(60)
 
 
+@pytest.mark.deep
 def test_a_blocked_worker_ends_when_its_supervisor_is_killed(
     deployment: Deployment,
 ) -> None:
@@ -339,6 +358,7 @@ def test_a_blocked_worker_ends_when_its_supervisor_is_killed(
     assert (TaskState.PENDING, 0, 0) == (record.state, record.attempts, record.crashes)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_supervised_workers_end_whatever_task_functions_have_left(
     deployment: Deployment, signum: int
@@ -349,7 +369,7 @@ def test_supervised_workers_end_whatever_task_functions_have_left(
     children = children_of(supervisor.pid)
     calls = [aleaves.call("thread"), aleaves.call("background")] * 4
     for handle in deployment.flow.enqueue_many(calls):
-        handle.result(timeout=20)
+        handle.result(timeout=60)
 
     supervisor.send_signal(signum)
 

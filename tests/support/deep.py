@@ -65,7 +65,7 @@ SUITES: Final = {
         "real processes: upstreams, held locks, the embedded server, pools, documents",
         (
             *("-m", "deep", *WAITING),
-            *_acceptance("crash_safety", "upstreams", "held_lock", "embedded"),
+            *_acceptance("crash_safety", "upstreams", "held_lock", "embedded", "exits"),
             *("tests/commands", *_acceptance("documents", "schedules")),
         ),
     ),
