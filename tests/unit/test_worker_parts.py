@@ -21,6 +21,7 @@ from taskflow._events import (
     TaskStarted,
     UpstreamTurned,
     WorkerStarted,
+    WorkerStopped,
 )
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import Outcome
@@ -316,6 +317,16 @@ def test_a_text_line_names_every_fact_and_cannot_be_forged() -> None:
     )
     assert second.endswith("worker started worker=w concurrency=3")
     assert third.splitlines()[-1].startswith("ValueError: invalid literal")
+
+
+def test_what_still_runs_is_in_the_line_only_if_something_does() -> None:
+    """An empty list is no fact."""
+    first, second, _ = lines(
+        TextFormatter(), WorkerStopped("w", 0), WorkerStopped("w", 2, ("thread: a",))
+    )
+
+    assert first.endswith("worker stopped worker=w released=0")
+    assert "thread: a" in second
 
 
 def test_a_json_line_is_one_object() -> None:

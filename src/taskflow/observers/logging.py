@@ -157,7 +157,8 @@ def _title(kind: type) -> str:
 def _facts(event: Event) -> dict[str, Any]:
     if isinstance(event, WorkerStarted):
         return {"worker": event.worker, **event.facts}
-    return {each.name: getattr(event, each.name) for each in fields(type(event))}
+    found = {each.name: getattr(event, each.name) for each in fields(type(event))}
+    return {name: value for name, value in found.items() if value != ()}
 
 
 def _stamp(record: logging.LogRecord) -> str:
