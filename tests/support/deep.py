@@ -121,7 +121,7 @@ SUITES: Final = {
         {"TASKFLOW_DEPTH": "8"},
     ),
     "explorer": Suite(
-        "every world of ten small settings and of ten larger ones",
+        "every world of eleven small settings and of eleven larger ones",
         ("-s", "-m", "", "tests/explorer"),
         {"TASKFLOW_EXPLORE": "further"},
         minutes=40.0,
