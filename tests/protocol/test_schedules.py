@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
 
 from taskflow import Registry
 from taskflow._codec import Spec, encode_spec, to_json
@@ -310,3 +311,17 @@ def test_a_home_of_a_foreign_type_refuses_a_tick_whole(stage):
         ticked(stage)
 
     assert before == stage.dump()
+
+
+def test_the_tasks_of_a_schedule_wait_for_its_upstream(stage):
+    """As the definition in force says; a newer one may name none."""
+    told = Announcement(TEN, TEN.digest, b"{}", TASK.spec, FIRST, "1 api")
+    stage.send(announce(stage.keys, [told], now_ms=NOW))
+    named = stage.send(template(stage.keys, "ten"))[2]
+    calls = evolve(made("t1"), upstream="1 api")
+    stage.send(tick(stage.keys, [calls], now_ms=NOW + 10_000))
+    announced(stage, OTHER)
+
+    assert ("1 api", "") == (named, stage.send(template(stage.keys, "ten"))[2])
+    assert "1 api" == stage.dump()["task:t1"]["upstream"]
+    assert ("api",) == stage.claim(5, now_ms=NOW + 10_000).undeclared
