@@ -193,6 +193,30 @@ def test_running_calls_get_their_permits_back_before_another_begins(stage):
     assert ["t1"] == ids(stage.claim(5, now_ms=NOW + 6_000))
 
 
+def test_a_declaration_wakes_a_worker_for_what_was_parked(stage):
+    """Only then is there something to claim."""
+    stage.enqueue("t1", upstream="1 api")
+    stage.claim()
+    stage.client.delete("tasks:marker")
+    declare(stage, name="maps", now_ms=NOW)
+    assert "tasks:marker" not in stage.dump()
+    declare(stage, now_ms=NOW)
+
+    assert {"work": 0} == stage.dump()["tasks:marker"]
+    assert {"api": NOW} == stage.dump()["tasks:parked"]
+
+
+def test_a_recovery_holds_up_no_upstream_without_a_limit_on_concurrency(stage):
+    """A rate limit holds by itself, and without any limit there is nothing to hold."""
+    declare(stage, recovery_ms=5_000, now_ms=NOW)
+    limit = RateLimit(10, per=1.0)
+    declare(stage, name="maps", rate_limit=limit, recovery_ms=5_000, now_ms=NOW)
+
+    assert None is look(stage).tapped_until
+    assert None is look(stage, "maps").tapped_until
+    assert "tat" not in stage.dump()["upstream:api"]
+
+
 def test_a_permit_that_is_lost_otherwise_is_not_given_back(stage):
     """It lapsed, or an operator reset the upstream."""
     declare(stage, concurrency=1)
