@@ -153,7 +153,7 @@ class TestChildren:
         before = children(pool)
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(set(children(pool)) - set(before)) == SLOTS, 1.0)
+        wait_until(lambda: len(set(children(pool)) - set(before)) == SLOTS, 30.0)
 
         assert 7 == stage.result(celery_app.quick.call(7))
 
@@ -181,7 +181,7 @@ class TestForks:
             assert {("COMPLETED", 1)} == {
                 (str(each.state), each.crashes) for each in records
             }
-            wait_until(lambda: len(children(served)) == SLOTS, 5.0)
+            wait_until(lambda: len(children(served)) == SLOTS, 30.0)
             assert set(before).isdisjoint(children(served))
         end(served)
 

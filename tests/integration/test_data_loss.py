@@ -60,6 +60,7 @@ class Working:
         await self._task
 
 
+@pytest.mark.timed
 async def test_a_function_that_outlives_the_data_keeps_its_permit(
     flow: TaskFlow,
 ) -> None:

@@ -433,6 +433,7 @@ class TestLimits:
         # One of them would have ended by itself after 2 s.
         assert 0.4 <= entry.facts["seconds"] < 2.0
 
+    @pytest.mark.timed
     def test_no_limit_is_left_when_only_reports_wait_for_the_server(
         self, stage: Stage
     ) -> None:

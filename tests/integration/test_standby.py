@@ -274,8 +274,14 @@ def other_worker(flow: TaskFlow) -> Worker:
     return Worker(flow, concurrency=1, settings=WorkerSettings(lease=1.0))
 
 
-@pytest.mark.parametrize("mode", ["thread", "forked", "daemonic", "closed"])
-@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "mode",
+    [
+        *("thread", "daemonic", "closed"),
+        pytest.param("forked", marks=pytest.mark.timed),
+    ],
+)
+@pytest.mark.timeout(180)
 async def test_the_standby_process_ends_with_its_worker(
     flow: TaskFlow, redis_url: str, mode: str
 ) -> None:
