@@ -8,11 +8,12 @@ On the embedded server the keys of the protocol's tests have a prefix.
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ GIVEN_URL = os.environ.get("TASKFLOW_TEST_REDIS_URL")
 INSTALLED = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
+def pytest_configure() -> None:
+    """Reset SIGHUP, which the workers that tests start ignore under `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Try a test that only wall time can judge once more; it is never in `nox`."""
@@ -43,6 +49,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("timed"):
             item.add_marker(pytest.mark.deep)
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let xdist carry a failure whose text holds half a surrogate pair."""
+    return _encodable((yield))
+
+
+def _encodable(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode(errors="backslashreplace").decode()
+    if isinstance(data, dict):
+        return {_encodable(key): _encodable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_encodable(each) for each in data]
+    return data
 
 
 def _kinds() -> list[str]:
