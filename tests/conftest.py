@@ -38,8 +38,12 @@ INSTALLED = shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 def pytest_configure() -> None:
-    """Reset SIGHUP, which the workers that tests start ignore under `nohup`."""
+    """Reset the signals that the processes of tests would ignore as this one does.
+
+    `nohup` ignores SIGHUP, and a shell script SIGINT in what it runs in background.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

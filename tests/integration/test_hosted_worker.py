@@ -248,20 +248,23 @@ def test_run_returns_within_the_grace_period(redis_url: str, how: str) -> None:
     Also if Ctrl-C interrupts a task function: it isn't the one that cancels.
     """
     prefix = f"hosted-{time.monotonic_ns()}:"
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, redis_url, prefix, how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={"WORKER_STOP_GRACE_PERIOD": "2s"},
-    )
-    assert program.stdout is not None
-    assert "began\n" == program.stdout.readline()
-    if how == "stop":
-        told, _ = program.communicate("x", timeout=30)
-    else:
-        program.send_signal(signal.SIGINT)
-        told, _ = program.communicate(timeout=30)
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert "began\n" == program.stdout.readline()
+            if how == "stop":
+                told, _ = program.communicate("x", timeout=30)
+            else:
+                program.send_signal(signal.SIGINT)
+                told, _ = program.communicate(timeout=30)
+        finally:
+            program.kill()
     with TaskFlow(redis_url, prefix=prefix) as flow:
         states = flow.queues.status().states
         waiting = flow.tasks.list(TaskFilter(state=TaskState.PENDING)).items
