@@ -67,7 +67,7 @@ def _encodable(data: Any) -> Any:
     if isinstance(data, dict):
         return {_encodable(key): _encodable(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_encodable(each) for each in data]
+        return type(data)(map(_encodable, data))
     return data
 
 
