@@ -102,7 +102,7 @@ class Stage:
         self._number = 0
         self.executor = make(self)
 
-    def started(self, claim: Claim, hard_at: float) -> None:
+    def limited(self, claim: Claim, hard_at: float) -> None:
         """Keep the time that a task has."""
         self.times[claim.id] = hard_at - time.monotonic()
 

@@ -73,7 +73,7 @@ class Stage:
 
     # What the executor asks of its host.
 
-    def started(self, claim: Claim, hard_at: float) -> None:
+    def limited(self, claim: Claim, hard_at: float) -> None:
         """Keep the time that a task has."""
         self.times[claim.id] = hard_at - time.monotonic()
 

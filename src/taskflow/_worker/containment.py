@@ -37,12 +37,14 @@ class WorkerOwner(Owner):
     Attributes:
         is_cancelled: Whether all its asyncio tasks were cancelled from outside, as
             `asyncio.run` does when the program around it ends.
+        entry: The asyncio task that a host awaits, and may cancel.
     """
 
-    __slots__ = ("is_cancelled",)
+    __slots__ = ("entry", "is_cancelled")
 
     def __init__(self) -> None:
         self.is_cancelled = False
+        self.entry: OwnedTask | None = None
 
 
 class TaskOwner(Owner):
@@ -52,9 +54,7 @@ class TaskOwner(Owner):
         is_harmed: Whether another task function tried to cancel it.
     """
 
-    __slots__ = ("is_harmed",)
-
-    is_harmed: bool
+    is_harmed = False
 
     @property
     def label(self) -> str:
@@ -79,11 +79,12 @@ class OwnedTask(asyncio.Task[Any]):
 
     Attributes:
         owner: Whose it is.
-        is_entry: Whether a host awaits it, and may cancel it.
     """
 
+    # A dict for each would keep the garbage collector busy.
+    __slots__ = ("owner",)
+
     owner: Owner
-    is_entry = False
 
     def cancel(self, msg: Any = None) -> bool:
         """Request cancellation, unless the caller's task function doesn't own this.
@@ -104,7 +105,7 @@ class OwnedTask(asyncio.Task[Any]):
             if not caller.is_stopping:
                 caller.fail(asyncio.CancelledError(TRESPASS))
             return True
-        if isinstance(mine, WorkerOwner) and not self.is_entry:
+        if isinstance(mine, WorkerOwner) and mine.entry is not self:
             mine.is_cancelled = True
             return True
         return super().cancel(msg)
@@ -215,9 +216,8 @@ async def run_owned(coroutine: Coroutine[Any, Any, None]) -> None:
     contain(loop)
     whose = WorkerOwner()
     context.run(owner.set, whose)
-    entry = owned(loop, coroutine, whose, context)
-    entry.is_entry = True
-    await entry
+    whose.entry = owned(loop, coroutine, whose, context)
+    await whose.entry
 
 
 def left_on(loop: asyncio.AbstractEventLoop, *, everything: bool) -> list[str]:

@@ -95,8 +95,10 @@ class Host(Protocol):
         """What guards in bodies ask."""
         ...
 
-    def started(self, claim: Claim, hard_at: float) -> None:
-        """Take note that the task function of *claim* runs until *hard_at* at most.
+    def limited(self, claim: Claim, hard_at: float) -> None:
+        """Note that the task function of *claim* runs until *hard_at* at most.
+
+        Until this is called, the usual limit counts from the claim.
 
         Args:
             claim: Of the task.

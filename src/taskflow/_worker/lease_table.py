@@ -33,7 +33,8 @@ Pair = tuple[bytes, bytes]
 
 _BEAT = struct.Struct("=d")
 _COUNT = struct.Struct("=I")
-_ENTRY = struct.Struct("=dHH")
+_HEAD = struct.Struct("=dHH")
+_ID_SIZE = struct.Struct("=H")
 _USED_AT = 8
 _RENEWED_AT = 12
 _RUNS_AT = 16
@@ -60,8 +61,9 @@ class LeaseTable:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._places: dict[tuple[str, str], int] = {}
+        self._starts: dict[tuple[str, str], int] = {}
         self._free: list[int] = []
+        self._entry = _HEAD
         self._used = 0
         self.descriptor = os.memfd_create("taskflow-leases")
         try:
@@ -75,28 +77,32 @@ class LeaseTable:
 
     def add(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Have the leases *pairs* renewed, until their tasks could have ended."""
+        memory, starts, free = self._memory, self._starts, self._free
         until = time.monotonic() + self._limit
+        entry = self._entry
         for pair in pairs:
             task_id, token = pair[0].encode(), pair[1].encode()
-            size = _ENTRY.size + len(task_id) + len(token)
-            if size > _ENTRY_SIZE or pair in self._places:
+            size = _HEAD.size + len(task_id) + len(token)
+            if size > _ENTRY_SIZE or pair in starts:
                 continue
-            place = self._place()
-            if place is None:
-                return  # the heartbeat alone renews what has no place
-            self._places[pair] = place
-            start = _FIRST + place * _ENTRY_SIZE
-            self._memory[start + _ENTRY.size : start + size] = task_id + token
-            _ENTRY.pack_into(self._memory, start, until, len(task_id), len(token))
+            if not free and not self._use_another():
+                return  # the heartbeat alone renews what has no entry
+            starts[pair] = start = free.pop()
+            if size != entry.size:
+                entry = struct.Struct(f"{_HEAD.format}{size - _HEAD.size}s")
+            id_size = len(task_id)
+            text = task_id + token
+            entry.pack_into(memory, start, until, id_size, len(token), text)
+        self._entry = entry
 
-    def _place(self) -> int | None:
-        if self._free:
-            return self._free.pop()
+    def _use_another(self) -> bool:
+        """Use an entry that has never been used, if there is one."""
         if self._used == MOST_ENTRIES:
-            return None
+            return False
+        self._free.append(_FIRST + self._used * _ENTRY_SIZE)
         self._used += 1
         _COUNT.pack_into(self._memory, _USED_AT, self._used)
-        return self._used - 1
+        return True
 
     def limit(self, pair: tuple[str, str], until: float) -> None:
         """Have the lease *pair* renewed until its task reaches its hard limit.
@@ -105,19 +111,17 @@ class LeaseTable:
             pair: Task id and token.
             until: Time of the monotonic clock.
         """
-        place = self._places.get(pair)
-        if place is not None:
-            start = _FIRST + place * _ENTRY_SIZE
+        start = self._starts.get(pair)
+        if start is not None:
             _BEAT.pack_into(self._memory, start, until)
 
     def remove(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Have the leases *pairs* renewed no longer."""
         for pair in pairs:
-            place = self._places.pop(pair, None)
-            if place is not None:
-                start = _FIRST + place * _ENTRY_SIZE
-                _ENTRY.pack_into(self._memory, start, 0.0, 0, 0)
-                self._free.append(place)
+            start = self._starts.pop(pair, None)
+            if start is not None:
+                _ID_SIZE.pack_into(self._memory, start + _BEAT.size, 0)
+                self._free.append(start)
 
     def beat(self, sent_at: float) -> None:
         """Note that a heartbeat was answered that was sent at *sent_at*."""
@@ -151,9 +155,9 @@ class LeaseReader:
         (used,) = _COUNT.unpack_from(memory, _USED_AT)
         for place in range(min(used, MOST_ENTRIES)):
             start = _FIRST + place * _ENTRY_SIZE
-            until, id_size, token_size = _ENTRY.unpack_from(memory, start)
+            until, id_size, token_size = _HEAD.unpack_from(memory, start)
             if id_size:
-                start += _ENTRY.size
+                start += _HEAD.size
                 end = start + id_size
                 yield until, (memory[start:end], memory[end : end + token_size])
 

@@ -362,8 +362,8 @@ class Worker:
 
     # What the executor asks of its host.
 
-    def started(self, claim: Claim, hard_at: float) -> None:
-        """Take note that the task function of *claim* runs until *hard_at* at most."""
+    def limited(self, claim: Claim, hard_at: float) -> None:
+        """Note that the task function of *claim* runs until *hard_at* at most."""
         self._leases.limit((claim.id, claim.token), hard_at)
 
     def done(self, claim: Claim, outcome: Outcome) -> None:

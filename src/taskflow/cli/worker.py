@@ -1,6 +1,7 @@
 """``taskflow-worker``: run tasks until told to stop."""
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -236,6 +237,10 @@ def _work(
     click.echo(banner(app, worker, settings, ignored), err=True)
     log_events(worker.events)
     guard = ExitGuard(worker, engine, settings.worker.stop_grace_period)
+    # What was imported lives as long as the process: the garbage collector need not
+    # look at it again and again.
+    gc.collect()
+    gc.freeze()
 
     def serve() -> None:
         guard.install()

@@ -84,8 +84,12 @@ class Desk:
                 self._declared[packed] = known
         return known
 
-    def start(self, job: Job) -> None:
-        """Let the clock of *job* run from now, and set its limits."""
+    def start(self, job: Job) -> bool:
+        """Let the clock of *job* run from now, and set its limits.
+
+        Returns:
+            Whether its hard limit is another than the usual one.
+        """
         job.started = time.monotonic()
         task, spec, limits = job.task, job.spec, self._limits
         hard = spec.timeout if spec.timeout is not None else task.timeout
@@ -100,6 +104,7 @@ class Desk:
             job.soft_at = job.started + soft
         if job.claim.upstream:
             job.admission = admission_of(job.claim)
+        return hard != limits.time_limit
 
     def context(self, job: Job, port: ContextPort) -> Context:
         """Make what the body of *job* knows of itself; it reports to *port*."""

@@ -40,46 +40,26 @@ class Job(TaskOwner):
         variables: The context variables that it runs with.
     """
 
-    __slots__ = (
-        "abandoned",
-        "admission",
-        "begun",
-        "claim",
-        "context",
-        "ending",
-        "fault",
-        "future",
-        "hard_at",
-        "name",
-        "on_fault",
-        "reports",
-        "soft_at",
-        "spec",
-        "started",
-        "stop",
-        "task",
-        "variables",
-    )
+    # Defaults of the class: most tasks never set most of them.
+    started = 0.0
+    soft_at = hard_at = float("inf")
+    future: asyncio.Future[Any] | None = None
+    reports: Reports | None = None
+    context: Context | None = None
+    admission: Admission | None = None
+    ending: Ending | None = None
+    fault: BaseException | None = None
+    on_fault: "Callable[[Job], bool] | None" = None
+    variables: Variables | None = None
+    stop = ""
+    abandoned = False
+    begun = False
 
     def __init__(self, claim: Claim, task: Task[..., Any, Any], spec: Spec) -> None:
-        self.is_harmed = False
         self.claim = claim
         self.task = task
         self.spec = spec
         self.name = task.name
-        self.started = 0.0
-        self.soft_at = self.hard_at = float("inf")
-        self.future: asyncio.Future[Any] | None = None
-        self.reports: Reports | None = None
-        self.context: Context | None = None
-        self.admission: Admission | None = None
-        self.ending: Ending | None = None
-        self.fault: BaseException | None = None
-        self.on_fault: Callable[[Job], bool] | None = None
-        self.variables: Variables | None = None
-        self.stop = ""
-        self.abandoned = False
-        self.begun = False
 
     @property
     def label(self) -> str:

@@ -168,8 +168,8 @@ class LocalExecutor:
 
     def _begin(self, job: Job, arguments: dict[str, Any]) -> None:
         task, claim = job.task, job.claim
-        self._desk.start(job)
-        self._host.started(claim, job.hard_at)
+        if self._desk.start(job):
+            self._host.limited(claim, job.hard_at)
         wanted = task.arguments.context_parameter
         if wanted is not None:
             job.reports = Reports(claim, self._host.note, self._loop, self._variables)

@@ -339,7 +339,7 @@ class PreforkExecutor:
         if job is None:
             return
         self._desk.start(job)
-        self._host.started(job.claim, job.hard_at)
+        self._host.limited(job.claim, job.hard_at)
         if job.stop:  # before it began
             job.hard_at = min(job.hard_at, job.started + STOP_GRACE)
         if self._host.events.wants(TaskStarted):
