@@ -1,6 +1,9 @@
 """When a task runs by itself: ticks, time zones, daylight saving, missed ticks."""
 
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -150,6 +153,17 @@ def test_a_year_of_missed_ticks_costs_no_year():
         (lambda r: r.cron("x"), "minute, hour, day of month"),
         (lambda r: r.cron("* * * * *", tz="Mars/Olympus"), "'Europe/Berlin'"),
         (lambda r: r.cron("* * * * *", tz="../etc"), "no time zone"),
+        (lambda r: r.cron("*/90 * * * *"), "every(timedelta(minutes=90))"),
+        (lambda r: r.cron("0 1,*/36 * * *"), "'*/36' goes past the last hour, 23"),
+        (lambda r: r.cron("9-17/20 * * * *"), "it ticks at 9 alone"),
+        (lambda r: r.cron("50/10 * * * *"), "it ticks at 50 alone"),
+        (lambda r: r.cron("*/90 * * * * *"), "every(timedelta(seconds=90))"),
+        (lambda r: r.cron("0 0 1 */13 *"), "'*/13' goes past the last month, 12"),
+        (
+            lambda r: r.cron("@daily", tz=timezone(timedelta(hours=2))),
+            "a fixed offset is 'Etc/GMT-2'",
+        ),
+        (lambda r: r.cron("@daily", tz=None), "tz=None has no name"),
         (lambda r: r.every(0), "0.1 s to 366 days, got 0"),
         (lambda r: r.every(float("nan")), "got nan"),
         (lambda r: r.every(timedelta(days=400)), "366 days"),
@@ -211,3 +225,54 @@ def test_schedules_can_be_declared_for_the_default_registry():
     """By the names that users import."""
     assert taskflow.cron.__func__ is Registry.cron
     assert taskflow.every.__func__ is Registry.every
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("*/7 * * * *", "the last wait is 4 instead of 7; for one tick every 7"),
+        ("*/45 0 * * *", "use every(timedelta(minutes=45))"),
+        ("0 */5 * * *", "the last wait is 4 instead of 5"),
+        ("0 0 */2 * *", "shorter at the end of each month"),
+        ("0 0 1 */5 *", "the last wait is 2 instead of 5"),
+        ("*/7 * * * * *", "use every(timedelta(seconds=7))"),
+        ("* 2 * * *", "ticks every minute of hour 2: for one tick write '0 2'"),
+        ("0 0 13 * 5", "'13' and day of week '5' are alternatives"),
+        ("0 0 31 * *", "months without a day 31 are left out"),
+    ],
+)
+def test_an_expression_that_misleads_is_warned_of(expression, told):
+    """Where it is written."""
+    with pytest.warns(UserWarning, match=re.escape(told)) as warned:
+        Registry().cron(expression)
+
+    assert [__file__] == [each.filename for each in warned]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("* * * * *", "*/5 * * * *", "0 */6 * * *", "*/60 * * * *", "0 */24 * * *"),
+        *("0 0 1 */3 *", "0 9-17/2 * * mon-fri", "5/10 * * * *", "* 9-17 * * *"),
+        *("*/15 9 * * *", "0 0 L * *", "0 0 13 * *", "0 0 * * */7", "@daily"),
+        *("*/30 * * * * *", "0 0 31 1,3 *", "*/1 * * * *"),
+    ],
+)
+def test_an_expression_that_means_what_it_says_is_taken(expression, recwarn):
+    """Without a warning."""
+    Registry().cron(expression)
+
+    assert [] == list(recwarn)
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        (ZoneInfo("Europe/Berlin"), "Europe/Berlin"),
+        (UTC, "UTC"),
+        (SimpleNamespace(zone="Asia/Tokyo"), "Asia/Tokyo"),  # as pytz has it
+    ],
+)
+def test_a_time_zone_may_be_an_object_that_has_a_name(zone, name):
+    """The schedule keeps the name."""
+    assert f"0 9 * * * ({name})" == str(cron("0 9 * * *", zone))

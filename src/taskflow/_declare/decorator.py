@@ -1,6 +1,7 @@
 """What ``@task``, ``@cron`` and ``@every`` are to a type checker."""
 
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import tzinfo
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, final, overload
 
 from taskflow._declare.context import Context
@@ -120,7 +121,7 @@ class CronDecorator(Protocol):
         self,
         expression: str,
         *,
-        tz: str = "UTC",
+        tz: str | tzinfo = "UTC",
         name: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         missed: Missed = "last",

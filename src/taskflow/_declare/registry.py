@@ -6,13 +6,16 @@ Declaring touches nothing: no connection, no configuration, no file.
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from taskflow._codec import layers, unwrap
 from taskflow._declare import schedule as schedules
+from taskflow._declare.cron_checks import surprises
 from taskflow._declare.decorator import (
     CronDecorator,
     EveryDecorator,
@@ -177,7 +180,7 @@ class Registry:
         self,
         expression: str,
         *,
-        tz: str = "UTC",
+        tz: str | tzinfo = "UTC",
         name: str | None = None,
         arguments: Mapping[str, Any] | None = None,
         missed: Missed = "last",
@@ -190,8 +193,8 @@ class Registry:
         Args:
             expression: Minute, hour, day of month, month, day of week; or one of
                 ``@hourly @daily @weekly @monthly @yearly``.
-            tz: Time zone in which it is meant, such as ``Europe/Berlin``. In the
-                hour that daylight saving leaves out a fixed time ticks at the end
+            tz: Time zone in which it is meant, such as ``Europe/Berlin``, by name or
+                as a `zoneinfo.ZoneInfo`. In the hour that daylight saving leaves out a fixed time ticks at the end
                 of the gap, in the hour that comes twice it ticks once.
             name: Of the schedule; left out: the task's. A second schedule of one
                 task needs a name of its own.
@@ -206,8 +209,13 @@ class Registry:
 
         Raises:
             RegistryError: Something of it makes no sense, or the name is taken.
+
+        Warns:
+            UserWarning: It ticks at other times than it seems to say.
         """
         ticks = schedules.cron(expression, tz)
+        for surprise in surprises(ticks.expression):
+            warnings.warn(f"cron expression {expression!r}: {surprise}", stacklevel=2)
         return self._scheduled(ticks, name, arguments, missed)
 
     def every(

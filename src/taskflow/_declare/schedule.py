@@ -3,7 +3,7 @@
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
 from itertools import count, islice, takewhile
 from typing import Any, Literal, TypeAlias, cast
@@ -12,6 +12,7 @@ from attrs import field, frozen
 from cronsim import CronSim, CronSimError
 
 from taskflow._codec import to_json
+from taskflow._declare.cron_checks import useless_step
 from taskflow._declare.duration import Seconds, to_seconds
 from taskflow._declare.task import Call, Task
 from taskflow.errors import RegistryError
@@ -210,8 +211,12 @@ def schedule_of(
     return Schedule(chosen, declared, when, missed, dict(arguments or {}))
 
 
-def cron(expression: str, zone: str) -> Cron:
+def cron(expression: str, zone: str | tzinfo) -> Cron:
     """Check a cron expression and a time zone.
+
+    Args:
+        expression: Five fields, six with seconds, or a name such as ``@daily``.
+        zone: Its name, or a `zoneinfo.ZoneInfo` that has one.
 
     Returns:
         Its ticks.
@@ -220,6 +225,7 @@ def cron(expression: str, zone: str) -> Cron:
         RegistryError: One of them is wrong; says which and why.
     """
     known = _ALIASES.get(expression.strip().lower(), expression.strip())
+    zone = _zone_name(zone)
     try:
         made = Cron(known, str(zoneinfo.ZoneInfo(zone)))
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -236,7 +242,35 @@ def cron(expression: str, zone: str) -> Cron:
             "the fields are minute, hour, day of month, month, day of week"
         )
         raise RegistryError(message) from error
+    problem = useless_step(known)
+    if problem:
+        message = f"cron expression {expression!r} is wrong: {problem}"
+        raise RegistryError(message)
     return made
+
+
+def _zone_name(zone: object) -> str:
+    """Name a time zone, so that it can be stored and shown.
+
+    Returns:
+        Its name; whether there is such a zone isn't checked.
+
+    Raises:
+        RegistryError: It has no name.
+    """
+    if isinstance(zone, str):
+        return zone
+    if zone is UTC:
+        return "UTC"
+    # zoneinfo says `key`, pytz says `zone`.
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)
+    if isinstance(name, str):
+        return name
+    message = (
+        f"tz={zone!r} has no name: pass ZoneInfo('Europe/Berlin') or 'Europe/Berlin'; "
+        "a fixed offset is 'Etc/GMT-2' (for UTC+2: its signs are reversed)"
+    )
+    raise RegistryError(message)
 
 
 def every(interval: Seconds) -> Every:
