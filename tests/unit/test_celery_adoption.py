@@ -1,5 +1,6 @@
 """A Celery task becomes one of ours: what it says of itself is carried over."""
 
+import sys
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -319,6 +320,48 @@ class TestBody:
             *("prerun", "failure no", "failure signal", "after FAILURE"),
             "postrun FAILURE",
         ] == heard
+
+    @pytest.mark.parametrize("code", [3, "no disk"])
+    def test_an_exit_is_the_end_of_the_task(
+        self, app: Celery, registry: Registry, flow: TaskFlow, code: Any
+    ) -> None:
+        """As Celery has it: the process is lost, and the task fails without a retry."""
+        heard: list[Any] = []
+
+        def failure(**facts: Any) -> None:
+            heard.append(facts["exception"])
+
+        @app.task(name="exits", autoretry_for=(Exception,))
+        def exits() -> None:
+            sys.exit(code)
+
+        task_failure.connect(failure)
+        try:
+            record = run(flow, adopt(exits, registry=registry).call())
+        finally:
+            task_failure.disconnect(failure)
+
+        assert ("DLQ", 1, "SystemExit") == (
+            record.state,
+            record.deliveries,
+            record.error_type,
+        )
+        assert [SystemExit] == list(map(type, heard))
+
+    def test_an_exit_is_tried_again_where_lost_workers_are(
+        self, app: Celery, registry: Registry, flow: TaskFlow
+    ) -> None:
+        """With ``reject_on_worker_lost``, and at once."""
+        runs: list[int] = []
+
+        @app.task(name="exits", acks_late=True, reject_on_worker_lost=True)
+        def exits() -> int:
+            runs.append(1)
+            if len(runs) == 1:
+                sys.exit(3)
+            return 7
+
+        assert b"7" == run(flow, adopt(exits, registry=registry).call()).result
 
     def test_a_state_that_is_told_is_progress(
         self, app: Celery, registry: Registry, flow: TaskFlow

@@ -20,8 +20,8 @@ from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.task import Task
 from taskflow._declare.upstream import Upstream
 from taskflow.celery import _door
-from taskflow.celery._arguments import Arguments
-from taskflow.celery._body import Body, is_pydantic, twin_of
+from taskflow.celery._arguments import Arguments, is_pydantic
+from taskflow.celery._body import Body, twin_of
 from taskflow.celery._calls import AsyncResult, Redirect
 from taskflow.celery._options import policy_of, upstream_of
 from taskflow.errors import RegistryError

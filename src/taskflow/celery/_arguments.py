@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from taskflow._declare.context import Context
+from taskflow.celery import _door
 
 CONTEXT = "taskflow_context"
 """The parameter in which the worker hands over the context."""
@@ -96,3 +97,14 @@ class Arguments:
         if self._rest:
             args.extend(kwargs.pop(self._rest, ()))
         return args, kwargs
+
+
+def is_pydantic(run: Any) -> bool:
+    """Whether Celery wraps the body to turn arguments into models."""
+    function = inspect.unwrap(run, stop=_is_wrapper)
+    return _is_wrapper(function)
+
+
+def _is_wrapper(function: Any) -> bool:
+    names = getattr(getattr(function, "__func__", function), "__globals__", {})
+    return names.get("__name__") == _door.PYDANTIC_HOME

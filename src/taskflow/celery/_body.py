@@ -5,7 +5,6 @@ of requests, and overrides below every class of the host's what would talk to
 Celery's broker or result backend. The Celery task itself is not touched.
 """
 
-import inspect
 import json
 import logging
 import socket
@@ -96,6 +95,8 @@ class Body:
 
         Raises:
             TaskSignal: It is to be run again, or never again.
+            SystemExit: It called ``sys.exit()``.
+            KeyboardInterrupt: It raised one.
         """
         arguments = self._changed(context) or arguments
         run = Run(context, arguments, *self.arguments.split(arguments))
@@ -112,6 +113,9 @@ class Body:
                 if told is not None:
                     raise told from told.__cause__
                 return None
+            except (SystemExit, KeyboardInterrupt) as error:
+                self._exited(run, error)
+                raise
             return self._succeeded(run, value)
         finally:
             self._after(run)
@@ -246,11 +250,23 @@ class Body:
         self._signal("task_retry", request=self.twin.request, reason=asked, einfo=facts)
         return told
 
+    def _exited(self, run: Run, error: BaseException) -> None:
+        run.value = error
+        rule, _ = (self.task.retry or RetryPolicy()).match(error)
+        if rule is not None and rule.dead_letter:
+            # The process is gone in Celery, so that no handler of the task is called.
+            run.state = "FAILURE"
+            self._signal_failure(run, error, _door.ExceptionInfo())
+
     def _gave_up(self, run: Run, error: Exception) -> None:
         run.state = "FAILURE"
         facts = _door.ExceptionInfo()
         told = error, run.context.id, run.args, run.kwargs, facts
         self._tell(self.twin.on_failure, *told)
+        self._signal_failure(run, error, facts)
+        self._tell(self.twin.after_return, "FAILURE", *told)
+
+    def _signal_failure(self, run: Run, error: BaseException, facts: Any) -> None:
         self._signal(
             "task_failure",
             task_id=run.context.id,
@@ -260,7 +276,6 @@ class Body:
             traceback=error.__traceback__,
             einfo=facts,
         )
-        self._tell(self.twin.after_return, "FAILURE", *told)
 
     def _signal(self, name: str, **facts: Any) -> None:
         signal = getattr(_door.signals, name)
@@ -432,14 +447,3 @@ def twin_of(task: Any) -> Any:
         # The wrapper of autoretry_for: the policy of the task does it.
         own.pop("run", None)
     return twin
-
-
-def is_pydantic(run: Any) -> bool:
-    """Whether Celery wraps the body to turn arguments into models."""
-    function = inspect.unwrap(run, stop=_is_wrapper)
-    return _is_wrapper(function)
-
-
-def _is_wrapper(function: Any) -> bool:
-    names = getattr(getattr(function, "__func__", function), "__globals__", {})
-    return names.get("__name__") == _door.PYDANTIC_HOME

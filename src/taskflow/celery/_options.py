@@ -69,7 +69,10 @@ def policy_of(task: Any) -> RetryPolicy:
     special: dict[str, Any] = dict(getattr(task, "retry_kwargs", {}))
     most = special.get("max_retries", task.max_retries) if automatic else None
     most = task.max_retries if most is None else most
+    # To Celery an exit is a lost worker, whose task it runs again only if it may.
+    again = task.acks_late and task.reject_on_worker_lost
     rules = [
+        RetryRule(on=(SystemExit, KeyboardInterrupt), wait=0.0, dead_letter=not again),
         RetryRule(on=never, dead_letter=True) if never else None,
         RetryRule(on=automatic, wait=_wait_of(task, special)) if automatic else None,
         RetryRule(on=Exception, dead_letter=True),
