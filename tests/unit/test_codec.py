@@ -155,7 +155,7 @@ class Model:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def model_dump(self, *, mode: str) -> dict[str, str]:
+    def model_dump(self, *, mode: str, **_: bool) -> dict[str, str]:
         """Turn into what JSON has."""
         if mode != "json" or self.name == "unwilling":
             message = "cannot be dumped"
@@ -163,8 +163,9 @@ class Model:
         return {"name": self.name}
 
     @classmethod
-    def model_validate(cls, value: dict[str, str]) -> "Model":
+    def model_validate_json(cls, text: bytes, **_: bool) -> "Model":
         """Make one of what JSON had."""
+        value = json.loads(text)
         if not value["name"]:
             message = "name is empty"
             raise ValueError(message)
@@ -575,14 +576,14 @@ def test_a_value_without_repr_is_refused_all_the_same() -> None:
 class Watched:
     """Fails as a class of a host may, in whatever way."""
 
-    def model_dump(self, *, mode: str) -> dict[str, str]:
+    def model_dump(self, *, mode: str, **_: bool) -> dict[str, str]:
         """Turn into what JSON has."""
         return {"mode": mode}
 
     @classmethod
-    def model_validate(cls, value: object) -> "Watched":
+    def model_validate_json(cls, text: bytes, **_: bool) -> "Watched":
         """Fail in a way of its own."""
-        message = f"no database for {value}"
+        message = f"no database for {json.loads(text)}"
         raise LookupError(message)
 
 

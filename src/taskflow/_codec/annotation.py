@@ -9,12 +9,18 @@ from typing import Annotated, Any, Union
 
 import msgspec
 
-from taskflow._codec.text import is_foreign, make_decoder
+from taskflow._codec.models import adapted, is_model
+from taskflow._codec.text import make_decoder
 from taskflow.errors import ConfigurationError
 
 _HINT = (
     "use what JSON has, Any, a dataclass, an attrs class, a TypedDict or a pydantic "
     "model"
+)
+
+_UNION_HINT = (
+    "make the class that holds the union a pydantic model, which can tell its members "
+    "apart, or give them a tag (dataclasses: msgspec.Struct with tag=True)"
 )
 
 
@@ -73,15 +79,21 @@ def resolve_or_refuse(annotation: Any, function: Callable[..., Any], what: str) 
     """Resolve an annotation; see `resolve`.
 
     Returns:
-        The type.
+        The type, with what decodes unions of pydantic models in place of them.
 
     Raises:
-        ConfigurationError: It names what the module does not have.
+        ConfigurationError: It names what the module does not have, or pydantic can't
+            decode a union.
     """
     try:
-        return resolve(annotation, function)
+        kind = resolve(annotation, function)
     except Exception as error:
         message = f"{what}: its annotation {annotation!r} cannot be resolved: {error}"
+        raise ConfigurationError(message) from error
+    try:
+        return adapted(kind)
+    except ConfigurationError as error:
+        message = f"{what}: {error}"
         raise ConfigurationError(message) from error
 
 
@@ -103,10 +115,12 @@ def leaves_open(kind: Any, what: str) -> bool:
         make_decoder(kind)
     except Exception as error:
         message = f"{what}: {error}".replace("`", "")
+        if "may not contain more than one" in message:
+            message += f"; {_UNION_HINT}"
         raise ConfigurationError(message) from error
     found = list(_walk(known, set()))
     for each in found:
-        if isinstance(each, msgspec.inspect.CustomType) and not is_foreign(each.cls):
+        if isinstance(each, msgspec.inspect.CustomType) and not is_model(each.cls):
             message = f"{what}: {each.cls.__name__} cannot be stored as JSON; {_HINT}"
             raise ConfigurationError(message)
     return any(isinstance(each, msgspec.inspect.AnyType) for each in found)

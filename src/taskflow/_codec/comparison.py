@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from taskflow._codec.error_text import LONGEST_REASON_BYTES, class_name, text_of
+from taskflow._codec.models import is_model
 from taskflow.errors import PayloadError
 
 MOST_LEVELS = 200
@@ -95,7 +96,7 @@ def _differ(given: Any, restored: Any, exact: bool, levels: int) -> Misfit | Non
         if kind is float and type(given) is int:
             return None if given == restored else _unlike(given, restored)
         if exact or kind not in _BUILT_IN or not _is_subtle(given, kind):
-            return _unlike(given, restored)
+            return _unlike_type(given, restored)
     if kind in ATOMS:
         return None if given == restored else _unlike(given, restored)
     if levels == 0:
@@ -236,6 +237,17 @@ def _fields(kind: Any) -> tuple[str, ...]:
 
 def _unlike(given: Any, restored: Any) -> Misfit:
     return "", f"would come back as {_shown(restored)}, was {_shown(given)}"
+
+
+def _unlike_type(given: Any, restored: Any) -> Misfit:
+    step, told = _unlike(given, restored)
+    kinds = kind_of(given), kind_of(restored)
+    if all(map(is_model, kinds)) and not any(map(issubclass, kinds, kinds[::-1])):
+        told += (
+            "; for pydantic to tell them apart, give each model a field such as "
+            "kind: Literal['a'] and the union Field(discriminator='kind')"
+        )
+    return step, told
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,6 @@
 """JSON texts: made and read, with every foreign error turned into ours."""
 
 import math
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 
 from taskflow._codec.comparison import compare, kind_of, parts
 from taskflow._codec.error_text import LONGEST_REASON_BYTES, class_name, text_of
+from taskflow._codec.models import dump, is_model, load
 from taskflow.errors import PayloadError
 
 _plain_encoder = msgspec.json.Encoder()
@@ -52,28 +52,18 @@ def to_exact_json(value: Any, path: str = "$") -> bytes:
 
 def make_decoder(kind: Any) -> Any:
     """Make a strict decoder for *kind*, pydantic models included."""
-    return msgspec.json.Decoder(kind, dec_hook=_decode_foreign)
-
-
-def is_foreign(kind: type) -> bool:
-    """Whether *kind* brings its own way to JSON and back, as pydantic models do."""
-    return hasattr(kind, "model_validate") and hasattr(kind, "model_dump")
+    return msgspec.json.Decoder(kind, dec_hook=load)
 
 
 def _encode_foreign(value: Any) -> Any:
     kind = kind_of(value)
-    if is_foreign(kind):
-        return value.model_dump(mode="json")
+    if is_model(kind):
+        return dump(value)
     message = (
         f"{kind.__name__} cannot be stored as JSON; pass what JSON has, or "
         "annotate a type that can be restored"
     )
     raise PayloadError(message)
-
-
-def _decode_foreign(kind: Any, value: Any) -> Any:
-    validate: Callable[[Any], Any] = kind.model_validate
-    return validate(value)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
