@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import taskflow
+from taskflow import Registry
 from taskflow._client import doctor
+from taskflow._client import flow as flows
+from taskflow._declare import registry as registries
 from taskflow._settings import load_settings
+from taskflow.cli import apps
 from taskflow.cli.apps import App, load_app, refuse_name_clash
 from taskflow.errors import ConfigurationError
 
@@ -82,6 +87,89 @@ def test_an_import_that_fails_inside_the_app_is_not_hidden() -> None:
     """The app is there; what it needs is not."""
     with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
         load("broken_app")
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Iterator[None]:
+    """Put a host's package there, whose tasks are in modules below it."""
+    files = {
+        "store/__init__.py": "",
+        "store/flow.py": "import taskflow\nflow = taskflow.TaskFlow('memory://')\n",
+        "store/tasks.py": _task("store.mail"),
+        "store/orders/__init__.py": "",
+        "store/orders/tasks.py": _task("store.ship"),
+        "store/orders/models.py": "raise AssertionError('imported')\n",
+        "store/reports/tasks/__init__.py": _task("store.sum"),
+        "store/reports/__init__.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "store"]:
+        del sys.modules[name]
+
+
+def _task(name: str) -> str:
+    return (
+        "import taskflow\nfrom store.flow import flow\n"
+        f"@taskflow.task(name={name!r})\ndef task() -> None: ...\n"
+    )
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """Let an empty registry be the default one."""
+    made = Registry()
+    for home in (apps, registries, flows, taskflow):
+        if hasattr(home, "default_registry"):
+            monkeypatch.setattr(home, "default_registry", made)
+    monkeypatch.setattr(taskflow, "task", made.task)
+    return made
+
+
+@pytest.mark.usefixtures("package", "registry")
+def test_a_package_brings_its_flow_and_the_tasks_modules_below_it() -> None:
+    """Nothing else in it is imported."""
+    app = load("store")
+
+    assert {"store.mail", "store.ship", "store.sum"} < {*app.registry.names()}
+    assert "<TaskFlow memory://>" == repr(app.flow)
+    assert "" == app.warning
+
+
+@pytest.mark.usefixtures("package", "registry")
+def test_an_app_without_a_task_is_told_what_to_import() -> None:
+    """A worker of it would serve the plugins alone."""
+    app = load("store.flow:flow")
+
+    assert (
+        "app 'store.flow:flow' declares no task: import store.orders.tasks, "
+        "store.reports.tasks, store.tasks in it, or start with --app store"
+    ) == app.warning
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_module_without_a_task_is_told_to_import_them(tmp_path: Path) -> None:
+    """It is no package, so there is nothing to name."""
+    (tmp_path / "empty_app.py").write_text("import taskflow\n")
+
+    told = load("empty_app", url="memory://").warning
+    assert "import the modules that declare them in 'empty_app'" in told
+    assert "" == load(None, url="memory://").warning
+
+
+@pytest.mark.usefixtures("package")
+def test_several_flows_have_to_be_told_apart(tmp_path: Path) -> None:
+    """By their names."""
+    (tmp_path / "store" / "__init__.py").write_text(
+        "import taskflow\nother = taskflow.TaskFlow('memory://other')\n"
+    )
+    with pytest.raises(
+        ConfigurationError, match=r"name one of store:other, store\.flow"
+    ):
+        load("store")
 
 
 def test_openstacks_library_beside_ours_is_refused(

@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from taskflow import Call, Context, Registry, RetryPolicy, Task, TaskHandle
+from taskflow import (
+    Call,
+    Context,
+    Registry,
+    RetryPolicy,
+    Task,
+    TaskFlow,
+    TaskHandle,
+)
+from taskflow._client.flow import flow_from_settings
 from taskflow._codec import Spec, decode_spec
 from taskflow._declare import ports
 from taskflow._declare.ports import TaskClient, TaskInfo
@@ -435,6 +444,82 @@ def test_the_client_before_is_in_use_again_after() -> None:
         fail_within()
 
     assert first is ports.current()
+
+
+@pytest.fixture
+def no_url(no_client: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
+    """Use no flow, in a folder of its own, with no server in the environment."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    ports.set_default_factory(flow_from_settings)
+    return tmp_path
+
+
+def declared(registry: Registry) -> Any:
+    """Declare a task."""
+
+    @registry.task(name="declared")
+    def body() -> None: ...
+
+    return body
+
+
+def ids_in(flow: TaskFlow) -> list[str]:
+    """Name what waits."""
+    return [each.id for each in flow.tasks.list().items]
+
+
+async def test_a_task_goes_to_the_flow_of_its_registry(no_url: Any) -> None:
+    """Also if another flow is in use, and if a registry of the flow includes it."""
+    registry, outer = Registry(), Registry()
+    task = declared(registry)
+    outer.include(registry)
+    with (
+        TaskFlow("memory://a", registry=outer) as flow,
+        TaskFlow("memory://b", registry=Registry()) as other,
+    ):
+        ports.use(other)
+        ids = [task.enqueue().id, task.options(delay=0).enqueue().id]
+        ids.append((await task.aenqueue()).id)
+
+        assert sorted(ids) == sorted(ids_in(flow))
+        assert [] == ids_in(other)
+
+
+def test_of_several_flows_the_one_in_use_takes_a_task(no_url: Any) -> None:
+    """If none is in use, that is an error that names them."""
+    registry = Registry()
+    task = declared(registry)
+    with (
+        TaskFlow("memory://first", registry=registry) as first,
+        TaskFlow("memory://second", registry=registry) as second,
+    ):
+        with pytest.raises(
+            ConfigurationError, match=r"2 flows .*taskflow\.use\(flow\)"
+        ):
+            task.enqueue()
+        ports.use(second)
+        handle = task.enqueue()
+
+        assert ([], [handle.id]) == (ids_in(first), ids_in(second))
+        ports.use(None)
+        second.close()
+        assert [task.enqueue().id] == ids_in(first)
+
+
+def test_a_task_without_a_flow_is_refused_and_starts_no_server(
+    no_url: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says what to do; with REDIS_URL there is somewhere to go."""
+    task = declared(Registry())
+    with pytest.raises(ConfigurationError, match=r"create flow = taskflow\.TaskFlow"):
+        task.enqueue()
+    assert [] == list(no_url.iterdir())
+
+    monkeypatch.setenv("REDIS_URL", "memory://from-the-environment")
+    handle = task.enqueue()
+    with TaskFlow("memory://from-the-environment", registry=Registry()) as flow:
+        assert [handle.id] == ids_in(flow)
 
 
 def test_a_task_in_a_module_of_another_name_is_found_there(

@@ -1,12 +1,12 @@
 """TaskFlow: one server, one prefix, and everything a caller can ask of it."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from taskflow._client import results
+from taskflow._client.batcher import Batcher
 from taskflow._client.connection import Clock, Connection, server_clock
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.doctor import diagnose
@@ -27,11 +27,11 @@ from taskflow._declare.task import Call, TaskHandle
 from taskflow._protocol import submit
 from taskflow._protocol.record import TaskRecord
 from taskflow._protocol.submit import Stored, Submission, SubmitOptions
-from taskflow._settings import Settings
+from taskflow._settings import Settings, load_settings
 from taskflow.errors import (
+    ConfigurationError,
     KeyConflictError,
     NotReplicatedError,
-    ServerUnavailableError,
 )
 
 R = TypeVar("R")
@@ -106,7 +106,8 @@ class TaskFlow:
         self.schedules: Schedules = Schedules(self._connection)
         self.upstreams: Upstreams = Upstreams(self._connection)
         self.guards: Gatekeeper = Gatekeeper(self._connection)
-        self._batchers: PerLoop[_Batcher] = PerLoop(lambda: _Batcher(self._asend))
+        self._batchers: PerLoop[Batcher] = PerLoop(lambda: Batcher(self._asend))
+        ports.bind(self.registry, self)
 
     @property
     def connection(self) -> Connection:
@@ -306,12 +307,13 @@ class TaskFlow:
 
     def close(self) -> None:
         """Close the blocking connections and leave the server."""
+        ports.unbind(self.registry, self)
         self._connection.close()
 
     async def aclose(self) -> None:
         """Close the running loop's connections, then as `close`."""
         await self._connection.aclose()
-        self._connection.close()
+        self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -376,65 +378,24 @@ def _to_ms(seconds: float | None) -> int:
     return 0 if not seconds else max(1, round(seconds * 1000))
 
 
-class _Batcher:
-    """Lets concurrent callers on one loop share a round trip.
-
-    The first caller sends at once; those who come while it waits go together
-    with the next trip. So a lone caller pays nothing, and a crowd is served in
-    batches of 100 calls or 1 MiB. Where the server is away, nobody waits longer than
-    two trips take to fail.
-    """
-
-    def __init__(self, send: Any) -> None:
-        self._send = send
-        self._busy = False
-        self._waiting: list[tuple[Submission, asyncio.Future[Stored]]] = []
-        self._flusher: asyncio.Task[None] | None = None
-
-    async def store(self, submission: Submission) -> Stored:
-        if self._busy:
-            future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-            self._waiting.append((submission, future))
-            return await future
-        self._busy = True
-        try:
-            stored: list[Stored] = await self._send([submission])
-        finally:
-            self._busy = False
-            if self._waiting:
-                self._busy = True
-                self._flusher = asyncio.create_task(self._flush())
-        return stored[0]
-
-    async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                count = submit.how_many(each for each, _ in self._waiting)
-                part = self._waiting[:count]
-                del self._waiting[:count]
-                try:
-                    stored = await self._send([submission for submission, _ in part])
-                except Exception as error:  # noqa: BLE001 - each caller gets it
-                    if isinstance(error, ServerUnavailableError):
-                        # The others have waited for the same server: were each
-                        # batch to wait in turn, a crowd would wait for minutes.
-                        part += self._waiting
-                        self._waiting.clear()
-                    for _, future in part:
-                        if not future.done():
-                            future.set_exception(error)
-                else:
-                    for (_, future), each in zip(part, stored, strict=True):
-                        if not future.done():
-                            future.set_result(each)
-        finally:
-            self._busy = False
-            self._flusher = None  # a task would keep its loop, and so this object
-
-
 def flow_from_settings() -> TaskFlow:
-    """Make the flow that tasks use when none was named with ``taskflow.use``."""
-    return TaskFlow()
+    """Make the flow of tasks that no flow has, where the environment names a server.
+
+    Returns:
+        A flow of the default registry.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    settings = load_settings()
+    if settings.redis.url is None:
+        message = (
+            "there is no flow to enqueue to: create flow = taskflow.TaskFlow("
+            "'redis://localhost:6379/0'), with registry= if the task has one of its "
+            "own; or set REDIS_URL"
+        )
+        raise ConfigurationError(message)
+    return TaskFlow(settings=settings)
 
 
 ports.set_default_factory(flow_from_settings)

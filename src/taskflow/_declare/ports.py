@@ -10,8 +10,11 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 from attrs import field, frozen
+
+from taskflow.errors import ConfigurationError
 
 R = TypeVar("R")
 
@@ -231,7 +234,16 @@ def gate() -> GuardPort:
     return here.port if here is not None else current().guards
 
 
-_guard = threading.Lock()
+class Container(Protocol):
+    """Has tasks; a registry."""
+
+    def has(self, task: Any) -> bool:
+        """Whether *task* is one of them."""
+        ...
+
+
+_guard = threading.RLock()  # making the client in use binds it
+_bound: WeakKeyDictionary[Container, WeakSet[TaskClient]] = WeakKeyDictionary()
 _current: TaskClient | None = None
 _factory: Callable[[], TaskClient] | None = None
 
@@ -253,11 +265,51 @@ def using(client: TaskClient) -> Generator[None]:
         use(before)
 
 
-def current() -> TaskClient:
-    """Return what ``Task.enqueue`` uses; made from settings on first use.
+def bind(registry: Container, client: TaskClient) -> None:
+    """Let the calls of the tasks of *registry* go to *client*."""
+    with _guard:
+        _bound.setdefault(registry, WeakSet()).add(client)
+
+
+def unbind(registry: Container, client: TaskClient) -> None:
+    """Let no more calls go to *client* because of *registry*."""
+    with _guard:
+        _bound.get(registry, WeakSet[TaskClient]()).discard(client)
+
+
+def client_of(task: Any) -> TaskClient:
+    """Return where calls of *task* go: to the flow of a registry that has it.
+
+    Among several it is the one in use; if no registry with the task has a flow, it is
+    `current`.
 
     Raises:
-        ConfigurationError: The settings are wrong.
+        ConfigurationError: There are several, or none.
+    """
+    with _guard:
+        found = {
+            client
+            for registry, clients in _bound.items()
+            if registry.has(task)
+            for client in clients
+        }
+    if not found or _current in found:
+        return current()
+    if len(found) == 1:
+        return found.pop()
+    message = (
+        f"task {task.name!r} belongs to the registries of {len(found)} flows "
+        f"({', '.join(sorted(map(repr, found)))}): choose one with taskflow.use(flow), "
+        "or call flow.enqueue(task.call(...))"
+    )
+    raise ConfigurationError(message)
+
+
+def current() -> TaskClient:
+    """Return the client in use; made from settings on first use.
+
+    Raises:
+        ConfigurationError: The settings are wrong, or name no server.
         RuntimeError: Only a part of the package was imported.
     """
     global _current  # noqa: PLW0603 - made once

@@ -303,6 +303,11 @@ class Registry:
         """Return all names, sorted."""
         return tuple(sorted(self._tasks))
 
+    def has(self, task: Task[..., Any, Any]) -> bool:
+        """Whether *task* is one of these."""
+        known = self._tasks.get(task.name)
+        return known is not None and known.function is task.function
+
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
 

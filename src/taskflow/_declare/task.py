@@ -207,17 +207,21 @@ class Task(Generic[P, RetT_co, ResT_co]):
         return Call(self, payload, self.call_options)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> "TaskHandle[ResT_co]":
-        """Store a call through the flow in use, blocking; see ``TaskFlow.enqueue``.
+        """Store a call, blocking; see ``TaskFlow.enqueue``.
+
+        It goes to the flow whose registry has this task; to the one chosen with
+        ``taskflow.use`` where several have it, or none.
 
         Returns:
             A handle to the stored task.
 
         Raises:
             PayloadError: The arguments do not fit; nothing was stored.
+            ConfigurationError: No flow has the task, or several have it.
             KeyConflictError: The key is held by another payload.
             ServerError: The server did not take it.
         """
-        handle: TaskHandle[ResT_co] = ports.current().enqueue(
+        handle: TaskHandle[ResT_co] = ports.client_of(self).enqueue(
             self.call(*args, **kwargs)
         )
         return handle
@@ -225,8 +229,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
     async def aenqueue(
         self, *args: P.args, **kwargs: P.kwargs
     ) -> "TaskHandle[ResT_co]":
-        """Store a call through the flow in use; see `enqueue`."""
-        handle: TaskHandle[ResT_co] = await ports.current().aenqueue(
+        """Store a call; see `enqueue`."""
+        handle: TaskHandle[ResT_co] = await ports.client_of(self).aenqueue(
             self.call(*args, **kwargs)
         )
         return handle

@@ -99,12 +99,19 @@ class AsyncResult:
     def __init__(self, id: str, *_: Any, **__: Any) -> None:  # noqa: A002 - Celery's name
         self.id: str = id
         self._decode: Callable[[bytes], Any] = json.loads
+        self._task: Task[..., Any, Any] | None = None
 
     @classmethod
     def of(cls, task_id: str, task: Task[..., Any, Any]) -> "AsyncResult":
         made = cls(task_id)
         made._decode = task.result.decode
+        made._task = task
         return made
+
+    @property
+    def _client(self) -> Any:
+        task = self._task
+        return ports.current() if task is None else ports.client_of(task)
 
     @property
     def task_id(self) -> str:
@@ -113,7 +120,7 @@ class AsyncResult:
 
     def _record(self) -> Any:
         try:
-            return ports.current().info(self.id)
+            return self._client.info(self.id)
         except TaskNotFoundError:
             return None
 
@@ -174,7 +181,7 @@ class AsyncResult:
             TaskNotFoundError: There is no such task, or no longer.
         """
         try:
-            return ports.current().result(self.id, self._decode, timeout)
+            return self._client.result(self.id, self._decode, timeout)
         except ResultTimeoutError as error:
             raise _LateError(error.task_id, error.timeout) from error
         except TaskFailedError as error:
@@ -218,7 +225,7 @@ class AsyncResult:
     def revoke(self, *_: Any, **__: Any) -> None:
         """Cancel the task; one that has ended stays as it is."""
         try:
-            ports.current().cancel(self.id)
+            self._client.cancel(self.id)
         except (IllegalMoveError, TaskNotFoundError):
             return
 
@@ -294,7 +301,7 @@ class Redirect:
             return kind.apply_async(celery_task, args, kwargs, **options)
         chosen = self._chosen({k: each for k, each in options.items() if each})
         call = self._call(chosen, args or (), kwargs or {})
-        handle = ports.current().enqueue(call)
+        handle = ports.client_of(self._task).enqueue(call)
         return self.result_of(handle.id)
 
     def _call(self, task: Task[..., Any, Any], args: Any, kwargs: Any) -> Any:

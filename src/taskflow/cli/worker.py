@@ -14,6 +14,7 @@ from typing import Any
 import click
 from attrs import evolve
 
+from taskflow._declare.ports import use
 from taskflow._settings import (
     LogSettings,
     Settings,
@@ -226,6 +227,7 @@ def _work(
             "process only; use embedded://PATH or redis://HOST"
         )
         raise ConfigurationError(problem)
+    use(flow)
     engine = _engine(settings.worker) if claims else LocalEngine()
     worker = Worker(
         flow,
@@ -235,6 +237,8 @@ def _work(
         engine=engine,
     )
     click.echo(banner(app, worker, settings, ignored), err=True)
+    if app.warning:
+        _logger.warning("%s", app.warning)
     log_events(worker.events)
     guard = ExitGuard(worker, engine, settings.worker.stop_grace_period)
     # What was imported lives as long as the process: the garbage collector need not
