@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 _logger = logging.getLogger("taskflow.events")
 
@@ -60,8 +60,11 @@ class TaskRetried:
         attempt: The one that failed.
         delay: Seconds until the next may start.
         counts: Whether the attempt was counted.
+        attempts: That the task has at most.
         error_type: Name of the exception's class.
         error_message: Its text.
+        traceback: Of the exception, bounded text.
+        error: The exception; None if it was raised in another process.
     """
 
     id: str
@@ -69,8 +72,11 @@ class TaskRetried:
     attempt: int
     delay: float
     counts: bool
+    attempts: int
     error_type: str
     error_message: str
+    traceback: str = field(default="", repr=False)
+    error: BaseException | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
@@ -105,6 +111,8 @@ class TaskDeadLettered:
         fingerprint: Shared by errors of one kind.
         error_type: Name of the exception's class.
         error_message: Its text.
+        traceback: Of the exception, bounded text.
+        error: The exception; None if it was raised in another process.
     """
 
     id: str
@@ -114,6 +122,8 @@ class TaskDeadLettered:
     fingerprint: str
     error_type: str
     error_message: str
+    traceback: str = field(default="", repr=False)
+    error: BaseException | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
@@ -126,6 +136,8 @@ class TaskFailed:
         attempt: The last one.
         error_type: Name of the exception's class.
         error_message: Its text.
+        traceback: Of the exception, bounded text.
+        error: The exception; None if it was raised in another process.
     """
 
     id: str
@@ -133,6 +145,8 @@ class TaskFailed:
     attempt: int
     error_type: str
     error_message: str
+    traceback: str = field(default="", repr=False)
+    error: BaseException | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
@@ -261,10 +275,15 @@ class LoopBlocked:
     Attributes:
         seconds: At least.
         running: Names of the tasks that were running.
+        culprit: Name and id of the task that blocked it; empty if it wasn't one, or
+            nobody looked in time.
+        place: File, line and function where it blocked.
     """
 
     seconds: float
     running: tuple[str, ...]
+    culprit: str = ""
+    place: str = ""
 
 
 @frozen

@@ -26,12 +26,14 @@ from taskflow._events import (
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import Outcome
 from taskflow._protocol.upkeep import LONGEST_TRIP_MS
+from taskflow._settings import LogSettings
 from taskflow._worker import upkeep
 from taskflow._worker.outage import Outage
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.reports import Gathering
 from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Crew, Supervisor
+from taskflow.cli import logs
 from taskflow.observers.logging import (
     JsonFormatter,
     SparedLines,
@@ -315,8 +317,44 @@ def test_a_text_line_names_every_fact_and_cannot_be_forged() -> None:
     assert first.endswith(
         r'INFO    test task completed id=1 name="evil\nname\u202e" attempt=1 seconds=0.250'
     )
-    assert second.endswith("worker started worker=w concurrency=3")
-    assert third.splitlines()[-1].startswith("ValueError: invalid literal")
+    assert second.endswith("worker started worker=w")
+    assert third.splitlines()[-1].startswith("  ValueError: invalid literal")
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "has_colors"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+    ],
+)
+def test_a_terminal_has_colors_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    is_terminal: bool,
+    has_colors: bool,
+) -> None:
+    """Of the level alone, and only where something is wrong."""
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "setLevel", lambda level: None)
+    logs.configure(LogSettings())
+    (handler,) = logging.root.handlers
+    records = [
+        logging.LogRecord("test", level, "", 0, "told", (), None)
+        for level in (logging.INFO, logging.ERROR)
+    ]
+    info, error = map(handler.format, records)
+
+    assert "\x1b" not in info
+    assert has_colors == ("\x1b[31mERROR  \x1b[0m test told" in error)
 
 
 def test_what_still_runs_is_in_the_line_only_if_something_does() -> None:
@@ -356,7 +394,7 @@ def test_a_thousand_parked_tasks_have_one_line() -> None:
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             facts: dict[str, Any] = vars(record)["facts"]
-            written.append((record.getMessage(), facts["parked"]))
+            written.append((vars(record)["event"], facts["parked"]))
 
     logger.addHandler(Keeper())
     events = Events()

@@ -220,6 +220,13 @@ async def run_owned(coroutine: Coroutine[Any, Any, None]) -> None:
     await whose.entry
 
 
+def running_on(loop: asyncio.AbstractEventLoop) -> str:
+    """Name the task whose code runs on *loop* now; empty if it isn't a task's."""
+    current = asyncio.current_task(loop)
+    whose = None if current is None else _task_owner(current)
+    return "" if whose is None else whose.label
+
+
 def left_on(loop: asyncio.AbstractEventLoop, *, everything: bool) -> list[str]:
     """Describe the asyncio tasks that task functions have left on *loop*.
 

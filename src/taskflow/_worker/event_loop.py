@@ -7,21 +7,29 @@ and for threads of the default executor, and it ends at a SystemExit in any call
 import asyncio
 import contextlib
 import logging
+import math
 import signal
+import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from taskflow._codec import traceback_of
 from taskflow._protocol.record import LONGEST_ERROR_BYTES
-from taskflow._worker.containment import MAIN, contain
+from taskflow._worker.containment import MAIN, contain, running_on
 
 _logger = logging.getLogger("taskflow.worker")
 
 BLOCKED = 1.0
 """Seconds for which the loop may be blocked before the worker reports it."""
+
+_OURS = str(Path(__file__).parents[1])
+_LIBRARIES = tuple({*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), "<"})
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -88,17 +96,62 @@ async def in_thread(function: Callable[[], object]) -> None:
     await done
 
 
-async def watch_lag(
-    pulse: Callable[[], None], blocked: Callable[[float], None]
-) -> None:
-    """Call *pulse* four times a second, and *blocked* with the seconds it was late."""
-    while True:
-        before = time.monotonic()
-        await asyncio.sleep(0.25)
-        pulse()
-        late = time.monotonic() - before - 0.25
-        if late > BLOCKED:
-            blocked(late)
+class LagWatch:
+    """Notices when the event loop is blocked, and by what.
+
+    A thread looks at the loop meanwhile: once it goes on, nobody knows what it did.
+
+    Args:
+        pulse: Called four times a second on the loop.
+        blocked: Called on the loop once it goes on, with the seconds it was late, the
+            task that ran then, and the place in its code; both empty if not known.
+    """
+
+    def __init__(
+        self, pulse: Callable[[], None], blocked: Callable[[float, str, str], None]
+    ) -> None:
+        self._pulse = pulse
+        self._blocked = blocked
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._due = math.inf
+        self._seen = "", ""
+        self._is_over = threading.Event()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        threading.Thread(target=self._look, name="taskflow-lag", daemon=True).start()
+        try:
+            while True:
+                self._seen = "", ""
+                self._due = time.monotonic() + 0.25
+                await asyncio.sleep(0.25)
+                late, self._due = time.monotonic() - self._due, math.inf
+                self._pulse()
+                if late > BLOCKED:
+                    self._blocked(late, *self._seen)
+        finally:
+            self._is_over.set()
+
+    def _look(self) -> None:
+        while not self._is_over.wait(0.25):
+            if time.monotonic() - self._due > BLOCKED / 2 and not any(self._seen):
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    frames = sys._current_frames()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                    frame = frames.get(self._thread)
+                    place = "" if frame is None else _place(frame)
+                    self._seen = running_on(self._loop), place
+
+
+def _place(frame: FrameType) -> str:
+    """Name file, line and function, of the host's code where there is any."""
+    shown = frame
+    while shown.f_code.co_filename.startswith(_LIBRARIES) and shown.f_back is not None:
+        shown = shown.f_back
+    if shown.f_code.co_filename.startswith(_OURS):
+        shown = frame
+    code = shown.f_code
+    return f"{code.co_filename}:{shown.f_lineno} in {code.co_qualname}"
 
 
 def _refuse_running_loop() -> None:

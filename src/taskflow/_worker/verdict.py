@@ -258,7 +258,8 @@ def unknown(run: Run, rng: Random) -> Verdict:
 
 def corrupt(run: Run, error: Exception) -> Verdict:
     """Decide what becomes of a record that cannot be read."""
-    return _dead(run, describe_error(run.name, error), "corrupt", counts=False)
+    facts = describe_error(run.name, error)
+    return _dead(run, facts, "corrupt", error, counts=False)
 
 
 def crashed(run: Run, how: str, max_crashes: int) -> Verdict:
@@ -310,11 +311,18 @@ def _judge_failure(
     if isinstance(decision, RetryIn):
         if isinstance(decider, Retry) and decider.delay is not None:
             decision = RetryIn(decider.delay, counts=decision.counts)
-        return _retried(run, facts, decision)
-    return _given_up(run, facts, decision)
+        most_attempts = (limits.max_retries if most is None else most) + 1
+        return _retried(run, facts, decision, error, most_attempts)
+    return _given_up(run, facts, decision, error)
 
 
-def _retried(run: Run, facts: ErrorFacts, decision: RetryIn) -> Verdict:
+def _retried(
+    run: Run,
+    facts: ErrorFacts,
+    decision: RetryIn,
+    error: BaseException,
+    attempts: int,
+) -> Verdict:
     outcome = settle.retry(
         run.claim,
         facts,
@@ -329,17 +337,30 @@ def _retried(run: Run, facts: ErrorFacts, decision: RetryIn) -> Verdict:
         run.attempt,
         decision.delay,
         decision.counts,
+        attempts,
         facts.type,
         facts.message,
+        facts.traceback,
+        error,
     )
     return outcome, event
 
 
-def _given_up(run: Run, facts: ErrorFacts, decision: GiveUp) -> Verdict:
+def _given_up(
+    run: Run, facts: ErrorFacts, decision: GiveUp, error: BaseException
+) -> Verdict:
     if run.task is None or run.task.dead_letter:
-        return _dead(run, facts, decision.cause, counts=True)
+        return _dead(run, facts, decision.cause, error, counts=True)
     outcome = settle.fail(run.claim, facts, counts=True, entry=_entry(run, error=facts))
-    event = TaskFailed(run.claim.id, run.name, run.attempt, facts.type, facts.message)
+    event = TaskFailed(
+        run.claim.id,
+        run.name,
+        run.attempt,
+        facts.type,
+        facts.message,
+        facts.traceback,
+        error,
+    )
     return outcome, event
 
 
@@ -347,10 +368,12 @@ def _dead_for(
     run: Run, leaf: BaseException, error: BaseException, cause: str
 ) -> Verdict:
     facts = describe_error(run.name, leaf, error)
-    return _dead(run, facts, cause, counts=True)
+    return _dead(run, facts, cause, error, counts=True)
 
 
-def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
+def _dead(
+    run: Run, facts: ErrorFacts, cause: str, error: BaseException, *, counts: bool
+) -> Verdict:
     outcome = settle.dead_letter(
         run.claim,
         facts,
@@ -366,6 +389,8 @@ def _dead(run: Run, facts: ErrorFacts, cause: str, *, counts: bool) -> Verdict:
         facts.fingerprint,
         facts.type,
         facts.message,
+        facts.traceback,
+        error,
     )
     return outcome, event
 
@@ -375,7 +400,7 @@ def _parked(run: Run, error: BaseException, call: CallVerdict) -> Verdict:
     rule, decider = policy.match(error)
     if rule is not None and rule.dead_letter:
         facts = describe_error(run.name, decider, error)
-        return _given_up(run, facts, GiveUp("permanent"))
+        return _given_up(run, facts, GiveUp("permanent"), error)
     facts = describe_error(run.name, call.error or error, error)
     reason = call.reason or facts.message
     entry = _entry(run, error=facts, upstream=run.claim.upstream)

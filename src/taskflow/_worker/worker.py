@@ -317,7 +317,7 @@ class Worker:
             ),
             loops.create_task(self._pump.doze()),
             loops.create_task(
-                event_loop.watch_lag(self._pump.pulse, self._loop_blocked)
+                event_loop.LagWatch(self._pump.pulse, self._loop_blocked).run()
             ),
         ]
 
@@ -345,8 +345,9 @@ class Worker:
         self.events.emit(WorkerStopping(self.id, running, seconds))
         await self._stopping.drain(self._pump, self._executor, self._leases)
 
-    def _loop_blocked(self, seconds: float) -> None:
-        self.events.emit(LoopBlocked(seconds, self._executor.names))
+    def _loop_blocked(self, seconds: float, culprit: str, place: str) -> None:
+        names = self._executor.names
+        self.events.emit(LoopBlocked(seconds, names, culprit, place))
 
     def _describe(self) -> bytes:
         return to_json(

@@ -132,13 +132,14 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
         log_level,
         log_format,
     )
-    logs.configure(settings.log)
     if settings.worker.processes > 1:
+        logs.configure(settings.log)
         return _supervise(settings)
     export_dotenv(env_file)
     loaded = load_app(
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
+    logs.configure(settings.log)
     ignored = ignored_settings(settings.worker.executor, dotenv=env_file)
     return _work(loaded, settings, ignored)
 
@@ -161,11 +162,11 @@ def scheduler_command(
     """  # noqa: DOC201 - this text is the command's help
     refuse_name_clash()
     settings = _settings(env_file, {}, log_level, log_format)
-    logs.configure(settings.log)
     export_dotenv(env_file)
     loaded = load_app(
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
+    logs.configure(settings.log)
     return _work(loaded, settings, (), claims=False)
 
 

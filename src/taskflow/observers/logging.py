@@ -70,6 +70,12 @@ SPARED_EVERY = 10.0
 """Seconds between two lines about the parked tasks of an upstream, or about the tasks
 of a name that this worker does not know."""
 
+_MOST_ERRORS = 20
+_LONGEST_TEXT = 100_000  # characters
+
+# The SGR codes of ECMA-48: yellow, red, bold red.
+_COLORS = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
@@ -122,6 +128,8 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
         logger: Left out: ``taskflow.worker``.
     """
     target = logger or logging.getLogger("taskflow.worker")
+    # An application's dictConfig disables loggers that it doesn't name.
+    target.disabled = False
     kinds = [kind for kind, level in LEVELS.items() if target.isEnabledFor(level)]
     spared = SparedLines(
         every=0.0 if target.isEnabledFor(logging.DEBUG) else SPARED_EVERY
@@ -129,8 +137,22 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
 
     def write(event: Event, **more: int) -> None:
         kind = type(event)
-        facts = _facts(event) | more
-        target.log(LEVELS[kind], _title(kind), extra={"facts": facts})
+        target.disabled = False
+        if not target.isEnabledFor(LEVELS[kind]):
+            return
+        title, facts = _title(kind), _facts(event) | more
+        text = _escape(_sentence(title, event, facts))
+        error = getattr(event, "error", None)
+        extra = {"facts": facts, "event": title}
+        line = target.makeRecord(
+            *(target.name, LEVELS[kind], __file__, 0, "%s", (text,)),
+            exc_info=None if error is None else _exc_info(error),
+            func="log_events",
+            extra=extra,
+        )
+        # As stored with the task: bounded, and made without the error's own code.
+        line.exc_text = getattr(event, "traceback", "").rstrip() or None
+        target.handle(line)
 
     def observe(event: Event) -> None:
         if isinstance(event, TaskParked):
@@ -150,6 +172,41 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
         events.subscribe(observe, *kinds)
 
 
+def _exc_info(error: BaseException) -> Any:
+    """Return what handlers such as Sentry's read, unless the error's own code fails."""
+    seen: list[BaseException] = []
+    rest = [error]
+    while rest and len(seen) < _MOST_ERRORS:
+        each = rest.pop()
+        if each in seen:
+            continue
+        seen.append(each)
+        if not _behaves(each):
+            return None
+        rest += filter(None, (each.__cause__, each.__context__))
+    return type(error), error, error.__traceback__
+
+
+def _behaves(error: BaseException) -> bool:
+    try:
+        return len(str(error)) + len(repr(error)) <= _LONGEST_TEXT
+    except BaseException:  # noqa: BLE001 - an error's own code may raise anything
+        return False
+
+
+def _sentence(title: str, event: Event, facts: dict[str, Any]) -> str:
+    """Say what happened and why, and then the facts as ``name=value``."""
+    told = title
+    facts = dict(facts)
+    if "error_type" in facts:
+        told += f": {facts.pop('error_type')}: {facts.pop('error_message')}"
+    elif isinstance(event, LoopBlocked) and event.culprit:
+        told += f" by task {facts.pop('culprit')} at {facts.pop('place')}"
+    elif isinstance(event, WorkerStarted):
+        facts = {"worker": event.worker}
+    return " ".join((told, *(f"{name}={_show(each)}" for name, each in facts.items())))
+
+
 def _title(kind: type) -> str:
     return _WORD_START.sub(" ", kind.__name__).lower()
 
@@ -157,8 +214,12 @@ def _title(kind: type) -> str:
 def _facts(event: Event) -> dict[str, Any]:
     if isinstance(event, WorkerStarted):
         return {"worker": event.worker, **event.facts}
-    found = {each.name: getattr(event, each.name) for each in fields(type(event))}
-    return {name: value for name, value in found.items() if value != ()}
+    found = {
+        each.name: getattr(event, each.name)
+        for each in fields(type(event))
+        if each.name not in {"error", "traceback"}
+    }
+    return {name: value for name, value in found.items() if value not in ((), "")}
 
 
 def _stamp(record: logging.LogRecord) -> str:
@@ -177,27 +238,44 @@ def _show(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    """Give the lines of the traceback of *record*, if it has one."""
+    text = record.exc_text
+    if not text and record.exc_info:
+        text = formatter.formatException(record.exc_info)
+    return (text or "").split("\n") if text else []
+
+
 class TextFormatter(logging.Formatter):
     """One line for people: time, level, logger, message, facts as ``name=value``.
 
     Control and direction characters are escaped, so that no text from a task
     can forge a line.
+
+    Args:
+        colored: Whether the level has a colour, for a terminal.
     """
+
+    def __init__(self, *, colored: bool = False) -> None:
+        super().__init__()
+        self._colors = _COLORS if colored else {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as one line, a traceback below it."""
-        facts: dict[str, Any] = getattr(record, "facts", {})
+        # The message of an event has its facts already.
+        has_facts = hasattr(record, "event")
+        facts: dict[str, Any] = {} if has_facts else getattr(record, "facts", {})
+        level = f"{record.levelname:<7}"
+        color = self._colors.get(record.levelno)
         parts = [
             _stamp(record),
-            f"{record.levelname:<7}",
+            level if color is None else f"\x1b[{color}m{level}\x1b[0m",
             record.name,
             _escape(record.getMessage()),
             *(f"{name}={_escape(_show(value))}" for name, value in facts.items()),
         ]
-        line = " ".join(parts)
-        if record.exc_info:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
-        return line
+        told = _traceback(self, record)
+        return " ".join(parts) + "".join(f"\n  {_escape(line)}" for line in told)
 
 
 class JsonFormatter(logging.Formatter):
@@ -210,9 +288,10 @@ class JsonFormatter(logging.Formatter):
             "time": _stamp(record),
             "level": record.levelname,
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": getattr(record, "event", None) or record.getMessage(),
             **facts,
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+        told = _traceback(self, record)
+        if told:
+            line["traceback"] = "\n".join(told)
         return json.dumps(line, ensure_ascii=True, default=str)

@@ -326,4 +326,6 @@ def _facts(event: Event) -> tuple[Any, ...]:
 def _plain(value: Any) -> Any:
     if value is None or type(value) in {str, int, float, bool}:
         return value
+    if isinstance(value, BaseException):
+        return None  # its traceback crosses as text
     return float(value) if isinstance(value, Real) else str(value)
