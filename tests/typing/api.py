@@ -93,7 +93,7 @@ async def use(flow: TaskFlow) -> None:
     add.enqueue("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     add.enqueue(1, z=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     report.call()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-    add.options(retries=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    add.options(retries=1)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue]
     registry.task(names="a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 

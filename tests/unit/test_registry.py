@@ -163,11 +163,11 @@ def local() -> Callable[[], None]:
         (lambda registry: registry.task(name="x")(object()), "is no function"),
         (
             lambda registry: registry.task(timeout=0)(plain),
-            "timeout must be seconds, above 0, at most 315360000, got 0",
+            "timeout must be seconds or a timedelta, above 0, at most 315360000, got 0",
         ),
         (
             lambda registry: registry.task(soft_timeout=float("nan"))(plain),
-            "soft_timeout must be seconds, above 0, at most 315360000, got nan",
+            "soft_timeout must be seconds or a timedelta, above 0, at most 315360000, got nan",
         ),
         (lambda registry: registry.task(name="")(plain), "task name '' may hold"),
         (lambda registry: registry.task(retry=3)(plain), "retry must be a RetryPolicy"),

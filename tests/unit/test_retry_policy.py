@@ -224,7 +224,7 @@ def test_every_mistake_of_a_policy_is_told_at_once() -> None:
 
     assert (
         "max_retries must be a whole number, at least 0, got -1",
-        "max_age must be seconds, above 0, at most 315360000, got 0",
+        "max_age must be seconds or a timedelta, above 0, at most 315360000, got 0",
     ) == caught.value.problems
 
 

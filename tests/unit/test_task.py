@@ -252,12 +252,16 @@ def test_options_make_a_task_for_some_calls() -> None:
 @pytest.mark.parametrize(
     ("name", "wrong", "bound"),
     [
-        ("delay", -1, "must be seconds, 0 to 315360000"),
-        ("delay", float("nan"), "must be seconds, 0 to 315360000"),
-        ("delay", timedelta(seconds=-1), "must be seconds, 0 to 315360000"),
-        ("key_ttl", float("inf"), "must be seconds, 0 to 315360000"),
-        ("expires", 0, "must be seconds, above 0, at most 315360000"),
-        ("timeout", "5", "must be seconds, above 0, at most 315360000"),
+        ("delay", -1, "must be seconds or a timedelta, 0 to 315360000"),
+        ("delay", float("nan"), "must be seconds or a timedelta, 0 to 315360000"),
+        (
+            "delay",
+            timedelta(seconds=-1),
+            "must be seconds or a timedelta, 0 to 315360000",
+        ),
+        ("key_ttl", float("inf"), "must be seconds or a timedelta, 0 to 315360000"),
+        ("expires", 0, "must be seconds or a timedelta, above 0, at most 315360000"),
+        ("timeout", "5", "must be seconds or a timedelta, above 0, at most 315360000"),
         ("max_retries", -1, "must be a whole number, at least 0"),
         ("max_retries", 1.0, "must be a whole number, at least 0"),
         ("key", "", "must be 1 to 200 characters, no line break"),

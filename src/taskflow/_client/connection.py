@@ -1,7 +1,11 @@
 """What the parts of the client share: the server, its runners, keys, the time."""
 
+import asyncio
+import inspect
 import threading
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from taskflow._client import plan as plans
@@ -14,6 +18,8 @@ from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.server import Server
 from taskflow._settings import Settings, load_settings, mask_url
 from taskflow.errors import ConfigurationError
+
+_OURS = str(Path(__file__).parents[1])
 
 T = TypeVar("T")
 
@@ -113,8 +119,14 @@ class Connection:
 
     @property
     def runner(self) -> SyncRunner:
-        """Sends operations and blocks; any thread may use it."""
+        """Sends operations and blocks; any thread may use it.
+
+        Warns:
+            RuntimeWarning: On an event loop, which is blocked meanwhile.
+        """
         server = self.server
+        if server.shared and asyncio._get_running_loop() is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+            _warn_of_blocking()
         with self._lock:
             if self._runner is None:
                 self._runner = server.runner()
@@ -159,3 +171,14 @@ class Connection:
         self._async_runners.drop_closed()
         if server is not None:
             server.close()
+
+
+def _warn_of_blocking() -> None:
+    level, frame = 2, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        level, frame = level + 1, frame.f_back
+    message = (
+        "a blocking call of taskflow on an event loop, which can run nothing else "
+        "meanwhile: await the method with an 'a' before its name, such as aenqueue()"
+    )
+    warnings.warn(message, RuntimeWarning, stacklevel=level - 1)

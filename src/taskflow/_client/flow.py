@@ -1,5 +1,6 @@
 """TaskFlow: one server, one prefix, and everything a caller can ask of it."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from types import TracebackType
@@ -23,7 +24,7 @@ from taskflow._client.workers import Workers
 from taskflow._codec import Spec, check_size, encode_spec
 from taskflow._declare import ports
 from taskflow._declare.registry import Registry, default_registry
-from taskflow._declare.task import Call, TaskHandle
+from taskflow._declare.task import Call, Task, TaskHandle
 from taskflow._protocol import submit
 from taskflow._protocol.record import TaskRecord
 from taskflow._protocol.submit import Stored, Submission, SubmitOptions
@@ -182,6 +183,8 @@ class TaskFlow:
         return self._handles(listed, stored)
 
     def _submission(self, call: Call[Any]) -> Submission:
+        if not isinstance(call, Call):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(_no_call(call))
         most = self._connection.settings.queue.max_payload_bytes
         check_size(call.payload, most, call.task.name)
         return _submission(call)
@@ -339,6 +342,19 @@ class TaskFlow:
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self._connection.display}>"
+
+
+def _no_call(given: object) -> str:
+    if isinstance(given, Task):
+        told = f"task {given.name!r} itself"
+    elif inspect.iscoroutine(given):
+        given.close()  # it would warn that nobody awaits it
+        told = f"a call of {given.__qualname__} in place"
+    else:
+        told = f"{given!r:.100}"
+    return (
+        f"enqueue takes what task.call(...) makes, got {told}; task(...) runs it here"
+    )
 
 
 def _submission(call: Call[Any]) -> Submission:

@@ -1,18 +1,22 @@
 """Wait for a task to end, and read what became of it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from taskflow._client.connection import Connection
 from taskflow._client.ids import checked
+from taskflow._declare import ports
 from taskflow._protocol import inspect
 from taskflow._protocol.inspect import Ending
 from taskflow._protocol.states import TaskState
 from taskflow.errors import ResultTimeoutError, TaskFailedError
 
 R = TypeVar("R")
+
+_logger = logging.getLogger("taskflow.worker")
 
 READ_AGAIN = 1.0
 """Seconds after which a waiter reads the record again, told or not: a message
@@ -40,6 +44,16 @@ def _left(task_id: str, timeout: float | None, deadline: float) -> float:
     return min(READ_AGAIN, left)
 
 
+def _warn_within_a_task(task_id: str) -> None:
+    if ports.scope.get() is not None:
+        _logger.warning(
+            "a task function waits for task %s and keeps its slot meanwhile: if all "
+            "slots wait like this, nothing is left to run what they wait for; enqueue "
+            "the next step at its end, or raise taskflow.Snooze until it has ended",
+            task_id,
+        )
+
+
 def result(
     connection: Connection,
     task_id: str,
@@ -61,13 +75,18 @@ def result(
         TaskFailedError: It ended without a result.
         ResultTimeoutError: It has not ended yet; it goes on all the same.
         TaskNotFoundError: There is no such task.
+        RuntimeError: An event loop runs in this thread, and would be blocked.
     """
+    if timeout != 0 and asyncio._get_running_loop() is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+        message = "result() would block the event loop: await handle.aresult()"
+        raise RuntimeError(message)
     deadline = time.monotonic() + (timeout or 0)
     watch = inspect.watch(connection.keys, checked(task_id), now_ms=connection.clock())
     ending = connection.runner.send(watch)
     if ending.state.is_final:
         return _unwrap(task_id, ending, decode)
     _left(task_id, timeout, deadline)
+    _warn_within_a_task(task_id)
     with connection.runner.subscribe(connection.keys.done_channel(task_id)) as news:
         while True:
             ending = connection.runner.send(watch)
@@ -90,6 +109,7 @@ async def aresult(
     if ending.state.is_final:
         return _unwrap(task_id, ending, decode)
     _left(task_id, timeout, deadline)
+    _warn_within_a_task(task_id)
     async with runner.subscribe(connection.keys.done_channel(task_id)) as news:
         while True:
             ending = await runner.send(watch)

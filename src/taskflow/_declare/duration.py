@@ -1,6 +1,6 @@
 """Durations as people give them: seconds, or a timedelta."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 Seconds: TypeAlias = float | timedelta
@@ -36,4 +36,7 @@ def problem_of(name: str, seconds: object, *, zero: bool = False) -> tuple[str, 
     ):
         return ()
     bound = "0 to" if zero else "above 0, at most"
-    return (f"{name} must be seconds, {bound} {LONGEST:.0f}, got {seconds!r}",)
+    told = f"{name} must be seconds or a timedelta, {bound} {LONGEST:.0f}"
+    if isinstance(seconds, datetime):
+        told += " (counted from now: when - datetime.now(UTC))"
+    return (f"{told}, got {seconds!r}",)

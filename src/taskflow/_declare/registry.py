@@ -23,6 +23,7 @@ from taskflow._declare.decorator import (
     TaskT,
 )
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
+from taskflow._declare.hints import TASK_OPTIONS, option_hint
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._declare.schedule import Cron, Every, Missed, Schedule
 from taskflow._declare.task import Task
@@ -81,6 +82,8 @@ class Registry:
                 could find it by, or an option makes no sense.
             TaskNameTakenError: Another function has the name.
         """
+        for option in options.keys() - TASK_OPTIONS:
+            raise RegistryError(option_hint(option, TASK_OPTIONS))
         if function is None:
             return partial(self._declare, **options)
         return self._declare(function, **options)

@@ -4,14 +4,15 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from operator import attrgetter
 from pickle import PicklingError
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, Never, ParamSpec, TypeVar, cast
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from taskflow._codec import ArgumentsCodec, ResultCodec, Spec, encode_spec, unwrap
 from taskflow._declare import ports
 from taskflow._declare.context import Context
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
+from taskflow._declare.hints import attribute_hint, option_hint
 from taskflow._declare.ports import TaskClient, TaskInfo
 from taskflow._declare.retry_policy import RetryPolicy, count_problem
 from taskflow._declare.upstream import weight_problem
@@ -78,6 +79,8 @@ def _key_problem(key: object) -> tuple[str, ...]:
 
 
 PLAIN = CallOptions()
+
+_OPTIONS = tuple(each.name for each in fields(CallOptions))
 
 
 @frozen
@@ -246,6 +249,7 @@ class Task(Generic[P, RetT_co, ResT_co]):
         timeout: Seconds | None = None,
         weight: float | None = None,
         upstream: bool = True,
+        **unknown: Never,
     ) -> "Task[P, RetT_co, ResT_co]":
         """Return this task with options for the calls made through it.
 
@@ -263,6 +267,7 @@ class Task(Generic[P, RetT_co, ResT_co]):
                 left out: the task's.
             upstream: False where the call does not need the task's upstream, and
                 shall not wait for it.
+            **unknown: Refused, with what to use instead.
 
         Returns:
             A task to call; the declared one is unchanged.
@@ -271,6 +276,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
             ConfigurationError: A value is out of bounds, or the waits of *max_retries*
                 do not fit in the ``max_age`` of the task's policy.
         """
+        for name in unknown:
+            raise ConfigurationError(option_hint(name, _OPTIONS))
         chosen = CallOptions(
             delay, key, key_ttl, expires, max_retries, timeout, weight, upstream
         )
@@ -323,6 +330,17 @@ class Task(Generic[P, RetT_co, ResT_co]):
         """
         self.arguments.check()
         self.result.check()
+
+
+def _refuse_attribute(task: Any, name: str) -> Any:
+    """Refuse *name*; say what to use if another library has it."""
+    known = vars(task).get("name", "")
+    told = attribute_hint(known, name) or f"task {known!r} has no {name!r}"
+    raise AttributeError(told, name=name, obj=task)
+
+
+# Not in the class, where type checkers would take it for leave to use any name.
+type.__setattr__(Task, "__getattr__", _refuse_attribute)
 
 
 class TaskHandle(Generic[ResT_co]):
