@@ -152,6 +152,8 @@ class Proxy:
             for each in others:
                 each.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+        # An aborted transport closes its socket in the next turn of the loop.
+        await asyncio.sleep(0.01)
 
     async def _meet(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -334,7 +334,8 @@ class Task(Generic[P, RetT_co, ResT_co]):
 
 def _refuse_attribute(task: Any, name: str) -> Any:
     """Refuse *name*; say what to use if another library has it."""
-    known = vars(task).get("name", "")
+    values: dict[str, Any] = vars(task)
+    known = str(values.get("name", ""))
     told = attribute_hint(known, name) or f"task {known!r} has no {name!r}"
     raise AttributeError(told, name=name, obj=task)
 
