@@ -332,10 +332,9 @@ class Task(Generic[P, RetT_co, ResT_co]):
         self.result.check()
 
 
-def _refuse_attribute(task: Any, name: str) -> Any:
+def _refuse_attribute(task: object, name: str) -> Any:
     """Refuse *name*; say what to use if another library has it."""
-    values: dict[str, Any] = vars(task)
-    known = str(values.get("name", ""))
+    known: str = vars(task).get("name", "")
     told = attribute_hint(known, name) or f"task {known!r} has no {name!r}"
     raise AttributeError(told, name=name, obj=task)
 

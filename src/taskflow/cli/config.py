@@ -113,6 +113,25 @@ def _effects(cls: type[Checked]) -> dict[str, str]:
     return {name: _NAMES.sub("", told) for name, told in effects.items()}
 
 
+def misspelt(env_file: Path) -> list[str]:
+    """Name variables of ours that nobody reads, in the environment and *env_file*.
+
+    Args:
+        env_file: Of settings; may be missing.
+
+    Returns:
+        A sentence for each.
+    """
+    sources = find_sources(os.environ, env_file, [])
+    known = [
+        variable
+        for cls in (*OWN, *plugged_classes([]))
+        for attribute in fields(cls)
+        for variable in attribute.metadata["variables"]
+    ]
+    return list(strangers(sources, known))
+
+
 def strangers(sources: Sequence[Source], known: Sequence[str]) -> Iterator[str]:
     """Name variables of ours that nobody reads; most are misspelt.
 

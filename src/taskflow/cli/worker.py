@@ -36,6 +36,7 @@ from taskflow._worker.supervisor import (
 from taskflow._worker.worker import Worker
 from taskflow.cli import logs
 from taskflow.cli.apps import App, load_app, refuse_name_clash
+from taskflow.cli.config import misspelt
 from taskflow.cli.exit_guard import ExitGuard
 from taskflow.errors import ConfigurationError
 from taskflow.observers.logging import log_events
@@ -140,6 +141,8 @@ def worker_command(  # noqa: PLR0917 - click passes them by name
         app or settings.worker.app, url=url, prefix=prefix, settings=settings
     )
     logs.configure(settings.log)
+    for warning in misspelt(env_file):
+        _logger.warning("%s", warning)
     ignored = ignored_settings(settings.worker.executor, dotenv=env_file)
     return _work(loaded, settings, ignored)
 

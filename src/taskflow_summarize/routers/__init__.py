@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from fastapi import APIRouter
+try:
+    from fastapi import APIRouter
+except ModuleNotFoundError as error:
+    message = (
+        "taskflow_summarize.routers needs 'fastapi', which is not installed: "
+        "pip install 'asynctaskflow[api]'"
+    )
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 from taskflow import TaskFlow
 from taskflow.errors import ConfigurationError
