@@ -47,14 +47,20 @@ def _stage(*arguments: str, concurrency: int = 10) -> Generator[TaskFlow]:
     url = f"embedded://{folder / 'data'}"
     log = folder / "worker.log"
     command = [sys.executable, "-m", "taskflow", "worker", "--url", url, *arguments]
+    reading, writing = os.pipe()  # closes if this process is killed: the worker ends
     try:
-        with TaskFlow(url) as flow, log.open("wb") as lines:
+        with _exits_when_told(), TaskFlow(url) as flow, log.open("wb") as lines:
             flow.queues.status()  # the server runs from here on
             worker = subprocess.Popen(  # noqa: S603 - our own command
                 [*command, "--concurrency", str(concurrency), "--log-level", "INFO"],
                 stderr=lines,
                 stdout=lines,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "TASKFLOW_LIFELINE": str(reading),
+                },
+                pass_fds=[reading],
             )
             try:
                 yield flow
@@ -65,7 +71,27 @@ def _stage(*arguments: str, concurrency: int = 10) -> Generator[TaskFlow]:
             finally:
                 _end(worker)
     finally:
+        os.close(reading)
+        os.close(writing)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _exits_when_told() -> Generator[None]:
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, with what it started."""
+
+    def end(number: int, frame: object) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    before = {
+        each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _WorkerGoneError(click.ClickException):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from taskflow import Registry, TaskState
-from tests.support.processes import Deployment, wait_until
+from tests.support.processes import Deployment, children_of, lives, wait_until
 
 APP = """
 import asyncio, atexit, concurrent.futures, os, signal, threading, time
@@ -213,21 +213,6 @@ def test_a_worker_ends_whatever_task_functions_have_left(
     if engine == "asyncio" and what in NAMED:
         assert "process ended by force" in deployment.said(worker)
         assert NAMED[what] in deployment.said(worker)
-
-
-def children_of(pid: int) -> list[int]:
-    """List the child processes of *pid*."""
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return list(map(int, path.read_text("ascii").split())) if path.exists() else []
-
-
-def lives(pid: int) -> bool:
-    """Say whether the process is there and isn't a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize(

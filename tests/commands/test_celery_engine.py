@@ -25,7 +25,7 @@ if not hasattr(select, "epoll"):
 from taskflow import Call, TaskRecord, TaskState
 from tests.support import celery_app, process_monitor
 from tests.support.machine import check_within
-from tests.support.processes import Deployment, wait_until
+from tests.support.processes import Deployment, lives, wait_until
 
 SLOTS = 4
 FINAL = {"COMPLETED", "DLQ", "FAILED", "CANCELLED"}
@@ -71,15 +71,6 @@ class Stage(Deployment):
 def children(process: "subprocess.Popen[bytes]") -> list[int]:
     """List the living processes of the pool of *process*."""
     return [pid for pid in process_monitor.children(process.pid) if lives(pid)]
-
-
-def lives(pid: int) -> bool:
-    """Say whether the process is there and no mere entry in a table."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,10 @@ from taskflow._servers.redis import RedisServer
 from taskflow._settings import WorkerSettings
 from taskflow._worker import standby as module
 from taskflow._worker.standby import Standby
-from taskflow._worker.standby_rules import process_state
 from taskflow._worker.standby_server import Connection, ReplyError
 from taskflow._worker.standby_server import RedisServer as StandbyServer
 from tests.support.keyspace import LEASE, Stage
-from tests.support.processes import wait_until
+from tests.support.processes import lives, wait_until
 from tests.support.stub_server import OK, error, stub_server
 
 PEM = Path(__file__).parent.parent / "tls" / "localhost.pem"
@@ -218,11 +217,6 @@ elif mode == "daemonic":
 else:
     close_by_hand()
 """
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there; one that nobody has waited for is not."""
-    return process_state(pid) not in {"", "Z"}
 
 
 class Host:

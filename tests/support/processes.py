@@ -175,3 +175,18 @@ class Deployment:
         if self._server is not None:
             self.kill_server()
         shutil.rmtree(self.data, ignore_errors=True)
+
+
+def children_of(pid: int) -> list[int]:
+    """List the child processes of *pid*."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return list(map(int, path.read_text("ascii").split())) if path.exists() else []
+
+
+def lives(pid: int) -> bool:
+    """Say whether the process is there and isn't a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -1,6 +1,7 @@
 """How a command ends: its exit code, and one sentence instead of a traceback."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -51,6 +52,9 @@ _CODES: Final[tuple[tuple[type[TaskflowError], int], ...]] = (
 )
 
 
+_OUTPUT_ERRORS: Final = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+
+
 class EndError(click.ClickException):
     """A command cannot do what was asked; its text says what to do.
 
@@ -82,6 +86,7 @@ def run(
         name: Of the command, as the person typed it.
         arguments: What follows the name; None = the process's.
     """
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What a terminal cannot show is shown as an escape, not an error.
@@ -89,13 +94,37 @@ def run(
     code = _ended(lambda: command.main(arguments, name, standalone_mode=False), name)
     try:
         sys.stdout.flush()
-    except OSError:
-        code = PIPE_CLOSED
-    if code == PIPE_CLOSED:
+    except OSError as error:
+        code = code or _unwritten(error, name)
+    if code:
         # The interpreter flushes once more when it ends, and would complain.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Open on nothing what the caller has closed, as ``taskflow list >&-`` does.
+
+    Else Python has None for the stream, and the next file that is opened its number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def _unwritten(error: OSError, name: str) -> int:
+    """Say that the output can't be written; a reader that went away needs no word."""
+    if error.errno == errno.EPIPE:
+        return PIPE_CLOSED
+    with contextlib.suppress(OSError):
+        click.echo(f"{name}: the output can't be written: {error.strerror}", err=True)
+    return FAILED
 
 
 def _ended(main: Callable[[], Any], name: str) -> int:
@@ -108,6 +137,10 @@ def _ended(main: Callable[[], Any], name: str) -> int:
         return code_of(error)
     except click.Abort:
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS or error.filename is not None:
+            raise
+        return _unwritten(error, name)
     except click.ClickException as error:
         error.show()
         return error.code if isinstance(error, EndError) else error.exit_code
