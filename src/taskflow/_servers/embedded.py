@@ -22,10 +22,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from redis import Redis
 
@@ -108,12 +109,18 @@ class EmbeddedServer(ClientServer):
             raise ConfigurationError(problem)
         folder = url.removeprefix("embedded://")
         self._temporary = not folder
-        self._data = Path(folder).expanduser().resolve() if folder else None
         self.display = url
+        self._data: Path | None = None
+        if folder:
+            try:
+                # Not resolved: each link on the way to it is looked at.
+                self._data = Path.cwd() / Path(folder).expanduser()
+            except (OSError, RuntimeError, ValueError) as error:
+                raise self._unusable(error) from None
         self.prepared = False
         self._closed = False
         self._inner: RedisServer | None = None
-        self._user: IO[str] | None = None
+        self._user: IO[bytes] | None = None
         self._program = find_binary()
         self._guard = threading.RLock()
 
@@ -144,7 +151,7 @@ class EmbeddedServer(ClientServer):
                 self._user = self._become_user(data, deadline)
             with self._alone(data, deadline):
                 socket = self._found(data, deadline) or self._started(data, deadline)
-            self._inner = RedisServer(f"unix://{socket}")
+            self._inner = RedisServer(f"unix://{quote(socket)}")
             self.prepared = True
 
     def doubt(self) -> None:
@@ -189,40 +196,66 @@ class EmbeddedServer(ClientServer):
         return inner
 
     def _made_folder(self) -> Path:
-        try:
+        from taskflow._servers import private
+
+        with self._refusing():
             if self._data is None:
-                self._data = Path(tempfile.mkdtemp(prefix="taskflow-data-"))
-            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            ignore = self._data / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
-        except OSError as error:
-            raise self._unusable(error) from error
+                self._data = Path(tempfile.mkdtemp(prefix="taskflow-data-")).absolute()
+            private.make_folder(self._data)
+            self._data = self._data.resolve()
+            private.check_contents(self._data)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with suppress(FileExistsError):
+                ignore = os.open(self._data / ".gitignore", flags, 0o600)
+                with os.fdopen(ignore, "w", encoding="utf-8") as file:
+                    file.write("*\n")
         return self._data
 
-    def _become_user(self, data: Path, deadline: float) -> IO[str]:
-        import fcntl
+    @contextmanager
+    def _refusing(self) -> Generator[None]:
+        """Refuse a folder that cannot be used, or that another user can write."""
+        from taskflow._servers.keeper import NotPrivateError
 
         try:
-            users = (data / "users.lock").open("a")
+            yield
+        except NotPrivateError as error:
+            problem = (
+                f"{self.display!r} is not opened: {error}. Or use a folder that only you "
+                "can write, such as REDIS_URL=embedded://~/.taskflow"
+            )
+            if self._temporary:
+                problem = f"{problem}, or set TMPDIR to one"
+            raise ConfigurationError(problem) from None
         except OSError as error:
             raise self._unusable(error) from error
+
+    def _become_user(self, data: Path, deadline: float) -> IO[bytes]:
+        import fcntl
+
+        users = self._opened(data / "users.lock")
         try:
-            self._lock(users, fcntl.LOCK_SH, deadline)
+            self._lock(users, data / "users.lock", fcntl.LOCK_SH, deadline)
         except BaseException:
             users.close()
             raise
         return users
 
+    def _opened(self, path: Path) -> IO[bytes]:
+        from taskflow._servers import keeper
+
+        with self._refusing():
+            return keeper.open_private(path)
+
     @contextmanager
     def _alone(self, data: Path, deadline: float) -> Generator[None]:
         import fcntl
 
-        with (data / "start.lock").open("a") as starting:
-            self._lock(starting, fcntl.LOCK_EX, deadline)
+        path = data / "start.lock"
+        with self._opened(path) as starting:
+            self._lock(starting, path, fcntl.LOCK_EX, deadline)
             yield
 
-    def _lock(self, file: IO[str], kind: int, deadline: float) -> None:
+    def _lock(self, file: IO[bytes], path: Path, kind: int, deadline: float) -> None:
         import fcntl
 
         def taken() -> bool:
@@ -233,16 +266,16 @@ class EmbeddedServer(ClientServer):
             return True
 
         if not _within(deadline, taken):
-            message = f"{self.display!r}: waited in vain for {file.name}"
+            message = f"{self.display!r}: waited in vain for {path}"
             raise ServerUnavailableError(message)
 
     def _found(self, data: Path, deadline: float) -> str | None:
         """Return the socket of the server that a keeper keeps, if one does."""
         from taskflow._servers import keeper
 
-        with (data / "keeper.lock").open("a") as watching:
+        with self._opened(data / "keeper.lock") as watching:
             while not keeper.try_lock(watching):
-                socket: str = keeper.facts(data).get("socket", "")
+                socket = self._socket(data)
                 if keeper.answers(socket):
                     return socket
                 if time.monotonic() > deadline:
@@ -266,7 +299,7 @@ class EmbeddedServer(ClientServer):
                 "linger": keeper.LINGER,
                 "report": writing,
             }
-            with os.fdopen(writing, "wb"), (data / keeper.LOG).open("ab") as log:
+            with os.fdopen(writing, "wb"), self._opened(data / keeper.LOG) as log:
                 subprocess.run(  # noqa: S603 - our own script
                     [python_program(), "-I", "-S", keeper.__file__, json.dumps(order)],
                     stdin=subprocess.DEVNULL,
@@ -286,7 +319,17 @@ class EmbeddedServer(ClientServer):
         if told != "ok":
             message = f"{self.display!r}: {told}"
             raise ServerUnavailableError(message)
-        socket: str = keeper.facts(data).get("socket", "")
+        return self._socket(data)
+
+    def _socket(self, data: Path) -> str:
+        """Return the socket that the keeper wrote down, or no text."""
+        from taskflow._servers import keeper, private
+
+        with self._refusing():
+            socket: str = keeper.facts(data).get("socket", "")
+            if socket:
+                with suppress(FileNotFoundError):  # of a server that is gone
+                    private.check_socket(Path(socket))
         return socket
 
     def _command(self, data: Path) -> list[str]:
@@ -306,7 +349,7 @@ class EmbeddedServer(ClientServer):
             command += [f"--{name}", value]
         return command
 
-    def _unusable(self, error: OSError) -> ConfigurationError:
+    def _unusable(self, error: Exception) -> ConfigurationError:
         problem = f"{self.display!r}: the folder cannot be used: {error}"
         return ConfigurationError(problem)
 

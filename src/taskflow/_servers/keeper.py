@@ -20,9 +20,11 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -53,7 +55,76 @@ class StartError(Exception):
     """The server cannot be started; the text says why."""
 
 
-def try_lock(file: IO[str]) -> bool:
+class NotPrivateError(Exception):
+    """Another user owns something, or could change it; the text says what and who."""
+
+
+def owner_of(status: os.stat_result) -> str:
+    """Name the owner of a file."""
+    try:
+        name = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        return f"uid {status.st_uid}"
+    return f"the user {name!r} (uid {status.st_uid})"
+
+
+def check_status(path: Path, status: os.stat_result, *, most_links: int = 1) -> None:
+    """Check that *path* is a file that only this user can write.
+
+    Args:
+        path: For messages.
+        status: Of the file itself, not of what a link leads to.
+        most_links: Names that the file may have.
+
+    Raises:
+        NotPrivateError: It is something else.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.geteuid():
+        message = f"{path} belongs to {owner_of(status)}, who could put tasks there"
+    elif not stat.S_ISREG(status.st_mode):
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else "no plain file"
+        message = f"{path} is {kind}: remove it"
+    elif status.st_nlink > most_links:
+        message = f"{path} is a file with another name elsewhere: remove it"
+    elif mode & 0o022:
+        message = (
+            f"{path} can be written by others (mode {mode:04o}): chmod go-w {path}"
+        )
+    else:
+        return
+    raise NotPrivateError(message)
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file that only this user can read and write; make it if it is not there.
+
+    Args:
+        path: In a folder of which nobody else can write.
+
+    Returns:
+        The file, to be appended to.
+
+    Raises:
+        NotPrivateError: What is there is another user's, a link, or no file.
+        OSError: It cannot be opened.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        check_status(path, path.lstat())  # a pipe would block the open
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags, 0o600), "ab")
+    try:
+        status = os.fstat(file.fileno())
+        check_status(path, status)
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.fchmod(file.fileno(), 0o600)  # who can open a lock can hold it
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def try_lock(file: IO[bytes]) -> bool:
     """Take the whole of *file*, if nobody has any part of it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -89,12 +160,22 @@ def answers(address: str) -> bool:
 
 
 def facts(data: Path) -> dict[str, Any]:
-    """Read what the keeper of *data* wrote: ``socket`` and ``pid``; or nothing."""
+    """Read what the keeper of *data* wrote.
+
+    Returns:
+        ``socket`` and ``pid``; or nothing.
+
+    Raises:
+        NotPrivateError: Another user has written it, or could have.
+    """
+    path = data / FACTS
     try:
-        told: dict[str, Any] = json.loads((data / FACTS).read_text("utf-8"))
-    except (OSError, ValueError):
+        check_status(path, path.lstat())
+        told: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        is_ours = str(told["socket"]).startswith("/")
+    except (OSError, ValueError, LookupError, TypeError):
         return {}
-    return told
+    return told if is_ours else {}
 
 
 class Keeper:
@@ -133,26 +214,26 @@ class Keeper:
 
     def keep(self) -> None:
         """Run until nobody uses the server any more."""
-        with (
-            (self._data / "keeper.lock").open("a") as mine,
-            (self._data / "server.lock").open("a") as servers,
-            (self._data / "users.lock").open("a") as users,
-        ):
-            try:
+        try:
+            with (
+                open_private(self._data / "keeper.lock") as mine,
+                open_private(self._data / "server.lock") as servers,
+                open_private(self._data / "users.lock") as users,
+            ):
                 self._take_over(mine, servers)
-            except (StartError, OSError) as error:
-                self._report(str(error))
-                return
-            try:
-                self._runtime = _make_runtime()
-                self._start(servers)
-                self._watch(servers, users)
-            except (StartError, OSError) as error:
-                self._report(str(error))
-            finally:
-                self._end()
+                self._serve(servers, users)
+        except (StartError, NotPrivateError, OSError) as error:
+            self._report(str(error))
 
-    def _take_over(self, mine: IO[str], servers: IO[str]) -> None:
+    def _serve(self, servers: IO[bytes], users: IO[bytes]) -> None:
+        try:
+            self._runtime = _make_runtime()
+            self._start(servers)
+            self._watch(servers, users)
+        finally:
+            self._end()
+
+    def _take_over(self, mine: IO[bytes], servers: IO[bytes]) -> None:
         if not try_lock(mine):
             message = "another keeper has the folder"
             raise StartError(message)
@@ -173,13 +254,13 @@ class Keeper:
         if left_over:
             _remove_runtime(Path(left_over).parent)
 
-    def _start(self, servers: IO[str]) -> None:
+    def _start(self, servers: IO[bytes]) -> None:
         log = self._data / LOG
         if log.exists() and log.stat().st_size > _LONGEST_LOG:
             log.replace(log.with_suffix(".log.old"))
         with contextlib.suppress(FileNotFoundError):
             self._socket.unlink()
-        with log.open("ab") as written:
+        with open_private(log) as written:
             self._log_start = written.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the server's own command
                 [*self._command, "--unixsocket", str(self._socket)],
@@ -188,13 +269,16 @@ class Keeper:
                 stderr=written,
                 pass_fds=[servers.fileno()],
                 preexec_fn=_die_with_keeper(),  # noqa: PLW1509 - there are no threads
+                umask=0o077,
             )
         told = {"socket": str(self._socket), "pid": self._process.pid}
         fresh = self._data / f"{FACTS}.new"
-        fresh.write_text(json.dumps(told), encoding="utf-8")
+        with open_private(fresh) as file:
+            file.truncate(0)
+            file.write(json.dumps(told).encode())
         fresh.replace(self._data / FACTS)
 
-    def _watch(self, servers: IO[str], users: IO[str]) -> None:
+    def _watch(self, servers: IO[bytes], users: IO[bytes]) -> None:
         listens = False
         alone_since: float | None = None
         freshened = time.monotonic()
@@ -218,7 +302,7 @@ class Keeper:
                 self._freshen()
             time.sleep(_TICK if listens else _FIRST_TICK)
 
-    def _see_to_server(self, servers: IO[str], *, listens: bool) -> None:
+    def _see_to_server(self, servers: IO[bytes], *, listens: bool) -> None:
         process = self._process
         if process is None:
             return
@@ -307,6 +391,7 @@ def main(argument: str) -> None:
             told ``ok`` or why the server does not start.
     """
     order = json.loads(argument)
+    os.umask(0o077)
     # The opener waits for this process and not for the child, which therefore
     # never becomes its zombie.
     if os.fork():
