@@ -1,14 +1,18 @@
 """What the runners make of a server in trouble: one error, or none at all."""
 
 import asyncio
+import contextlib
 import hashlib
+import socket
 import ssl
 import threading
 import time
+import traceback
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from taskflow._servers.redis import RedisServer
 from taskflow.errors import (
@@ -19,7 +23,7 @@ from taskflow.errors import (
     TaskflowError,
 )
 from tests.support.echo_scripts import echo
-from tests.support.stub_server import HANG, error, stub_server
+from tests.support.stub_server import HANG, OK, error, stub_server
 
 PATIENT = 10.0  # seconds; no test waits for it
 PEM = Path(__file__).parent.parent / "tls" / "localhost.pem"
@@ -338,6 +342,80 @@ def test_a_certificate_for_another_host_is_refused(ask, tls):
 
     assert ServerRefusedError is type(answer)
     assert [] == stub.commands
+
+
+@pytest.mark.parametrize("said", ["none", "CERT_NONE"])
+def test_a_certificate_is_not_looked_at_where_the_address_says_so(ask, tls, said):
+    """As for services that sign for themselves; Celery spells it its own way."""
+    with stub_server(one_of(ONE), tls) as stub:
+        assert [1] == ask(f"{stub.url}?ssl_cert_reqs={said}", echo("x"))
+
+
+@pytest.mark.parametrize(
+    ("query", "way_out"), [("", "ssl_cert_reqs=none"), (f"?ssl_ca_certs={PEM}", "")]
+)
+def test_the_refusal_of_a_certificate_says_the_way_out(ask, tls, query, way_out):
+    """Whom to trust, or the name that it is for."""
+    with stub_server(one_of(ONE), tls) as stub:
+        url = stub.url.replace("localhost", "127.0.0.1") if query else stub.url
+        (answer,) = ask(f"{url}{query}", echo("x"))
+
+    assert (way_out or "ssl_check_hostname=false") in str(answer)
+
+
+def test_a_server_without_tls_is_a_refusal(ask):
+    """Waiting does not help; the address does."""
+
+    def serve(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    client.recv(10_000)
+                    client.sendall(b"-ERR unknown command\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        port = listener.getsockname()[1]
+        (answer,) = ask(f"rediss://localhost:{port}", echo("x"), patience=PATIENT)
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert ServerRefusedError is type(answer), answer
+    assert "no TLS at this port" in str(answer)
+
+
+@pytest.mark.parametrize(
+    "tripped", [ValueError("x"), UnicodeError("x"), TypeError("x"), OverflowError("x")]
+)
+def test_what_connecting_trips_over_is_one_of_our_errors(ask, monkeypatch, tripped):
+    """Whichever library below raised it."""
+
+    def trip(link, *arguments, **options):
+        raise tripped
+
+    for kind in (redis.Connection, redis.asyncio.Connection):
+        monkeypatch.setattr(kind, "connect", trip)
+    (answer,) = ask("redis://127.0.0.1:1", echo("x"), patience=PATIENT)
+
+    assert ServerRefusedError is type(answer)
+    assert tripped is answer.__cause__
+
+
+def test_a_server_that_repeats_the_password_is_not_repeated(ask):
+    """One without AUTH says what it was sent, which tracebacks would show."""
+
+    def answer(command):
+        told = f"ERR unknown command 'AUTH', with args beginning with: {command[1:]}"
+        return error(told) if command[0] == b"AUTH" else OK
+
+    with stub_server(answer) as stub:
+        url = stub.url.replace("redis://", "redis://:hunter2@")
+        (refused,) = ask(url, echo("x"))
+
+    assert ServerRefusedError is type(refused)
+    assert "hunter2" not in "".join(traceback.format_exception(refused))
 
 
 def test_an_operator_finds_our_connections_by_their_name(ask):

@@ -70,6 +70,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 
 ALL_VARIABLES = {
     "REDIS_URL": ("redis", "url", "redis://db:6380/1", "redis://db:6380/1"),
+    "REDIS_TLS_URL": ("redis", "url", "rediss://db:6380/1", "rediss://db:6380/1"),
     "TASKFLOW_PREFIX": ("redis", "prefix", "{shop}:", "{shop}:"),
     "TASKFLOW_DURABILITY": ("redis", "durability", "replica", "replica"),
     "DEFAULT_RETRY_RATIO": ("queue", "default_retry_ratio", "0.5", 0.5),
@@ -316,7 +317,7 @@ def test_a_password_is_shown_nowhere(pattern: str, password: str) -> None:
     ("url", "expected"),
     [
         ("redis://localhost:6379/0", "redis://localhost:6379/0"),
-        ("redis://user@db:6379/0", "redis://user@db:6379/0"),
+        ("redis://user@db:6379/0", "redis://***@db:6379/0"),
         ("unix:///run/a@b.sock", "unix:///run/a@b.sock"),
         ("embedded://./data", "embedded://./data"),
         ("redis://:pw@db/0?password=pw&db=1", "redis://:***@db/0?password=***&db=1"),

@@ -15,6 +15,7 @@ from taskflow._servers.link import AsyncLink, LinkSource
 from taskflow._servers.replies import (
     FAILURES,
     FOREIGN,
+    connecting,
     departure,
     is_broken,
     translate,
@@ -335,7 +336,8 @@ async def _prepare(source: LinkSource) -> None:
 async def _connected(source: LinkSource) -> AsyncLink:
     link, cancels = source.async_link(), _Cancels()
     try:
-        await link.connect()
+        with connecting():
+            await link.connect()
         cancels.heed()
     except BaseException as error:
         await link.disconnect(nowait=True)

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
+from taskflow._servers.address import Place
 from taskflow._servers.client_server import flush
-from taskflow._servers.moving import Addresses, MovingServer, Place, shown
+from taskflow._servers.moving import Addresses, MovingServer, shown
 from taskflow.errors import (
     ConfigurationError,
     ServerRefusedError,

@@ -8,15 +8,16 @@ before it is connected to, and doubt it when a connection fails.
 from abc import abstractmethod
 from collections.abc import Iterable
 from threading import Lock
-from typing import Any, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qs
 
 from attrs import evolve, frozen
 
+from taskflow._servers.address import Place, read_place
 from taskflow._servers.client_server import new_link
 from taskflow._servers.link import AsyncLink, Link
-from taskflow._servers.redis import RedisServer, without
-from taskflow._servers.replies import FAILURES, translate
+from taskflow._servers.redis import RedisServer
+from taskflow._servers.replies import FAILURES, connecting, translate
 from taskflow._servers.route import Route
 from taskflow._settings import mask_url
 from taskflow.errors import (
@@ -25,9 +26,6 @@ from taskflow.errors import (
     ServerRefusedError,
     ServerUnavailableError,
 )
-
-Place: TypeAlias = tuple[str, int]
-"""A host and a port."""
 
 ASK_TIMEOUT = 1.0
 """Seconds that one of those who are asked has to connect, and to answer."""
@@ -86,10 +84,10 @@ class Addresses:
             places = tuple(_place(each, port) for each in hosts.split(","))
         except ValueError as error:
             problem = (
-                f"the address {mask_url(url)!r} cannot be read: write HOST:PORT, with "
-                "a comma between two of them, and quote what is special in the password"
+                f"the address {mask_url(url)!r} cannot be read: {error}; write HOST:PORT,"
+                " with a comma between two of them"
             )
-            raise ConfigurationError(problem) from error
+            raise ConfigurationError(problem) from None
         parts = tuple(part for part in path.split("/") if part)
         return cls(kind.partition("+")[0], login + at, places, parts, query)
 
@@ -104,16 +102,16 @@ class Addresses:
 
     def without(self, *names: str) -> "Addresses":
         """Leave out the options called *names*."""
-        query = without(set(names), f"?{self.query}").removeprefix("?")
+        parts = self.query.split("&")
+        query = "&".join(each for each in parts if each.partition("=")[0] not in names)
         return Addresses(self.scheme, self.login, self.places, self.path, query)
 
 
 def _place(text: str, port: int) -> Place:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname or parts.path:
-        message = f"{text!r} names no host"
+    if not text:
+        message = "a host is missing"
         raise ValueError(message)
-    return parts.hostname, port if parts.port is None else parts.port
+    return read_place(text, port)
 
 
 class MovingServer(RedisServer):
@@ -233,7 +231,8 @@ class MovingServer(RedisServer):
         host, port = place
         link = new_link(self._pool, **timeouts, **options, host=host, port=port)
         try:
-            link.connect()
+            with connecting():
+                link.connect()
             link.send_command(*words)
             return link.read_response()
         finally:

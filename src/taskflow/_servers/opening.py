@@ -1,7 +1,7 @@
 """Which implementation a URL stands for."""
 
+from taskflow._servers.address import meant, no_server
 from taskflow._servers.server import Server
-from taskflow._settings import mask_url
 from taskflow.errors import ConfigurationError
 
 
@@ -31,20 +31,16 @@ def open_server(url: str | None, *, prefix: str = "") -> Server:
 
     if url is None:
         return EmbeddedServer("embedded://./.taskflow")
-    scheme, separator, _ = url.partition("://")
-    if separator and scheme in SCHEMES:
+    url = meant(url)
+    scheme = url.partition("://")[0]
+    if scheme in SCHEMES:
         return RedisServer(url)
-    if separator and scheme in SENTINEL_SCHEMES:
+    if scheme in SENTINEL_SCHEMES:
         return SentinelServer(url)
-    if separator and scheme in CLUSTER_SCHEMES:
+    if scheme in CLUSTER_SCHEMES:
         return ClusterServer(url, prefix)
-    if separator and scheme == "memory":
+    if scheme == "memory":
         return MemoryServer(url)
-    if separator and scheme == "embedded":
+    if scheme == "embedded":
         return EmbeddedServer(url)
-    problem = (
-        f"{mask_url(url)!r} is no server: use redis://HOST:PORT/DB, rediss://, "
-        "unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/NAME, "
-        "redis+cluster://HOST:PORT, embedded://PATH or memory://"
-    )
-    raise ConfigurationError(problem)
+    raise ConfigurationError(no_server(url))

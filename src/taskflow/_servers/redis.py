@@ -7,8 +7,10 @@ from redis import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio import ConnectionPool as AsyncConnectionPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from taskflow._servers.address import checked
 from taskflow._servers.client_server import (
     MOST_LINKS,
     REPLY_TIMEOUT,
@@ -25,23 +27,25 @@ SCHEMES = ("redis", "rediss", "unix")
 _CONNECT_TIMEOUT = 2.0
 _CLIENT_NAME = "taskflow"
 
-_NOT_HEARD = {
-    # The scripts' replies need nothing newer than RESP2, and on RESP3 redis-py 8
-    # takes a connection with unread data for a good one.
-    "protocol",
-    "decode_responses",
-    # The runners lend connections and send again by rules of their own.
-    "timeout",
-    "retry_on_timeout",
-    "retry_on_error",
-}
+_NOT_HEARD = frozenset(
+    {
+        # The scripts' replies need nothing newer than RESP2, and on RESP3 redis-py 8
+        # takes a connection with unread data for a good one.
+        "protocol",
+        "decode_responses",
+        # The runners lend connections and send again by rules of their own.
+        "timeout",
+        "retry_on_timeout",
+        "retry_on_error",
+    }
+)
 """Options of redis-py that a URL cannot change."""
 
 
 class RedisServer(ClientServer):
     """Clients and connections for one URL.
 
-    The query of the URL may hold redis-py's own options. ``socket_timeout``
+    The query of the URL may hold options, by redis-py's names. ``socket_timeout``
     (seconds, 5), ``max_connections`` (64) and ``socket_connect_timeout``
     (seconds, 2) are the ones with a meaning here; with TLS the certificate and
     the host's name are checked unless the URL says otherwise.
@@ -58,24 +62,24 @@ class RedisServer(ClientServer):
 
     def __init__(self, url: str, *, shown_as: str | None = None) -> None:
         self.display = mask_url(shown_as or url)
-        self._url = without(_NOT_HEARD, url)
         retry, async_retry = Retry(NoBackoff(), 0), AsyncRetry(NoBackoff(), 0)
         try:
+            self._url = checked(url, _NOT_HEARD)
             self._pool: Any = self._read(ConnectionPool, retry)
             self._async_pool: Any = self._read(AsyncConnectionPool, async_retry)
             # Only an attempt shows whether the connection knows every option.
             new_link(self._pool)
-            new_link(self._async_pool)
-        except (ValueError, TypeError) as error:
-            raise ConfigurationError(self._problem(error)) from None
+            _check_tls(new_link(self._async_pool))
+        except (ValueError, TypeError, OSError, RedisError) as error:
+            problem = f"the address {self.display!r} cannot be used: {error}"
+            raise ConfigurationError(problem) from None
         # The asynchronous runner limits the whole trip by itself, which is
         # cheaper than redis-py's limit of each read and write.
         self._async_pool.connection_kwargs["socket_timeout"] = None
 
     def _read(self, kind: Any, retry: Any) -> Any:
         pool = kind.from_url(self._url, retry=retry, **self._options())
-        given = pool.connection_kwargs["socket_timeout"]
-        self.reply_timeout = _positive("socket_timeout", given)
+        self.reply_timeout = pool.connection_kwargs["socket_timeout"]
         self.most_links = pool.max_connections
         return pool
 
@@ -93,16 +97,9 @@ class RedisServer(ClientServer):
             options["socket_keepalive_options"] = _keepalive()
         if self._url.startswith("rediss:"):
             options["ssl_check_hostname"] = True
+            # Without one, OpenSSL would ask a person for that of an encrypted key.
+            options["ssl_password"] = ""
         return options
-
-    def _problem(self, error: Exception) -> str:
-        if isinstance(error, ValueError) and "@" in self._url:
-            # The text would quote what it stumbled on: a piece of the password.
-            return (
-                f"the address {self.display!r} cannot be read: quote what is special "
-                "in the password, such as %40 for @, %2F for / and %23 for #"
-            )
-        return f"the address {self.display!r} cannot be used: {error}"
 
     def sync_client(self, *, socket_timeout: float | None = REPLY_TIMEOUT) -> Redis:
         """Make a blocking client; any thread may use it."""
@@ -137,27 +134,26 @@ class RedisServer(ClientServer):
         """Nothing to leave: the connections belong to the runners."""
 
 
-def without(names: set[str], url: str) -> str:
-    """Take the options called *names* out of the query of *url*.
+def _check_tls(link: Any) -> None:
+    """Read the files and values of TLS now, and not at the first connection.
 
     Args:
-        names: Of options.
-        url: Any, or a query alone with its ``?``.
+        link: A connection of asyncio, the kind that keeps what it has read.
 
-    Returns:
-        The URL without them.
+    Raises:
+        OSError: A file cannot be read, or is no certificate.
+        ValueError: A value is none of TLS.
     """
-    address, mark, query = url.partition("?")
-    kept = [each for each in query.split("&") if each.partition("=")[0] not in names]
-    return address + mark + "&".join(kept)
-
-
-def _positive(name: str, value: Any) -> float:
-    number = float(value)
-    if not number > 0:
-        message = f"{name}={value} is not above 0"
-        raise ValueError(message)
-    return number
+    context = getattr(link, "ssl_context", None)
+    if context is not None:
+        try:
+            context.get()
+        except FileNotFoundError as error:
+            # The error does not say which.
+            files = (context.ca_certs, context.ca_path, context.certfile)
+            named = ", ".join(filter(None, (*files, context.keyfile)))
+            message = f"{error.strerror}: {named}"
+            raise ValueError(message) from None
 
 
 def _keepalive() -> dict[int, int]:

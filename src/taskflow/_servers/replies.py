@@ -1,7 +1,8 @@
 """Foreign errors stop here: what redis-py raises becomes one of ours."""
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TypeAlias
 
 from redis import exceptions as foreign
@@ -92,6 +93,12 @@ _LEFT = re.compile(
     r"|access a non local key"
 )
 _CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+_OTHER_NAME = "mismatch"
+_TLS = re.compile(
+    r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure"
+    r"|UNSUPPORTED_PROTOCOL|HANDSHAKE_FAILURE|NO_SHARED_CIPHER|_ALERT_"
+)
+_ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
 def is_missing_script(reply: object) -> bool:
@@ -117,8 +124,18 @@ def departure(replies: Iterable[object]) -> foreign.ConnectionError | None:
     return None
 
 
+def _text_of(error: BaseException) -> str:
+    text = str(error)
+    if _ARGUMENTS.search(text):
+        # A server without AUTH repeats what was sent: the password. The error itself
+        # loses it too, because it is shown as the cause.
+        text = _ARGUMENTS.sub("", text)
+        error.args = (text,)
+    return text or type(error).__name__
+
+
 def _kind(error: BaseException, text: str) -> _Kind:
-    if _CERTIFICATE in text:
+    if _CERTIFICATE in text or _TLS.search(text):
         return ServerRefusedError
     kind = next(
         (
@@ -156,7 +173,7 @@ def translate(error: BaseException, doing: str) -> ServerError:
     if isinstance(wrapped, Exception):
         # What went wrong after connecting to a unix socket, such as the login.
         return translate(wrapped, doing)
-    text = str(error) or type(error).__name__
+    text = _text_of(error)
     kind = _kind(error, text)
     ours: ServerError
     if kind is ServerUnavailableError:
@@ -164,7 +181,7 @@ def translate(error: BaseException, doing: str) -> ServerError:
     elif kind is ServerRefusedError:
         if isinstance(error, foreign.AskError):
             text = f"it is a node of a cluster (redis+cluster://HOST:PORT): {text}"
-        ours = ServerRefusedError(f"the server refused {doing!r}: {text}")
+        ours = ServerRefusedError(f"the server refused {doing!r}: {text}{_hint(text)}")
     elif kind is ServerFullError:
         ours = ServerFullError(
             f"the server is out of memory and refused {doing!r}; nothing was stored"
@@ -173,6 +190,39 @@ def translate(error: BaseException, doing: str) -> ServerError:
         ours = ScriptError(doing, text)
     ours.__cause__ = error
     return ours
+
+
+def _hint(text: str) -> str:
+    """Say the way out of what is wrong with TLS."""
+    if _CERTIFICATE in text and _OTHER_NAME in text:
+        return "; the certificate is for another name (ssl_check_hostname=false)"
+    if _CERTIFICATE in text:
+        return (
+            "; name the authority in the address, rediss://HOST?ssl_ca_certs=PATH, or "
+            "where the service signs for itself, as Heroku's does, trust the network "
+            "instead: rediss://HOST?ssl_cert_reqs=none"
+        )
+    if "WRONG_VERSION_NUMBER" in text or "ecord layer failure" in text:
+        return "; the server may have no TLS at this port (redis://HOST)"
+    return ""
+
+
+@contextlib.contextmanager
+def connecting() -> Generator[None]:
+    """Let nothing out of connecting and logging in but `FAILURES`.
+
+    Raises:
+        ServerRefusedError: Instead of what TLS, the resolver or redis-py tripped over,
+            and of a refusal that `translate` would take for one of a script.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = isinstance(error, FAILURES)
+        if known and not isinstance(translate(error, "connecting"), ScriptError):
+            raise
+        message = f"the server cannot be connected to: {_text_of(error)}"
+        raise ServerRefusedError(message) from error
 
 
 def is_broken(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ from taskflow._servers.link import Link, LinkSource
 from taskflow._servers.replies import (
     FAILURES,
     FOREIGN,
+    connecting,
     departure,
     is_broken,
     translate,
@@ -249,7 +250,8 @@ class RedisSubscription:
 def _connected(source: LinkSource) -> Link:
     link = source.link()
     try:
-        link.connect()
+        with connecting():
+            link.connect()
     except BaseException as error:
         link.disconnect()
         if is_broken(error):

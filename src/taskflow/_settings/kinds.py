@@ -13,7 +13,8 @@ from typing import Final, Protocol, TypeGuard
 
 from attrs import frozen
 
-_MASK: Final = "***"
+from taskflow._settings.address import mask_url
+
 _SHOWN_CHARACTERS: Final = 80
 _HUGE: Final = 1e300
 
@@ -23,39 +24,6 @@ _WHOLE: Final = re.compile(r"-?\d{1,30}", re.ASCII)
 _DURATION: Final = re.compile(r"(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ms|[smhd]))+", re.ASCII)
 _DURATION_PART: Final = re.compile(r"([\d.]+)(ms|[smhd])", re.ASCII)
 _DURATION_WORDS: Final = "a duration such as 30, 30s, 5m, 2h or 500ms"
-_SECRET_QUERY: Final = re.compile(
-    r"([?&][^=&#]*(?:password|secret|token)[^=&#]*=)[^&#]+", re.IGNORECASE
-)
-
-
-def mask_url(url: str) -> str:
-    """Rewrite *url* so that it can be shown: passwords become ``***``.
-
-    Everything from the first ``:`` of the user part to the last ``@`` of the text
-    is taken for the password. A password with an unquoted ``/`` or ``@`` in it
-    would otherwise be shown in part, so in doubt this hides too much.
-
-    Args:
-        url: A server's address.
-
-    Returns:
-        The address without the password, and without the value of any query
-        option whose name holds ``password``, ``secret`` or ``token``.
-
-    Example:
-        >>> mask_url("redis://worker:s3cret@db:6379/0")
-        'redis://worker:***@db:6379/0'
-    """
-    # The query first: an "@" in its secrets is not the end of a user part.
-    url = _SECRET_QUERY.sub(rf"\g<1>{_MASK}", url)
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "", url
-    user_part, at, address = rest.rpartition("@")
-    if at and not user_part.startswith("/"):
-        user, colon, _ = user_part.partition(":")
-        user_part = f"{user}{colon}{_MASK}" if colon else user
-    return f"{scheme}{separator}{user_part}{at}{address}"
 
 
 def read_duration(value: object) -> float:

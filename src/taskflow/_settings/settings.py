@@ -92,7 +92,7 @@ class RedisSettings(Checked):
 
     Attributes:
         url: Address of the server, see ``TaskFlow``; None for the embedded one.
-            A password in it is masked in ``repr``. ``REDIS_URL``.
+            A password in it is masked in ``repr``. ``REDIS_URL``, ``REDIS_TLS_URL``.
         prefix: Stands before every key, at most 128 characters. Default none, the
             plain names; a Cluster needs a hash tag such as ``{myapp}:``.
             ``TASKFLOW_PREFIX``.
@@ -104,11 +104,12 @@ class RedisSettings(Checked):
     url: str | None = option(
         None,
         Address(
-            r"(?s)[a-z][a-z0-9+.-]*://.*",
+            r"(?si)[a-z][a-z0-9+.-]*://.*",
             "a URL such as redis://localhost:6379/0, rediss://, unix:///PATH, "
             "redis+sentinel://, redis+cluster://, embedded://PATH or memory://",
         ),
         "REDIS_URL",
+        "REDIS_TLS_URL",
     )
     prefix: str = option(
         "",
