@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from taskflow import Call, QueueStatus, TaskFlow, TaskHandle, TaskState
+from taskflow.cli.text import block, clean
 from taskflow.errors import ResultError
 from taskflow_summarize import _demo
 from taskflow_summarize._content import check_options
@@ -66,7 +67,7 @@ def _stage(*arguments: str, concurrency: int = 10) -> Generator[TaskFlow]:
                 yield flow
             except _WorkerGoneError:
                 tail = log.read_text(encoding="utf-8", errors="replace").splitlines()
-                click.echo("\n".join(tail[-_LOG_TAIL:]), err=True)
+                click.echo(block("\n".join(tail[-_LOG_TAIL:]), indent=""), err=True)
                 raise
             finally:
                 _end(worker)
@@ -248,11 +249,11 @@ def _print_summaries(
             if facts.get(label)
         )
         click.echo()
-        click.secho(f"{name}{f'  ({told})' if told else ''}", bold=True)
+        click.secho(clean(f"{name}{f'  ({told})' if told else ''}"), bold=True)
         try:
             summary = handle.result(timeout=5)
         except ResultError as error:
-            click.echo(f"  {error}", err=True)
+            click.echo(f"  {clean(error)}", err=True)
             continue
         click.echo(_wrapped(summary))
 
@@ -262,12 +263,12 @@ def _wrapped(text: str) -> str:
     width = min(100, shutil.get_terminal_size().columns)
     return "\n".join(
         textwrap.fill(
-            line,
+            clean(line),
             width,
             initial_indent="  ",
             subsequent_indent="    " if line.startswith("- ") else "  ",
         )
-        for line in text.splitlines()
+        for line in text.expandtabs(4).replace("\r\n", "\n").split("\n")
     )
 
 
@@ -287,8 +288,8 @@ def _print_outcome(flow: TaskFlow) -> None:
     click.secho("dead letters", bold=True)
     for group in flow.dlq.groups():
         click.echo(
-            f"  {group.count} x {group.task_name}: {group.error_type}: "
-            f"{group.error_message} (cause {group.cause})"
+            f"  {group.count} x {clean(group.task_name)}: {clean(group.error_type)}: "
+            f"{clean(group.error_message)} (cause {group.cause})"
         )
 
 
@@ -381,11 +382,11 @@ def summarize(
         failed = False
         for name, handle in handles:
             if len(handles) > 1:
-                click.secho(name, bold=True)
+                click.secho(clean(name), bold=True)
             try:
                 click.echo(_wrapped(handle.result(timeout=600)))
             except ResultError as error:
-                click.echo(f"{name}: {error}", err=True)
+                click.echo(clean(f"{name}: {error}"), err=True)
                 failed = True
     if failed:
         sys.exit(1)

@@ -9,7 +9,13 @@ The only door to msgspec.
 """
 
 from taskflow._codec.annotation import layers, unwrap
-from taskflow._codec.error_text import class_name, text_of, traceback_of
+from taskflow._codec.error_text import (
+    class_name,
+    clean,
+    continued,
+    text_of,
+    traceback_of,
+)
 from taskflow._codec.signature import ArgumentsCodec, ResultCodec
 from taskflow._codec.spec import Spec, decode_spec, encode_spec
 from taskflow._codec.text import (
@@ -26,6 +32,8 @@ __all__ = [
     "Spec",
     "check_size",
     "class_name",
+    "clean",
+    "continued",
     "decode_spec",
     "encode",
     "encode_spec",

@@ -1,4 +1,9 @@
-"""Text of exceptions, which run code of their own when they are asked for it."""
+"""Text that others wrote: of exceptions, which run code of their own, and for lines.
+
+What a task carries was written by anybody. In a line of a log or at a terminal, a
+character that cannot be printed (a line break, an escape that recolours a terminal, a
+mark that turns the direction of the text) is shown as its escape sequence in letters.
+"""
 
 import traceback
 
@@ -9,7 +14,40 @@ LONGEST_REASON_BYTES = 2000
 
 _HEAD_LINES = 12
 
+INDENT = "    "
+"""Stands before each line that continues an entry of a log."""
+
 _name_of = type.__dict__["__name__"].__get__
+
+
+def clean(text: object) -> str:
+    r"""Return *text* on one line, every character of it printable.
+
+    Args:
+        text: Anything; its ``str`` is shown.
+
+    Returns:
+        The text, with escapes in letters for what cannot be printed.
+
+    Example:
+        >>> clean("red: \x1b[31m")
+        'red: \\x1b[31m'
+    """
+    raw = str(text)
+    if raw.isprintable():
+        return raw
+    return "".join(
+        char
+        if char.isprintable()
+        else char.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for char in raw
+    )
+
+
+def continued(text: str) -> str:
+    """Return the lines of *text* so that none can be taken for an entry of a log."""
+    lines = text.expandtabs(4).rstrip("\n").split("\n")
+    return "\n".join(f"{INDENT}{clean(line.removeprefix(INDENT))}" for line in lines)
 
 
 def class_name(value: object) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from taskflow._codec import traceback_of
+from taskflow._codec import continued, traceback_of
 from taskflow._protocol.record import LONGEST_ERROR_BYTES
 from taskflow._worker.containment import MAIN, contain, running_on
 
@@ -217,7 +217,7 @@ def complete(
             ends = (SystemExit, KeyboardInterrupt, RuntimeError)
             if not isinstance(error, ends) or len(interrupts) > 1 or loop.is_closed():
                 raise
-            told = traceback_of(error, LONGEST_ERROR_BYTES)
+            told = continued(traceback_of(error, LONGEST_ERROR_BYTES))
             _logger.error("a callback tried to end the event loop\n%s", told)  # noqa: TRY400 - formatting may run its code
 
 

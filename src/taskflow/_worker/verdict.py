@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import frozen
 
-from taskflow._codec import Spec, class_name, text_of, traceback_of
+from taskflow._codec import Spec, class_name, continued, text_of, traceback_of
 from taskflow._declare.classification import CallVerdict
 from taskflow._declare.error_groups import is_group, leaves_of, parts_of
 from taskflow._declare.retry_policy import (
@@ -177,7 +177,7 @@ def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdic
     try:
         return _judged(run, error, limits, rng)
     except BaseException as failure:  # noqa: BLE001 - the error's own code may run
-        told = traceback_of(failure, LONGEST_ERROR_BYTES)
+        told = continued(traceback_of(failure, LONGEST_ERROR_BYTES))
         _logger.error("an error of %r could not be judged\n%s", run.name, told)  # noqa: TRY400 - formatting may run its code
         return _judge_failure(run, failure, limits, rng)
 

@@ -186,9 +186,9 @@ def config_command(*, as_json: bool, env_file: Path) -> int:
             ((row.variable, row.value, row.source) for row in rows),
         )
         for problem in unread:
-            click.echo(f"warning: {problem}", err=True)
+            click.echo(f"warning: {text.clean(problem)}", err=True)
         for problem in dict.fromkeys(problems):
-            click.echo(f"wrong: {problem}", err=True)
+            click.echo(f"wrong: {text.clean(problem)}", err=True)
     return FAILED if problems else 0
 
 

@@ -19,6 +19,7 @@ from taskflow._settings.kinds import Text, WholeNumber
 from taskflow._settings.settings import Checked, option
 from taskflow._worker.vitals import folder_of, look
 from taskflow.cli.exit_codes import FAILED
+from taskflow.cli.text import clean
 
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be replaced
 _MOST: Final = 65_536  # bytes of an answer
@@ -129,7 +130,7 @@ def api_command(
 
 
 def _unhealthy(why: str) -> int:
-    click.echo(f"unhealthy: {why}", err=True)
+    click.echo(f"unhealthy: {clean(why)}", err=True)
     return FAILED
 
 

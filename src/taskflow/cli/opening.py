@@ -15,6 +15,7 @@ from taskflow._client.flow import TaskFlow
 from taskflow._settings import Settings, export_dotenv, load_settings, read_duration
 from taskflow.cli.apps import App, load_app, load_host
 from taskflow.cli.exit_codes import USAGE, EndError
+from taskflow.cli.text import clean
 from taskflow.errors import TaskflowError
 
 Command = Callable[..., Any]
@@ -253,7 +254,7 @@ def note(flow: TaskFlow, event: str, **told: Any) -> None:
     try:
         flow.journal.record(event, actor=_actor(), **told)
     except TaskflowError as error:
-        click.echo(f"not written to the journal: {error}", err=True)
+        click.echo(f"not written to the journal: {clean(error)}", err=True)
 
 
 def _actor() -> str:

@@ -1,9 +1,4 @@
-"""What a person reads: tables, times, and data that cannot harm a terminal.
-
-What tasks carry was written by anybody. A character that is not printable (an
-escape that recolours a terminal or renames its window, a sign that turns the
-direction of the text) is shown as its escape sequence in letters.
-"""
+"""What a person reads: tables, times, and data that cannot harm a terminal."""
 
 import json
 import os
@@ -15,36 +10,16 @@ from typing import Any, Final
 
 import click
 
+from taskflow import _codec
+
+clean = _codec.clean
+
 LONGEST_CELL: Final = 100
 """Columns of the longest cell of a list; ``show`` prints the whole."""
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
-
-
-def clean(text: object) -> str:
-    r"""Return *text* on one line, every character of it printable.
-
-    Args:
-        text: Anything; its ``str`` is shown.
-
-    Returns:
-        The text, with escapes in letters for what cannot be printed.
-
-    Example:
-        >>> clean("red: \x1b[31m")
-        'red: \\x1b[31m'
-    """
-    raw = str(text)
-    if raw.isprintable():
-        return raw
-    return "".join(
-        char
-        if char.isprintable()
-        else char.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for char in raw
-    )
 
 
 def block(text: str, indent: str = "  ") -> str:

@@ -133,7 +133,7 @@ def _told(flow: TaskFlow, verb: str, changed: tuple[str, ...], **facts: Any) -> 
     words = {"open": "is shut", "close": "may be called", "reset": "is as new"}
     for name in changed:
         note(flow, f"upstream_{verb}", upstream=name, **facts)
-        click.echo(f"{name} {words[verb]}")
+        click.echo(f"{text.clean(name)} {words[verb]}")
     if not changed:
         click.echo("nothing to do")
 

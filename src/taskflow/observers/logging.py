@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import fields
 
+from taskflow._codec import clean, continued
 from taskflow._events import (
     DataLost,
     Event,
@@ -77,9 +78,6 @@ _LONGEST_TEXT = 100_000  # characters
 _COLORS = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
-_CONTROL = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-)
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 
 
@@ -141,7 +139,7 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
         if not target.isEnabledFor(LEVELS[kind]):
             return
         title, facts = _title(kind), _facts(event) | more
-        text = _escape(_sentence(title, event, facts))
+        text = clean(_sentence(title, event, facts))
         error = getattr(event, "error", None)
         extra = {"facts": facts, "event": title}
         line = target.makeRecord(
@@ -227,10 +225,6 @@ def _stamp(record: logging.LogRecord) -> str:
     return f"{seconds}.{int(record.msecs):03d}Z"
 
 
-def _escape(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
-
-
 def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
@@ -238,19 +232,21 @@ def _show(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
-    """Give the lines of the traceback of *record*, if it has one."""
-    text = record.exc_text
-    if not text and record.exc_info:
-        text = formatter.formatException(record.exc_info)
-    return (text or "").split("\n") if text else []
+def _tracebacks(
+    formatter: logging.Formatter, record: logging.LogRecord
+) -> dict[str, str]:
+    """Return the traceback and the stack that *record* carries, by their names."""
+    found = {"traceback": record.exc_text or "", "stack": record.stack_info or ""}
+    if record.exc_info and not record.exc_text:
+        found["traceback"] = formatter.formatException(record.exc_info)
+    return {name: text for name, text in found.items() if text}
 
 
 class TextFormatter(logging.Formatter):
     """One line for people: time, level, logger, message, facts as ``name=value``.
 
-    Control and direction characters are escaped, so that no text from a task
-    can forge a line.
+    Characters that cannot be printed are escaped, and what follows the first line, such
+    as a traceback, is indented, so that no text from a task can forge a line.
 
     Args:
         colored: Whether the level has a colour, for a terminal.
@@ -261,21 +257,22 @@ class TextFormatter(logging.Formatter):
         self._colors = _COLORS if colored else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return *record* as one line, a traceback below it."""
+        """Return *record* as one line, with a traceback below it."""
         # The message of an event has its facts already.
         has_facts = hasattr(record, "event")
         facts: dict[str, Any] = {} if has_facts else getattr(record, "facts", {})
+        message, _, more = record.getMessage().partition("\n")
         level = f"{record.levelname:<7}"
         color = self._colors.get(record.levelno)
         parts = [
             _stamp(record),
             level if color is None else f"\x1b[{color}m{level}\x1b[0m",
-            record.name,
-            _escape(record.getMessage()),
-            *(f"{name}={_escape(_show(value))}" for name, value in facts.items()),
+            clean(record.name),
+            clean(message),
+            *(f"{clean(name)}={clean(_show(value))}" for name, value in facts.items()),
         ]
-        told = _traceback(self, record)
-        return " ".join(parts) + "".join(f"\n  {_escape(line)}" for line in told)
+        below = (more, *_tracebacks(self, record).values())
+        return "\n".join((" ".join(parts), *map(continued, filter(None, below))))
 
 
 class JsonFormatter(logging.Formatter):
@@ -289,9 +286,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "event": getattr(record, "event", None) or record.getMessage(),
-            **facts,
         }
-        told = _traceback(self, record)
-        if told:
-            line["traceback"] = "\n".join(told)
+        # A fact of the same name does not hide what the line is about.
+        line = {**line, **facts, **line, **_tracebacks(self, record)}
         return json.dumps(line, ensure_ascii=True, default=str)

@@ -92,7 +92,7 @@ class Service:
     async def note(self, grant: Grant, event: str, **facts: Any) -> None:
         """Write down who did what; the deed is done, so this never fails it."""
         _audit.info(
-            "%s by %s: %s",
+            "%s by %r: %s",  # quoted: whoever asks may choose the name
             event,
             grant.actor or "somebody",
             facts,

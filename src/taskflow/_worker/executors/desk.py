@@ -14,7 +14,14 @@ from typing import Any
 
 from attrs import evolve
 
-from taskflow._codec import Spec, check_size, decode_spec, from_json, traceback_of
+from taskflow._codec import (
+    Spec,
+    check_size,
+    continued,
+    decode_spec,
+    from_json,
+    traceback_of,
+)
 from taskflow._declare.classification import SUCCESS, CallVerdict, classify
 from taskflow._declare.context import Context
 from taskflow._declare.ports import ContextPort
@@ -172,7 +179,7 @@ class Desk:
         try:
             return self._judged(job, run, error)
         except BaseException as failure:  # noqa: BLE001 - the error's own code may run
-            told = traceback_of(failure, LONGEST_ERROR_BYTES)
+            told = continued(traceback_of(failure, LONGEST_ERROR_BYTES))
             _logger.error("the end of task %s can't be judged\n%s", job.claim.id, told)  # noqa: TRY400 - formatting may run its code
             run = evolve(run, task=None)
             return verdict.judge(run, failure, self._limits, self._rng)

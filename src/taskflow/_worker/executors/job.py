@@ -7,7 +7,7 @@ from contextvars import Context as Variables
 from typing import Any
 
 from taskflow._client import breaker
-from taskflow._codec import Spec, traceback_of
+from taskflow._codec import Spec, continued, traceback_of
 from taskflow._declare.classification import CallVerdict
 from taskflow._declare.context import Context
 from taskflow._declare.ports import Admission
@@ -80,7 +80,7 @@ class Job(TaskOwner):
             _logger.error(
                 "an asyncio task that task %s left running tried to end its worker\n%s",
                 self.label,
-                traceback_of(error, LONGEST_ERROR_BYTES),
+                continued(traceback_of(error, LONGEST_ERROR_BYTES)),
             )
 
 
