@@ -24,7 +24,8 @@ class ApiSettings(Checked):
             ``taskflow api-key``. ``TASKFLOW_API_KEYS``.
         access: ``open``: everybody who reaches the service may do everything;
             ``keys``: only who shows a key. Left out: keys where there are some,
-            else the loopback interface only. ``TASKFLOW_ACCESS``.
+            else requests of this machine only, which may operate.
+            ``TASKFLOW_ACCESS``.
         max_body_bytes: Largest body of a request, 1 KiB to 512 MiB.
             ``TASKFLOW_API_MAX_BODY_BYTES``.
         max_streams: Streams of events that may be open at once, 1 to 100,000.

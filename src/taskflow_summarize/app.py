@@ -15,16 +15,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskflow import TaskFlow
 from taskflow.settings import load
-from taskflow_summarize._api_settings import LOOPBACK, ApiSettings
+from taskflow_summarize._api_settings import ApiSettings
 from taskflow_summarize.routers import (
     Access,
     KeyEntry,
-    Level,
     Limits,
     allow_all,
     create_router,
     key_access,
 )
+from taskflow_summarize.routers._local import LocalAccess
 from taskflow_summarize.routers._problems import ProblemError, problem_of
 
 _DESCRIPTION: Final = (
@@ -66,7 +66,8 @@ def create_app(
         flow: Where tasks are kept; left out: as the settings say, and closed with
             the application.
         access: Says what a request may do. Left out: as the settings say; where
-            they say nothing, requests from this machine to this machine only.
+            they say nothing, requests from this machine to this machine only, which
+            may operate.
         parts: Of the API; see `create_router`.
         limits: What a client may ask; left out: as the settings say.
         settings: Of the service; left out: those of the environment.
@@ -113,31 +114,13 @@ def access_of(settings: ApiSettings) -> Access:
     """Say who may do what, as the settings have it.
 
     Returns:
-        An access function: everybody, keys, or this machine only.
+        An access function: everybody, keys, or a `LocalAccess`.
     """
     if settings.access == "open":
         return allow_all
     if settings.keys:
         return key_access(KeyEntry.parse(entry) for entry in settings.keys)
-    return only_this_machine
-
-
-def only_this_machine(request: Request) -> Level:
-    """Let in requests from this machine that were made to this machine.
-
-    The name in the address matters too: a page of another site can make a browser
-    send requests here under a name of its own, and would have read the answers.
-
-    Args:
-        request: Its client's address and its header ``Host`` are looked at.
-
-    Returns:
-        The highest level, or none.
-    """
-    name = request.url.hostname or ""
-    client = request.client.host if request.client else ""
-    is_here = client in LOOPBACK and name in LOOPBACK
-    return Level.ADMIN if is_here else Level.NONE
+    return LocalAccess()
 
 
 async def _answer(request: Request, error: Exception) -> Response:

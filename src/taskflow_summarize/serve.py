@@ -1,9 +1,11 @@
 """``taskflow api``, ``dashboard`` and ``api-key``: the service from a shell."""
 
+import contextlib
 import importlib
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,8 +95,7 @@ def api(  # noqa: PLR0917 - click passes them by name
     run(
         _create(loaded.flow, settings=known, root_path=root_path),
         known,
-        title="API",
-        path="/docs",
+        lambda page: click.echo(f"API: {page}docs", err=True),
     )
     loaded.flow.close()
 
@@ -121,7 +122,9 @@ def dashboard(  # noqa: PLR0917 - click passes them by name
     """Serve the dashboard with the HTTP API beside it, on 127.0.0.1:3000.
 
     The page is at /, the API below it as 'taskflow api' has it, and the same keys
-    let people in. Needs no other process: it reads where tasks are kept.
+    let people in. Without keys it prints a link that lets one browser of this
+    machine do everything, and the next one when that was used. Needs no other
+    process: it reads where tasks are kept.
     """
     refuse_name_clash()
     settings, known = read_settings(env_file, host, port, log_level)
@@ -135,7 +138,11 @@ def dashboard(  # noqa: PLR0917 - click passes them by name
         loaded.flow, access=access, settings=known, root_path=root_path
     )
     application.include_router(page.create_dashboard(access=access))
-    run(application, known, title="dashboard", path="/")
+    if isinstance(access, _import("taskflow_summarize.routers._local").LocalAccess):
+        access.on_new_link = _show_dashboard
+        run(application, known, lambda page: _show_dashboard(access.new_link(page)))
+    else:
+        run(application, known, _show_dashboard)
     loaded.flow.close()
 
 
@@ -167,14 +174,18 @@ def read_settings(
     return settings, known
 
 
-def run(app: Any, known: ApiSettings, *, title: str, path: str) -> None:
+def _show_dashboard(link: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may read it any more
+        click.echo(f"dashboard: {link}", err=True)
+
+
+def run(app: Any, known: ApiSettings, show: Callable[[str], None]) -> None:
     """Serve *app* until told to stop.
 
     Args:
         app: An ASGI application.
         known: Where to listen.
-        title: What it is, for people.
-        path: Of the page to look at first.
+        show: Given the address, with a slash at its end, once it is listened to.
 
     Raises:
         ConfigurationError: The server is not installed, or the port is taken.
@@ -183,7 +194,7 @@ def run(app: Any, known: ApiSettings, *, title: str, path: str) -> None:
     listening = _listen(known)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"{title}: http://{shown}:{port}{path}", err=True)
+    show(f"http://{shown}:{port}/")
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -69,14 +69,17 @@ def test_the_demo_goes_on_and_shows_its_dashboard(tmp_path: Path) -> None:
         address = next(
             line.split()[1] for line in demo.stdout if line.startswith("dashboard: ")
         )
-        page = httpx.get(address)
-        status = httpx.get(f"{address}api/v1/queues/status").json()
+        with httpx.Client(follow_redirects=True) as browser:
+            page = browser.get(address)
+            session = browser.get(page.url.join("dashboard/session")).json()
+            status = browser.get(page.url.join("api/v1/queues/status")).json()
         demo.send_signal(signal.SIGINT)
         demo.stdout.read()
     with pytest.raises(httpx.ConnectError):
         httpx.get(address)
 
-    assert 200 == page.status_code
+    assert "?token=" in address
+    assert (200, "admin") == (page.status_code, session["level"])
     assert status["states"]["COMPLETED"] >= 200
     assert 0 == demo.returncode
 

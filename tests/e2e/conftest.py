@@ -6,6 +6,7 @@ and no coroutine test could run after one of these.
 """
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -58,6 +59,27 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+LINKS: dict[str, Callable[[], str]] = {}
+"""Gives the next link of each service without keys, by its address."""
+
+
+def _next_link(process: Process) -> Callable[[], str]:
+    """Return what gives each link that *process* prints, once."""
+    used: set[str] = set()
+
+    def give() -> str:
+        deadline = time.monotonic() + 30
+        while True:
+            links = re.findall(r"http://\S+token=\S+", "\n".join(process.lines))
+            if links and links[-1] not in used:
+                used.add(links[-1])
+                return links[-1]
+            assert time.monotonic() < deadline, process.lines
+            time.sleep(0.01)
+
+    return give
+
+
 @pytest.fixture
 def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
     """Give a maker of watched pages, which are judged at the end of the test."""
@@ -80,6 +102,8 @@ def watch(browser: Browser) -> Iterator[Callable[..., Watched]]:
         page.on("request", lambda request: watched.requests.append(request.url))
         page.on("dialog", lambda dialog: watched.complaints.append(dialog.message))
         made.append((context, watched))
+        if address in LINKS:
+            page.goto(LINKS[address]())
         return watched
 
     yield make
@@ -124,7 +148,10 @@ def serve(flow: TaskFlow, url: str, folder: Path) -> Iterator[Serve]:
                     **environment,
                 )
             )
-            return process, process.line(r"http://\S+?:\d+")
+            address = process.line(r"http://\S+?:\d+")
+            if "?token=" in process.line(r"http://\S+"):
+                LINKS[address] = _next_link(process)
+            return process, address
 
         yield start
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskflow import TaskFlow
@@ -72,6 +72,35 @@ def test_a_reader_is_offered_nothing_that_changes_something(
         offered.append(page.locator("main button").all_inner_texts())
 
     assert [[], [], [], []] == offered
+
+
+def test_the_link_is_exchanged_for_a_cookie_that_no_script_can_read(
+    browser: Browser, serve: Serve, stocked: dict[str, str]
+) -> None:
+    """Without it the page operates, and says what opens the rest."""
+    process, address = serve()
+    link = process.line(r"http://\S+token=\S+")
+    with browser.new_context() as context:
+        page = context.new_page()
+        asked: list[dict[str, str]] = []
+        page.on("request", lambda request: asked.append(request.all_headers()))
+        page.goto(address)
+        expect(
+            page.get_by_text("open the link that 'taskflow dashboard'")
+        ).to_be_visible()
+        expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+        page.goto(link)
+        expect(page.get_by_role("button", name="Pause").first).to_be_visible()
+        page.goto(f"{address}/#/tasks/{stocked['hostile']}")
+        expect(page.get_by_role("button", name="Delete")).to_be_visible()
+        visible = page.evaluate("[document.cookie, location.href, document.referrer]")
+        (cookie,) = context.cookies()
+
+    token = link.partition("token=")[2]
+    assert "" == visible[0]
+    assert token not in "".join(visible)
+    assert (True, "Strict") == (cookie["httpOnly"], cookie["sameSite"])
+    assert [] == [each for each in asked if token in each.get("referer", "")]
 
 
 def _stripped(app: ASGIApp, prefix: str) -> ASGIApp:

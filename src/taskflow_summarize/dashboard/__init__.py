@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 
 from taskflow_summarize.routers import Access
 from taskflow_summarize.routers._access import grant_of
+from taskflow_summarize.routers._local import LocalAccess
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -91,6 +92,8 @@ def create_dashboard(*, access: Access, api_prefix: str = "") -> APIRouter:
     router = APIRouter()
 
     async def index(request: Request) -> Response:
+        if isinstance(access, LocalAccess) and (answer := access.sign_in(request)):
+            return answer
         way = html.escape(_way_to(request, api_prefix))
         text = page.replace("{{api}}", way)
         return _File.of("index.html", text.encode()).answer(request)
@@ -98,6 +101,8 @@ def create_dashboard(*, access: Access, api_prefix: str = "") -> APIRouter:
     async def session(request: Request) -> Response:
         grant = await grant_of(access, request)
         told = {"level": grant.level.name.lower(), "actor": grant.actor}
+        if grant.why:
+            told["why"] = grant.why
         return JSONResponse(told, headers={**_HEADERS, "Cache-Control": "no-store"})
 
     async def asset(name: str, request: Request) -> Response:

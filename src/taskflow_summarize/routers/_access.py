@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 from fastapi import Request
 
 from taskflow.errors import ConfigurationError
@@ -58,10 +58,12 @@ class Grant:
     Attributes:
         level: What it may do.
         actor: Who, as the journal names them; empty = the client's address.
+        why: What to do for a higher level, for whoever is refused.
     """
 
     level: Level
     actor: str = ""
+    why: str = ""
 
 
 Granted: TypeAlias = Grant | Level | str
@@ -95,7 +97,7 @@ async def grant_of(access: Access, request: Request) -> Grant:
     grant = answer if isinstance(answer, Grant) else Grant(Level.parse(answer))
     if grant.actor:
         return grant
-    return Grant(grant.level, request.client.host if request.client else "")
+    return evolve(grant, actor=request.client.host if request.client else "")
 
 
 @frozen

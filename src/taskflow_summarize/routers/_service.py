@@ -81,12 +81,15 @@ class Service:
         if grant.level >= level:
             return grant
         if grant.level is Level.NONE:
-            detail = "show a key: Authorization: Bearer KEY, or X-API-Key: KEY"
+            detail = grant.why or (
+                "show a key: Authorization: Bearer KEY, or X-API-Key: KEY"
+            )
             raise ProblemError(
                 401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"}
             )
         needed, given = level.name.lower(), grant.level.name.lower()
         detail = f"this needs the level {needed!r}, and yours is {given!r}"
+        detail = f"{detail}: {grant.why}" if grant.why else detail
         raise ProblemError(403, "forbidden", detail, needed=needed, given=given)
 
     async def note(self, grant: Grant, event: str, **facts: Any) -> None:

@@ -12,7 +12,7 @@ const root = new URL(
 );
 
 /** What the key in use, or its absence, may do; told by the server. */
-export const session = { level: 'none', actor: '', asked: false };
+export const session = { level: 'none', actor: '', why: '', asked: false };
 
 /** An answer that says no, or none at all (status 0). */
 export class ApiError extends Error {
@@ -57,6 +57,7 @@ export async function askLevel() {
   const answer = await send(url, {});
   session.level = LEVELS.includes(answer.level) ? answer.level : 'none';
   session.actor = String(answer.actor ?? '');
+  session.why = String(answer.why ?? ''); // what to do for a higher level
   session.asked = true;
 }
 

@@ -102,7 +102,7 @@ function whole() {
     h('header', { class: 'top' },
       h('p', { class: 'brand' }, 'taskflow'),
       h('nav', { 'aria-label': 'Views' }, h('ul', null, VIEWS.filter(({ isThere }) => isThere?.() ?? true).map(link))),
-      h('p', { class: 'who' }, live(), key() && [
+      h('p', { class: 'who' }, live(), may('read') && !may('admin') && session.why && h('span', { class: 'muted' }, ` ${visible(session.why)}`), key() && [
         session.actor && h('span', { class: 'muted' }, foreign(session.actor, 40), ` (${session.level})`), ' ',
         h('button', { type: 'button', onclick: forget }, 'Forget key')])),
     h('div', { class: 'messages' },
@@ -133,7 +133,7 @@ function content() {
   if (!may('read')) {
     return [
       h('h1', { tabindex: -1 }, 'Who is there?'),
-      h('p', null, 'This service wants an API key, or does not let in requests from where you are.'),
+      h('p', null, session.why ? visible(`${session.why}.`) : 'This service wants an API key.'),
       h('p', null, h('button', { type: 'button', class: 'primary', onclick: () => askForKey('') }, 'Enter an API key')),
     ];
   }
@@ -231,7 +231,7 @@ async function start() {
     look();
   }
   show();
-  if (!may('read')) askForKey(key() ? 'This key is not known.' : '');
+  if (!may('read') && !session.why) askForKey(key() ? 'This key is not known.' : '');
 }
 
 /** Find out which of the parts that may be left out this service has. */
