@@ -30,6 +30,8 @@ class ApiSettings(Checked):
             ``TASKFLOW_API_MAX_BODY_BYTES``.
         max_streams: Streams of events that may be open at once, 1 to 100,000.
             ``TASKFLOW_API_MAX_STREAMS``.
+        max_streams_per_key: Of these, those of one key, or of one address where
+            there are no keys, 1 to 100,000. ``TASKFLOW_API_MAX_STREAMS_PER_KEY``.
     """
 
     read_by: ClassVar[tuple[str, ...]] = ("api", "dashboard")
@@ -54,6 +56,9 @@ class ApiSettings(Checked):
         4 * _MIB, WholeNumber(1024, 512 * _MIB, "bytes"), "TASKFLOW_API_MAX_BODY_BYTES"
     )
     max_streams: int = option(200, WholeNumber(1, 100_000), "TASKFLOW_API_MAX_STREAMS")
+    max_streams_per_key: int = option(
+        20, WholeNumber(1, 100_000), "TASKFLOW_API_MAX_STREAMS_PER_KEY"
+    )
 
     def _conflicts(self) -> Iterator[str]:
         if self.access == "keys" and not self.keys:

@@ -98,7 +98,11 @@ def create_app(
         lifespan=lifespan,
         root_path=root_path,
     )
-    bounds = Limits(body_bytes=known.max_body_bytes, streams=known.max_streams)
+    bounds = Limits(
+        body_bytes=known.max_body_bytes,
+        streams=known.max_streams,
+        streams_per_key=known.max_streams_per_key,
+    )
     chosen = access or access_of(known)
     app.include_router(
         create_router(served, access=chosen, parts=parts, limits=limits or bounds)

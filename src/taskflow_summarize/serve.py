@@ -197,6 +197,8 @@ def run(app: Any, known: ApiSettings, show: Callable[[str], None]) -> None:
     show(f"http://{shown}:{port}/")
     config = uvicorn.Config(
         app,
+        http=_import("taskflow_summarize._head_timeout").HeadTimeoutProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACE,

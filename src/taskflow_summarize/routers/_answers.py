@@ -9,10 +9,11 @@ _MEANINGS: Final = {
     401: "Nobody is known by this request.",
     403: "They may not do this, or another site's page asks.",
     404: "There is no such task.",
+    408: "The body has not come in time.",
     409: "The task's state, or the holder of the key, forbids it.",
     413: "The body is too large.",
     422: "The request makes no sense; `errors` says where.",
-    429: "Too many streams are open.",
+    429: "Too many streams are open, or too many of this key.",
     503: "The server that keeps the tasks does not answer, or is full.",
 }
 

@@ -5,6 +5,7 @@ any middleware, so that a host that mounts the router keeps its own handlers for
 its own routes.
 """
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -15,7 +16,7 @@ from starlette.types import Message, Receive
 
 from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._problems import ProblemError, problem_of
-from taskflow_summarize.routers._service import Service
+from taskflow_summarize.routers._service import Limits, Service
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 _BEARER: Final = HTTPBearer(scheme_name="bearer", auto_error=False)
@@ -64,7 +65,7 @@ class ServiceRoute(APIRoute):
             try:
                 request.state.taskflow_service = service
                 request.state.taskflow_grant = await service.admit(request, level)
-                bounded = _bounded(request.receive, service.limits.body_bytes)
+                bounded = _bounded(request.receive, service.limits)
                 return await handle(Request(request.scope, bounded))
             except Exception as error:
                 problem = problem_of(error)
@@ -80,17 +81,29 @@ def bound_to(service: Service) -> type[ServiceRoute]:
     return type("BoundRoute", (ServiceRoute,), {"service": service})
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
-    """Stop reading a body that is longer than it may be, whatever its header says."""
+def _bounded(receive: Receive, limits: Limits) -> Receive:
+    """Stop reading a body that is too long, whatever its header says, or too slow."""
     read = 0
+    deadline = asyncio.get_running_loop().time() + limits.body_seconds
+    is_whole = False
 
     async def counted() -> Message:
-        nonlocal read
-        message = await receive()
+        nonlocal read, is_whole
+        if is_whole:
+            return await receive()  # that the client has gone, at some time
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            detail = f"the body has not come within {limits.body_seconds:g} s"
+            raise ProblemError(
+                408, "request_timeout", detail, headers={"Connection": "close"}
+            ) from None
+        is_whole = not message.get("more_body", False)
         read += len(message.get("body", b""))
-        if read > most:
-            detail = f"the body has more than {most} bytes"
-            raise ProblemError(413, "body_too_large", detail, limit=most)
+        if read > limits.body_bytes:
+            detail = f"the body has more than {limits.body_bytes} bytes"
+            raise ProblemError(413, "body_too_large", detail, limit=limits.body_bytes)
         return message
 
     return counted

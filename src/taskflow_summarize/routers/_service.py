@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Generator
 from typing import Annotated, Any, Final
 
@@ -32,13 +33,17 @@ class Limits:
 
     Attributes:
         body_bytes: Largest body of a request.
+        body_seconds: Within which the body of a request must have come.
         streams: Streams that may be open at once.
+        streams_per_key: Of these, those of one actor.
         stream_seconds: After which a stream ends; its client comes back.
         patience: Seconds that a health check waits for the server.
     """
 
     body_bytes: int = 4 * 1_048_576
+    body_seconds: float = 60.0
     streams: int = 200
+    streams_per_key: int = 20
     stream_seconds: float = 300.0
     patience: float = 2.0
 
@@ -55,7 +60,7 @@ class Service:
         self.flow: TaskFlow = flow
         self.limits: Limits = limits
         self._access = access
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
         self._status: tuple[float, QueueStatus] | None = None
         self._reading: asyncio.Future[QueueStatus] | None = None
         self._chores: set[asyncio.Task[Any]] = set()
@@ -119,26 +124,37 @@ class Service:
         self._status = now, status
         return status
 
-    def refuse_crowd(self) -> None:
-        """Refuse a stream when as many are open as may be.
-
-        Raises:
-            ProblemError: They are.
-        """
-        if self._streams >= self.limits.streams:
-            detail = f"{self._streams} streams are open, which is the limit"
-            raise ProblemError(
-                429, "too_many_streams", detail, headers={"Retry-After": "5"}
+    def crowd(self, actor: str) -> ProblemError | None:
+        """Say why *actor* may not open a stream now; None where they may."""
+        name = "TASKFLOW_API_MAX_STREAMS"
+        if self._streams[actor] >= self.limits.streams_per_key:
+            count, whose, name = (
+                self._streams[actor],
+                f" for {actor!r}",
+                f"{name}_PER_KEY",
             )
+        elif self._streams.total() >= self.limits.streams:
+            count, whose = self._streams.total(), ""
+        else:
+            return None
+        detail = (
+            f"{count} streams are open{whose}, which is the limit ({name}): close one, "
+            "or ask every few seconds without a stream"
+        )
+        return ProblemError(
+            429, "too_many_streams", detail, headers={"Retry-After": "5"}
+        )
 
     @contextlib.contextmanager
-    def stream(self) -> Generator[None]:
-        """Count a stream while it is open."""
-        self._streams += 1
+    def stream(self, actor: str) -> Generator[None]:
+        """Count a stream of *actor* while it is open."""
+        self._streams[actor] += 1
         try:
             yield
         finally:
-            self._streams -= 1
+            self._streams[actor] -= 1
+            if not self._streams[actor]:
+                del self._streams[actor]
 
     def start(self, chore: Any) -> None:
         """Go on with *chore*, a coroutine, after the answer has been given."""

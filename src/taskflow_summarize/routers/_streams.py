@@ -14,6 +14,7 @@ from typing import Any, Final
 import anyio
 from attrs import frozen
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from taskflow.errors import ServerError, TaskNotFoundError
 from taskflow_summarize.routers._schemas import QueueStatusBody
@@ -62,33 +63,47 @@ class Span:
             await self.stop.wait()
 
 
+class _Stream(EventSourceResponse):
+    """One of the streams that may be open; a refusal, where as many are.
+
+    Counted when it begins and not when it is made, so that no other comes between.
+    """
+
+    service: Service
+    actor: str
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = self.service.crowd(self.actor)
+        if problem is not None:
+            await problem.response()(scope, receive, send)
+            return
+        with self.service.stream(self.actor):
+            await super().__call__(scope, receive, send)
+
+
 def respond(
     service: Service,
+    actor: str,
     begin: Callable[[Span], AsyncGenerator[ServerSentEvent]],
 ) -> EventSourceResponse:
     """Answer with events, as one of the streams that may be open.
 
     Args:
         service: Whose streams are counted.
+        actor: Who follows.
         begin: Makes the events of a span.
 
     Returns:
         The response.
-
-    Raises:
-        ProblemError: As many are open as may be.
     """
-    service.refuse_crowd()
     span = Span(time.monotonic() + service.limits.stream_seconds, anyio.Event())
 
     async def sent() -> AsyncIterator[ServerSentEvent]:
-        # Counted here and not above: what never begins need not end.
-        with service.stream():
-            async with contextlib.aclosing(begin(span)) as events:
-                async for each in events:
-                    yield each
+        async with contextlib.aclosing(begin(span)) as events:
+            async for each in events:
+                yield each
 
-    return EventSourceResponse(
+    stream = _Stream(
         sent(),
         headers=HEADERS,
         ping=KEEP_ALIVE,
@@ -96,6 +111,8 @@ def respond(
         shutdown_event=span.stop,
         shutdown_grace_period=1.0,
     )
+    stream.service, stream.actor = service, actor
+    return stream
 
 
 async def status_events(

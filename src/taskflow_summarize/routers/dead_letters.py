@@ -151,6 +151,6 @@ def add_to(router: APIRouter) -> None:
         responses=problems(422)
         | {200: {"content": {"application/x-ndjson": {}}, "description": "Lines."}},
     )(export)
-    router.post(f"{at}/requeue", responses=problems(413, 422))(requeue)
-    router.post(f"{at}/purge", responses=problems(413, 422))(purge)
-    router.patch(f"{at}/{{task_id}}", responses=problems(404, 409, 413, 422))(edit)
+    router.post(f"{at}/requeue", responses=problems(408, 413, 422))(requeue)
+    router.post(f"{at}/purge", responses=problems(408, 413, 422))(purge)
+    router.patch(f"{at}/{{task_id}}", responses=problems(404, 408, 409, 413, 422))(edit)

@@ -49,9 +49,10 @@ async def get_status(service: ServiceHere) -> QueueStatusBody:
 
 
 @needs(Level.READ)
-async def follow_status(service: ServiceHere) -> EventSourceResponse:
+async def follow_status(service: ServiceHere, grant: GrantHere) -> EventSourceResponse:
     """Follow the counts: an event `status` at once and whenever they change."""
-    return _streams.respond(service, partial(_streams.status_events, service))
+    events = partial(_streams.status_events, service)
+    return _streams.respond(service, grant.actor, events)
 
 
 @needs(Level.READ)

@@ -48,6 +48,6 @@ def add_to(router: APIRouter) -> None:
             path,
             status_code=201,
             include_in_schema=shown,
-            responses=problems(409, 413, 422)
+            responses=problems(408, 409, 413, 422)
             | {200: {"model": CreatedBody, "description": "The key was held."}},
         )(create_summary)

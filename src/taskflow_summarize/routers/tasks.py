@@ -114,6 +114,7 @@ async def get_task(task_id: TaskId, service: ServiceHere) -> TaskBody:
 async def follow_task(
     task_id: TaskId,
     service: ServiceHere,
+    grant: GrantHere,
     last_event_id: Annotated[str | None, Header(max_length=64)] = None,
 ) -> EventSourceResponse:
     """Follow a task: `state`, `chunk` and `end`, as server-sent events."""
@@ -121,7 +122,7 @@ async def follow_task(
     with refusing():
         await service.flow.tasks.anews(task_id, after=after, limit=1)
     events = partial(_streams.task_events, service, task_id, after)
-    return _streams.respond(service, events)
+    return _streams.respond(service, grant.actor, events)
 
 
 @needs(Level.OPERATE)
@@ -192,7 +193,7 @@ def add_to(router: APIRouter) -> None:
             path,
             status_code=201,
             include_in_schema=shown,
-            responses=problems(409, 413, 422)
+            responses=problems(408, 409, 413, 422)
             | {200: {"model": CreatedBody, "description": "The key was held."}},
         )(create_task)
         router.get(path, include_in_schema=shown, responses=problems(422))(list_tasks)
