@@ -28,6 +28,7 @@ from taskflow._worker.standby_server import RedisServer as StandbyServer
 from tests.support.processes import wait_until
 from tests.support.stub_server import OK, stub_server
 
+PEM = Path(__file__).parent.parent / "tls" / "localhost.pem"
 LEASE = 15.0
 LIMIT = 60.0
 BURN = "while True: pass"
@@ -325,11 +326,11 @@ def test_the_scripts_are_called_as_the_protocol_describes_them() -> None:
         ("redis://user@h", ("", "h", 6379), None, (("AUTH", "user", ""),)),
         ("unix:///run/s?db=2", ("/run/s", "localhost", 6379), None, (("SELECT", "2"),)),
         (
-            "rediss://h?ssl_ca_certs=/ca&ssl_include_verify_flags=VERIFY_X509_STRICT",
+            f"rediss://h?ssl_ca_certs={PEM}&ssl_include_verify_flags=VERIFY_X509_STRICT",
             ("", "h", 6379),
             {
                 "ssl_check_hostname": True,
-                "ssl_ca_certs": "/ca",
+                "ssl_ca_certs": str(PEM),
                 "ssl_include_verify_flags": [32],
             },
             (),
