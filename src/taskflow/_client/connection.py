@@ -1,12 +1,16 @@
 """What the parts of the client share: the server, its runners, keys, the time."""
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
+from weakref import WeakSet
+
+from attrs import frozen
 
 from taskflow._client import plan as plans
 from taskflow._client.per_loop import PerLoop
@@ -32,6 +36,25 @@ def server_clock() -> int:
     return 0
 
 
+@frozen
+class StandIn:
+    """What is under every connection during a test.
+
+    Attributes:
+        url: Of the server.
+        prefix: Of its keys.
+        clock: Gives the time; None = each connection's own.
+    """
+
+    url: str
+    prefix: str
+    clock: Clock | None = None
+
+
+_guard = threading.RLock()
+_stand_in: StandIn | None = None
+
+
 class Connection:
     """One server, opened when it is first needed.
 
@@ -54,10 +77,13 @@ class Connection:
         self._settings = settings
         self._server: Server | None = None
         self._runner: SyncRunner | None = None
-        self._async_runners: PerLoop[AsyncRunner] = PerLoop(
-            self._make_runner, lambda runner: runner.abandon()
-        )
+        self._async_runners = self._new_async_runners()
         self._keys: Keys | None = None
+        self._aside: tuple[Any, ...] | None = None
+        with _guard:
+            _known.add(self)
+            if _stand_in is not None:
+                self.set_aside(_stand_in)
         self._lock = threading.Lock()
 
     @property
@@ -78,6 +104,8 @@ class Connection:
     @property
     def replicas(self) -> int:
         """How many replicas must have a task before its enqueue returns."""
+        if self._aside is not None:
+            return 0
         chosen = self._durability or self.settings.redis.durability
         return int(chosen == "replica")
 
@@ -91,7 +119,8 @@ class Connection:
         """The server, opened now if it was not."""
         with self._lock:
             if self._server is None:
-                server = open_server(self.url, prefix=self.keys.prefix)
+                url = self.url if self._aside is None else self._url
+                server = open_server(url, prefix=self.keys.prefix)
                 if self.replicas and not server.replicates:
                     problem = (
                         f"durability 'replica' needs a server with a replica, and "
@@ -137,6 +166,9 @@ class Connection:
         """Sends operations from the running event loop."""
         return self._async_runners.get()
 
+    def _new_async_runners(self) -> PerLoop[AsyncRunner]:
+        return PerLoop(self._make_runner, lambda runner: runner.abandon())
+
     def _make_runner(self) -> AsyncRunner:
         return self.server.async_runner()
 
@@ -171,6 +203,52 @@ class Connection:
         self._async_runners.drop_closed()
         if server is not None:
             server.close()
+
+    def set_aside(self, stand_in: StandIn) -> None:
+        """Use *stand_in* from now on, and keep what is open for later."""
+        self._aside = (
+            *(self._url, self._keys, self.clock),
+            *(self._server, self._runner, self._async_runners),
+        )
+        self._url, self._keys = stand_in.url, Keys(stand_in.prefix)
+        self.clock = stand_in.clock or self.clock
+        self._server = self._runner = None
+        self._async_runners = self._new_async_runners()
+
+    def put_back(self) -> None:
+        """Close what was used meanwhile, and use again what was set aside."""
+        if self._aside is not None:
+            self.close()
+            self._url, self._keys, self.clock, *rest = self._aside
+            self._server, self._runner, self._async_runners = rest
+            self._aside = None
+
+
+_known: WeakSet[Connection] = WeakSet()
+
+
+@contextlib.contextmanager
+def standing_in(stand_in: StandIn) -> Generator[None]:
+    """Put *stand_in* under every connection of this process, those made later too.
+
+    Raises:
+        RuntimeError: Another one stands in already.
+    """
+    global _stand_in  # noqa: PLW0603 - one for the process, so that nothing escapes it
+    with _guard:
+        if _stand_in is not None:
+            message = "flow.testing() is in use already; leave it first"
+            raise RuntimeError(message)
+        _stand_in = stand_in
+        for each in _known:
+            each.set_aside(stand_in)
+    try:
+        yield
+    finally:
+        with _guard:
+            _stand_in = None
+            for each in _known:
+                each.put_back()
 
 
 def _warn_of_blocking() -> None:

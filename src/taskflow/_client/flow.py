@@ -1,14 +1,21 @@
 """TaskFlow: one server, one prefix, and everything a caller can ask of it."""
 
-import inspect
-from collections.abc import Callable, Iterable
+import contextlib
+import secrets
+from collections.abc import Callable, Generator, Iterable
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from taskflow._client import results
 from taskflow._client.batcher import Batcher
-from taskflow._client.connection import Clock, Connection, server_clock
+from taskflow._client.connection import (
+    Clock,
+    Connection,
+    StandIn,
+    server_clock,
+    standing_in,
+)
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.doctor import diagnose
 from taskflow._client.finding import Finding
@@ -24,7 +31,7 @@ from taskflow._client.workers import Workers
 from taskflow._codec import Spec, check_size, encode_spec
 from taskflow._declare import ports
 from taskflow._declare.registry import Registry, default_registry
-from taskflow._declare.task import Call, Task, TaskHandle
+from taskflow._declare.task import Call, TaskHandle, no_call
 from taskflow._protocol import submit
 from taskflow._protocol.record import TaskRecord
 from taskflow._protocol.submit import Stored, Submission, SubmitOptions
@@ -184,7 +191,7 @@ class TaskFlow:
 
     def _submission(self, call: Call[Any]) -> Submission:
         if not isinstance(call, Call):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(_no_call(call))
+            raise TypeError(no_call(call))
         most = self._connection.settings.queue.max_payload_bytes
         check_size(call.payload, most, call.task.name)
         return _submission(call)
@@ -308,6 +315,33 @@ class TaskFlow:
         """Check what loses tasks before it does; see `doctor`."""
         return await self._connection.arun(diagnose(self._connection, repair=repair))
 
+    @contextlib.contextmanager
+    def testing(
+        self, url: str | None = None, *, clock: Clock | None = None
+    ) -> Generator[Self]:
+        """Put an empty server under every flow of this process, for a test.
+
+        No call can reach the live server meanwhile, whichever flow it goes through:
+        one of the application, created at import or later, in any thread.
+
+        Args:
+            url: Of the server; left out: a new one in memory. On another one the
+                keys have a prefix of this test alone, and stay there.
+            clock: Gives the time; left out: each flow's own.
+
+        Yields:
+            This flow.
+
+        Raises:
+            RuntimeError: Another test does so now.
+        """
+        token = secrets.token_hex(6)
+        stand_in = StandIn(
+            url or f"memory://{token}", "" if url is None else f"test-{token}:", clock
+        )
+        with standing_in(stand_in):
+            yield self
+
     def close(self) -> None:
         """Close the blocking connections and leave the server."""
         ports.unbind(self.registry, self)
@@ -342,19 +376,6 @@ class TaskFlow:
 
     def __repr__(self) -> str:
         return f"<TaskFlow {self._connection.display}>"
-
-
-def _no_call(given: object) -> str:
-    if isinstance(given, Task):
-        told = f"task {given.name!r} itself"
-    elif inspect.iscoroutine(given):
-        given.close()  # it would warn that nobody awaits it
-        told = f"a call of {given.__qualname__} in place"
-    else:
-        told = f"{given!r:.100}"
-    return (
-        f"enqueue takes what task.call(...) makes, got {told}; task(...) runs it here"
-    )
 
 
 def _submission(call: Call[Any]) -> Submission:

@@ -277,6 +277,12 @@ def unbind(registry: Container, client: TaskClient) -> None:
         _bound.get(registry, WeakSet[TaskClient]()).discard(client)
 
 
+def bound_registries() -> list[Container]:
+    """Return the registries that have a client now."""
+    with _guard:
+        return [registry for registry, clients in _bound.items() if clients]
+
+
 def client_of(task: Any) -> TaskClient:
     """Return where calls of *task* go: to the flow of a registry that has it.
 

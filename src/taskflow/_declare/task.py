@@ -1,5 +1,6 @@
 """A declared function, one call of it, and a handle to a stored call."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from operator import attrgetter
@@ -330,6 +331,20 @@ class Task(Generic[P, RetT_co, ResT_co]):
         """
         self.arguments.check()
         self.result.check()
+
+
+def no_call(given: object) -> str:
+    """Say what *given* is where a `Call` belongs, and the way out."""
+    if isinstance(given, Task):
+        told = f"task {given.name!r} itself"
+    elif inspect.iscoroutine(given):
+        given.close()  # it would warn that nobody awaits it
+        told = f"a call of {given.__qualname__} in place"
+    else:
+        told = f"{given!r:.100}"
+    return (
+        f"enqueue takes what task.call(...) makes, got {told}; task(...) runs it here"
+    )
 
 
 def _refuse_attribute(task: object, name: str) -> Any:
