@@ -198,6 +198,19 @@ async def test_an_access_function_may_answer_in_several_ways(flow, answer, statu
     assert status == found.status_code
 
 
+@pytest.mark.parametrize("level", [Level.NONE, Level.READ])
+async def test_a_grant_says_what_to_do_for_a_higher_level(flow, level):
+    """An application's own way in, instead of a key."""
+    grant = Grant(level, why="log in at /login")
+    app = create_app(flow, access=lambda _: grant, settings=ApiSettings())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
+        answer = await client.post("/api/v1/queues/retry/pause")
+
+    assert (401 if level is Level.NONE else 403) == answer.status_code
+    assert answer.json()["detail"].endswith("log in at /login")
+
+
 @pytest.mark.parametrize(
     ("peer", "host", "status"),
     [

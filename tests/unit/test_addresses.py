@@ -220,3 +220,21 @@ def test_an_encrypted_key_without_its_password_asks_nobody(tmp_path) -> None:
     )
     with pytest.raises(ConfigurationError, match="cannot be used"):
         open_server(f"rediss://h?ssl_certfile={key}")
+
+
+class NotText:
+    """Such as an address of pydantic's, which is no text."""
+
+    def __str__(self) -> str:
+        return "redis://:hunter2@h"
+
+
+def test_an_address_that_is_no_text_is_shown_masked_too() -> None:
+    """In the repr of a flow, before it is refused."""
+    flow = TaskFlow(NotText())  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigurationError, match="must be text, not NotText"
+    ) as refused:
+        flow.queues.status()
+
+    assert "hunter2" not in repr(flow) + flow.connection.display + str(refused.value)

@@ -106,6 +106,35 @@ def test_an_error_becomes_the_kind_that_says_what_to_do(error, kind):
     assert error is ours.__cause__
 
 
+@pytest.mark.parametrize(
+    ("error", "way_out"),
+    [
+        (foreign.AuthenticationError("Authentication required."), ":PASSWORD@HOST"),
+        (
+            foreign.AuthenticationError("invalid username-password pair"),
+            "check the user",
+        ),
+        (foreign.AuthenticationError("invalid password"), "check the user"),
+        (
+            foreign.ResponseError("WRONGPASS invalid username-password"),
+            "check the user",
+        ),
+        (foreign.ResponseError("DB index is out of range"), "too high"),
+        (
+            foreign.AuthenticationError(
+                "AUTH <password> called without any password configured for the "
+                "default user. Are you sure your configuration is correct?"
+            ),
+            "leave it out",
+        ),
+    ],
+    ids=lambda each: str(each)[:30],
+)
+def test_a_refusal_says_the_way_out(error, way_out):
+    """The server says what is wrong, and not where it is put right."""
+    assert way_out in str(translate(error, "claim"))
+
+
 def test_an_error_of_ours_stays_as_it_is():
     """Starting the embedded server may fail where a reply is expected."""
     ours = ServerUnavailableError("no")

@@ -185,7 +185,7 @@ class Connection:
         """Where tasks are kept, the password masked; opens nothing."""
         if self._server is not None:
             return self._server.display
-        return mask_url(self._url) if self._url else "from settings"
+        return mask_url(str(self._url)) if self._url else "from settings"
 
     async def aclose(self) -> None:
         """Close what belongs to the running event loop."""

@@ -98,6 +98,38 @@ _TLS = re.compile(
     r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure"
     r"|UNSUPPORTED_PROTOCOL|HANDSHAKE_FAILURE|NO_SHARED_CIPHER|_ALERT_"
 )
+_HINTS = (
+    (
+        _CERTIFICATE,
+        (
+            "; name the authority in the address, rediss://HOST?ssl_ca_certs=PATH, or "
+            "where the service signs for itself, as Heroku's does, trust the network "
+            "instead: rediss://HOST?ssl_cert_reqs=none"
+        ),
+    ),
+    (
+        "WRONG_VERSION_NUMBER|ecord layer failure",
+        "; the server may have no TLS at this port (redis://HOST)",
+    ),
+    (
+        "Authentication required|NOAUTH",
+        "; put the password into the address: REDIS_URL=redis://:PASSWORD@HOST",
+    ),
+    (
+        "without any password configured",
+        "; the server has no password: leave it out of the address",
+    ),
+    (
+        "WRONGPASS|username-password pair|invalid password",
+        "; check the user and the password in the address (REDIS_URL)",
+    ),
+    (
+        "DB index is out of range|invalid DB index",
+        "; the number at the end of the address is too high",
+    ),
+)
+"""What to do about a refusal, by what is in its text."""
+
 _ARGUMENTS = re.compile(r",? with args beginning with.*", re.DOTALL)
 
 
@@ -193,18 +225,11 @@ def translate(error: BaseException, doing: str) -> ServerError:
 
 
 def _hint(text: str) -> str:
-    """Say the way out of what is wrong with TLS."""
+    """Say the way out of a refusal, where the server does not."""
     if _CERTIFICATE in text and _OTHER_NAME in text:
         return "; the certificate is for another name (ssl_check_hostname=false)"
-    if _CERTIFICATE in text:
-        return (
-            "; name the authority in the address, rediss://HOST?ssl_ca_certs=PATH, or "
-            "where the service signs for itself, as Heroku's does, trust the network "
-            "instead: rediss://HOST?ssl_cert_reqs=none"
-        )
-    if "WRONG_VERSION_NUMBER" in text or "ecord layer failure" in text:
-        return "; the server may have no TLS at this port (redis://HOST)"
-    return ""
+    found = (hint for pattern, hint in _HINTS if re.search(pattern, text))
+    return next(found, "")
 
 
 @contextlib.contextmanager
