@@ -34,6 +34,7 @@ from taskflow_summarize._text.words import count_words
 from taskflow_summarize._upstream import OPENROUTER
 from taskflow_summarize.errors import (
     EmptyAnswerError,
+    ProviderError,
     SummarizeError,
     TextTooLongError,
 )
@@ -298,14 +299,14 @@ class Writer:
                     request, on_text=emitter.write if emitter is not None else None
                 )
         except Exception as error:
-            empty = find_error(error, EmptyAnswerError)
-            if empty is not None:
+            billed = find_error(error, ProviderError)
+            if billed is not None and (billed.prompt_tokens or billed.cost):
                 self._pay(
                     Completion(
                         "",
-                        prompt_tokens=empty.prompt_tokens,
-                        completion_tokens=empty.completion_tokens,
-                        cost=empty.cost,
+                        prompt_tokens=billed.prompt_tokens,
+                        completion_tokens=billed.completion_tokens,
+                        cost=billed.cost,
                     )
                 )
             raise

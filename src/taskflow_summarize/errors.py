@@ -98,7 +98,14 @@ class ProviderError(SummarizeError):
             its own host met as if the caller's key were wrong; here that is 502.
         retry_after: Seconds that the provider asked to wait, or None.
         code: The provider's own word for it, or None.
+        prompt_tokens: Tokens read that are billed all the same.
+        completion_tokens: Tokens written that are billed all the same.
+        cost: US dollars, or None where it is not said.
     """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
 
     def __init__(
         self,
@@ -173,9 +180,6 @@ class EmptyAnswerError(BadAnswerError):
     Attributes:
         is_truncated: Whether the budget of tokens ended before the text began, as
             it does where a model thinks first: a larger one may help.
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
-        cost: US dollars, or None where it is not said.
     """
 
     counts_against_upstream = False
@@ -187,12 +191,6 @@ class EmptyAnswerError(BadAnswerError):
         *,
         status_code: int | None = None,
         is_truncated: bool = False,
-        prompt_tokens: int = 0,
-        completion_tokens: int = 0,
-        cost: float | None = None,
     ) -> None:
         super().__init__(provider, reason, status_code=status_code)
         self.is_truncated = is_truncated
-        self.prompt_tokens = prompt_tokens
-        self.completion_tokens = completion_tokens
-        self.cost = cost

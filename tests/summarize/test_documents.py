@@ -659,7 +659,8 @@ async def test_an_answer_cut_short_before_it_began_is_paid_and_asked_for_again(
     flow: TaskFlow, lend: Callable[..., LentModel], wrap: Any
 ) -> None:
     """With twice the tokens, also where other failures come with it."""
-    empty = EmptyAnswerError("lent", "no text", is_truncated=True, prompt_tokens=900)
+    empty = EmptyAnswerError("lent", "no text", is_truncated=True)
+    empty.prompt_tokens = 900
     model = lend(wrap(empty))
     record = await run(flow, TIDES)
 

@@ -76,7 +76,8 @@ def test_a_breaker_makes_of_an_error_what_its_class_says(
 
 def test_an_empty_answer_keeps_its_cost_through_a_pickle() -> None:
     """Executors of other processes send it back."""
-    met = EmptyAnswerError("model", "x", is_truncated=True, prompt_tokens=9, cost=0.5)
+    met = EmptyAnswerError("model", "x", is_truncated=True)
+    met.prompt_tokens, met.cost = 9, 0.5
     restored = pickle.loads(pickle.dumps(met))  # noqa: S301 - our own
 
     assert (str(met), vars(met)) == (str(restored), vars(restored))

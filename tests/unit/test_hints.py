@@ -13,7 +13,7 @@ import pytest
 
 import taskflow
 from taskflow import Registry, TaskFlow
-from taskflow.errors import ConfigurationError, RegistryError
+from taskflow.errors import ConfigurationError, RegistryError, ResultTimeoutError
 from taskflow.testing import arun_until_idle
 
 registry = Registry()
@@ -128,13 +128,17 @@ async def test_what_is_no_call_is_not_enqueued(
     assert 0 == flow.queues.status().primary
 
 
-async def test_waiting_on_an_event_loop_is_refused(flow: TaskFlow) -> None:
-    """It would stand still until the timeout, and what runs on it too."""
+async def test_waiting_on_an_event_loop_is_warned_of(flow: TaskFlow) -> None:
+    """It stands still until the timeout, and what runs on it too."""
     handle = await flow.aenqueue(add.call(1))
-    with pytest.raises(RuntimeError, match=r"await handle\.aresult\(\)"):
-        handle.result(timeout=5)
+    with (
+        pytest.warns(RuntimeWarning, match=r"aresult\(\)") as warned,
+        pytest.raises(ResultTimeoutError),
+    ):
+        handle.result(timeout=0.01)
     await arun_until_idle(flow)
 
+    assert [__file__] == [each.filename for each in warned]
     assert 2 == handle.result(timeout=0) == await handle.aresult()
     assert 2 == await asyncio.to_thread(handle.result)
 
@@ -142,7 +146,7 @@ async def test_waiting_on_an_event_loop_is_refused(flow: TaskFlow) -> None:
 async def test_a_blocking_call_on_an_event_loop_is_warned_of(redis_url: str) -> None:
     """Where the host calls it; not in a thread, and not by its twin."""
     with TaskFlow(redis_url, prefix="hints:", registry=registry) as flow:
-        with pytest.warns(RuntimeWarning, match=r"such as aenqueue\(\)") as warned:
+        with pytest.warns(RuntimeWarning, match=r"aenqueue\(\)") as warned:
             flow.enqueue(add.call(1))
         with warnings.catch_warnings():
             warnings.simplefilter("error")

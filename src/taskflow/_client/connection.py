@@ -154,8 +154,8 @@ class Connection:
             RuntimeWarning: On an event loop, which is blocked meanwhile.
         """
         server = self.server
-        if server.shared and asyncio._get_running_loop() is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
-            _warn_of_blocking()
+        if server.shared:
+            warn_on_a_loop()
         with self._lock:
             if self._runner is None:
                 self._runner = server.runner()
@@ -251,12 +251,18 @@ def standing_in(stand_in: StandIn) -> Generator[None]:
                 each.put_back()
 
 
-def _warn_of_blocking() -> None:
+def warn_on_a_loop() -> None:
+    """Warn where the host calls, if an event loop runs in this thread.
+
+    A warning and no error: a notebook's cells run on a loop, too.
+    """
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+        return
     level, frame = 2, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(_OURS):
         level, frame = level + 1, frame.f_back
     message = (
         "a blocking call of taskflow on an event loop, which can run nothing else "
-        "meanwhile: await the method with an 'a' before its name, such as aenqueue()"
+        "meanwhile: await the method with an 'a' before its name, aenqueue() or aresult()"
     )
     warnings.warn(message, RuntimeWarning, stacklevel=level - 1)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from taskflow._client.connection import Connection
+from taskflow._client.connection import Connection, warn_on_a_loop
 from taskflow._client.ids import checked
 from taskflow._declare import ports
 from taskflow._protocol import inspect
@@ -75,11 +75,12 @@ def result(
         TaskFailedError: It ended without a result.
         ResultTimeoutError: It has not ended yet; it goes on all the same.
         TaskNotFoundError: There is no such task.
-        RuntimeError: An event loop runs in this thread, and would be blocked.
+
+    Warns:
+        RuntimeWarning: An event loop runs in this thread, and is blocked meanwhile.
     """
-    if timeout != 0 and asyncio._get_running_loop() is not None:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
-        message = "result() would block the event loop: await handle.aresult()"
-        raise RuntimeError(message)
+    if timeout != 0:
+        warn_on_a_loop()
     deadline = time.monotonic() + (timeout or 0)
     watch = inspect.watch(connection.keys, checked(task_id), now_ms=connection.clock())
     ending = connection.runner.send(watch)

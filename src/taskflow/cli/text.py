@@ -12,7 +12,7 @@ import click
 
 from taskflow import _codec
 
-clean = _codec.clean
+clean: Final = _codec.clean
 
 LONGEST_CELL: Final = 100
 """Columns of the longest cell of a list; ``show`` prints the whole."""

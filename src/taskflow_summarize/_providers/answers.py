@@ -8,7 +8,7 @@ them is the same. It is pure; a table of recorded shapes tests it.
 from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from taskflow_summarize._provider import Completion
 from taskflow_summarize._providers._json import (
@@ -25,12 +25,16 @@ from taskflow_summarize._providers.failures import (
     is_end_of_tokens,
     read_refusal,
 )
+from taskflow_summarize._providers.reasoning import ReasoningFilter
 from taskflow_summarize.errors import (
     BadAnswerError,
     ContentRefusedError,
     EmptyAnswerError,
+    ProviderError,
     UnavailableError,
 )
+
+ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
 _DONE: Final = "[DONE]"
 _BAD: Final = 400
@@ -49,13 +53,16 @@ class AnswerReader:
 
     Attributes:
         is_done: Whether the stream has said that nothing follows.
+        rest: Text that came last and was held back until `finish`.
     """
 
     def __init__(self, headers: Mapping[str, str], *, now: datetime) -> None:
         self.is_done = False
+        self.rest = ""
         self._headers = headers
         self._now = now
         self._texts: list[str] = []
+        self._filter = ReasoningFilter()
         self._finish: str | None = None
         self._is_refused = False
         self._usage: Json = {}
@@ -85,7 +92,8 @@ class AnswerReader:
         data = parse_object(event)
         if data is None:
             reason = "a piece of the answer is no JSON object"
-            raise BadAnswerError(NAME, reason, status_code=HTTPStatus.OK)
+            error = BadAnswerError(NAME, reason, status_code=HTTPStatus.OK)
+            raise self._billed(error)
         return self.take(data)
 
     def take(self, data: Json) -> str:
@@ -105,15 +113,18 @@ class AnswerReader:
             data.get("provider")
         ):
             data = as_object(data.get("provider"))  # seen once: an answer inside
-        self._check(data)
         self._usage = as_object(data.get("usage")) or self._usage
         self._model = as_word(data.get("model")) or self._model
         self._id = as_word(data.get("id")) or self._id
         text = ""
-        for each in as_list(data.get("choices")):
-            choice = as_object(each)
-            if choice.get("index") in (None, 0):
-                text += self._take_choice(choice)
+        try:
+            self._check(data)
+            for each in as_list(data.get("choices")):
+                choice = as_object(each)
+                if choice.get("index") in (None, 0):
+                    text += self._take_choice(choice)
+        except ProviderError as error:
+            raise self._billed(error) from error.__cause__
         return text
 
     def finish(self, *, is_stream: bool) -> Completion:
@@ -132,10 +143,14 @@ class AnswerReader:
             EmptyAnswerError: It is, and there is no text in it.
         """
         if self._is_refused:
-            raise ContentRefusedError(NAME, _REFUSED, status_code=HTTPStatus.OK)
+            refused = ContentRefusedError(NAME, _REFUSED, status_code=HTTPStatus.OK)
+            raise self._billed(refused)
         if is_stream and self._finish is None:
             reason = "the answer broke off"
-            raise BadAnswerError(NAME, reason, status_code=HTTPStatus.OK)
+            broken = BadAnswerError(NAME, reason, status_code=HTTPStatus.OK)
+            raise self._billed(broken)
+        self.rest = self._filter.end()
+        self._texts.append(self.rest)
         details = as_object(self._usage.get("completion_tokens_details"))
         made = Completion(
             text="".join(self._texts),
@@ -148,16 +163,21 @@ class AnswerReader:
             generation_id=self._id,
         )
         if not made.text.strip():
-            raise EmptyAnswerError(
+            empty = EmptyAnswerError(
                 NAME,
                 _THOUGHT if made.is_truncated else _NO_TEXT,
                 status_code=HTTPStatus.OK,
                 is_truncated=made.is_truncated,
-                prompt_tokens=made.prompt_tokens,
-                completion_tokens=made.completion_tokens,
-                cost=made.cost,
             )
+            raise self._billed(empty)
         return made
+
+    def _billed(self, error: ErrorT) -> ErrorT:
+        """Let *error* say what the answer cost, though there is none."""
+        error.prompt_tokens = as_count(self._usage.get("prompt_tokens"))
+        error.completion_tokens = as_count(self._usage.get("completion_tokens"))
+        error.cost = _cost(self._usage)
+        return error
 
     def _check(self, data: Json) -> None:
         error = data.get("error")
@@ -176,8 +196,8 @@ class AnswerReader:
         if finish == "error" and self._finish not in _LENGTH:
             reason = "the model stopped with an error"
             raise UnavailableError(NAME, reason, status_code=HTTPStatus.BAD_GATEWAY)
-        if finish == "content_filter":
-            raise ContentRefusedError(NAME, _REFUSED, status_code=HTTPStatus.OK)
+        # Not raised yet: what it cost comes with the end of the stream.
+        self._is_refused = self._is_refused or finish == "content_filter"
         # A late error of the tokens must not be undone by a piece after it.
         if isinstance(finish, str) and self._finish is None:
             self._finish = finish
@@ -185,7 +205,9 @@ class AnswerReader:
         if not said and not self._texts:
             said = as_object(choice.get("message"))
         self._is_refused = self._is_refused or bool(said.get("refusal"))
-        text = _text(said.get("content"))
+        text = self._filter.feed(_text(said.get("content")))
+        if self._filter.is_reset:
+            self._texts.clear()
         if text:
             self._texts.append(text)
         return text

@@ -300,7 +300,10 @@ async def _read_stream(
                 raise
             chunk = b""  # it broke off behind the text
     _take(parser.end(), reader, on_text)
-    return reader.finish(is_stream=True)
+    made = reader.finish(is_stream=True)
+    if reader.rest and on_text is not None:
+        on_text(reader.rest)
+    return made
 
 
 def _take(events: list[str], reader: AnswerReader, on_text: _OnText | None) -> None:
