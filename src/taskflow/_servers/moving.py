@@ -14,7 +14,6 @@ from urllib.parse import parse_qs
 from attrs import evolve, frozen
 
 from taskflow._servers.address import Place, read_place
-from taskflow._servers.client_server import new_link
 from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.redis import RedisServer
 from taskflow._servers.replies import FAILURES, connecting, translate
@@ -164,12 +163,12 @@ class MovingServer(RedisServer):
 
     def link(self) -> Link:
         """Make a connection that is not connected yet."""
-        link: Link = new_link(self._pool, **self._goal())
+        link: Link = self._new_link(self._pool, **self._goal())
         return link
 
     def async_link(self) -> AsyncLink:
         """Make a connection for the running event loop, not connected yet."""
-        link: AsyncLink = new_link(self._async_pool, **self._goal())
+        link: AsyncLink = self._new_link(self._async_pool, **self._goal())
         return link
 
     def route(self) -> Route | None:
@@ -229,7 +228,7 @@ class MovingServer(RedisServer):
             "socket_connect_timeout": ASK_TIMEOUT,
         }
         host, port = place
-        link = new_link(self._pool, **timeouts, **options, host=host, port=port)
+        link = self._new_link(self._pool, **timeouts, **options, host=host, port=port)
         try:
             with connecting():
                 link.connect()

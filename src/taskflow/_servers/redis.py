@@ -1,6 +1,7 @@
 """A Redis or Valkey server at an address: TCP, TLS or a unix socket."""
 
 import socket
+from pathlib import Path
 from typing import Any, cast
 
 from redis import BlockingConnectionPool, ConnectionPool, Redis
@@ -20,7 +21,7 @@ from taskflow._servers.client_server import (
 from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.route import Route, route_by
 from taskflow._settings import mask_url
-from taskflow.errors import ConfigurationError
+from taskflow.errors import ConfigurationError, ServerRefusedError
 
 SCHEMES = ("redis", "rediss", "unix")
 
@@ -69,7 +70,7 @@ class RedisServer(ClientServer):
             self._async_pool: Any = self._read(AsyncConnectionPool, async_retry)
             # Only an attempt shows whether the connection knows every option.
             new_link(self._pool)
-            _check_tls(new_link(self._async_pool))
+            self._missing = _missing_file(new_link(self._async_pool))
         except (ValueError, TypeError, OSError, RedisError) as error:
             problem = f"the address {self.display!r} cannot be used: {error}"
             raise ConfigurationError(problem) from None
@@ -97,6 +98,7 @@ class RedisServer(ClientServer):
             options["socket_keepalive_options"] = _keepalive()
         if self._url.startswith("rediss:"):
             options["ssl_check_hostname"] = True
+        if "ssl_certfile=" in self._url or "ssl_keyfile=" in self._url:
             # Without one, OpenSSL would ask a person for that of an encrypted key.
             options["ssl_password"] = ""
         return options
@@ -117,13 +119,22 @@ class RedisServer(ClientServer):
 
     def link(self) -> Link:
         """Make a connection that is not connected yet."""
-        link: Link = new_link(self._pool)
+        link: Link = self._new_link(self._pool)
         return link
 
     def async_link(self) -> AsyncLink:
         """Make a connection for the running event loop, not connected yet."""
-        link: AsyncLink = new_link(self._async_pool)
+        link: AsyncLink = self._new_link(self._async_pool)
         return link
+
+    def _new_link(self, pool: Any, **options: Any) -> Any:
+        if self._missing and not Path(self._missing).exists():
+            # redis-py would say that the server cannot be reached.
+            message = (
+                f"{self.display!r} names a file that is not there: {self._missing}"
+            )
+            raise ServerRefusedError(message)
+        return new_link(pool, **options)
 
     def route(self) -> Route | None:
         """Tell how another process reaches the server without this library."""
@@ -134,26 +145,27 @@ class RedisServer(ClientServer):
         """Nothing to leave: the connections belong to the runners."""
 
 
-def _check_tls(link: Any) -> None:
+def _missing_file(link: Any) -> str:
     """Read the files and values of TLS now, and not at the first connection.
 
     Args:
         link: A connection of asyncio, the kind that keeps what it has read.
 
+    Returns:
+        The file that is not there, which it may be later; empty if there is none.
+
     Raises:
         OSError: A file cannot be read, or is no certificate.
         ValueError: A value is none of TLS.
     """
-    context = getattr(link, "ssl_context", None)
-    if context is not None:
-        try:
-            context.get()
-        except FileNotFoundError as error:
-            # The error does not say which.
-            files = (context.ca_certs, context.ca_path, context.certfile)
-            named = ", ".join(filter(None, (*files, context.keyfile)))
-            message = f"{error.strerror}: {named}"
-            raise ValueError(message) from None
+    tls = getattr(link, "ssl_context", None)
+    if tls is None:
+        return ""
+    for file in (tls.ca_certs, tls.ca_path, tls.certfile, tls.keyfile):
+        if file and not Path(file).exists():
+            return str(file)
+    tls.get()
+    return ""
 
 
 def _keepalive() -> dict[int, int]:

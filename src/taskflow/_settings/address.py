@@ -31,6 +31,8 @@ HARMLESS_OPTIONS: Final = frozenset(
         "ssl_certfile",
         "ssl_check_hostname",
         "ssl_ciphers",
+        "ssl_exclude_verify_flags",
+        "ssl_include_verify_flags",
         "ssl_keyfile",
         "ssl_min_version",
         "timeout",
