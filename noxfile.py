@@ -34,8 +34,17 @@ SOURCES = ("src", "tests", "docs", "examples", "noxfile.py")
 FAST = ("unit", "protocol", "integration", "http", "summarize", "property", "commands")
 BARE = ("tests/unit", "tests/test_public_api.py")
 TOOLS = ("contract", "deploy", "docs", "e2e", "lint", "llmock", "oldest", "test")
-MOSTLY_WAITING = ("-n", "4", "--dist", "worksteal", "--timeout", "240")
-MOSTLY_COMPUTING = ("-n", "2", "--dist", "worksteal")
+MOSTLY_WAITING = (
+    "-n",
+    "4",
+    "--dist",
+    "worksteal",
+    "--timeout",
+    "240",
+    "--durations",
+    "20",
+)
+MOSTLY_COMPUTING = ("-n", "2", "--dist", "worksteal", "--durations", "20")
 
 
 def _other_pythons() -> list[str]:

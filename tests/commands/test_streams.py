@@ -10,6 +10,12 @@ import pytest
 
 from tests.support.processes import children_of, lives, wait_until
 
+# Of this process alone: other tests may have set what the commands read.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("TASKFLOW_") or name.startswith("TASKFLOW_TEST")
+} | {"REDIS_URL": "memory://"}
 COMMANDS = ["list", "workers", "dlq list", "doctor", "config", "list --json", "--help"]
 
 
@@ -33,7 +39,7 @@ def test_a_closed_stream_is_no_error(arguments: str, closed: str) -> None:
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "REDIS_URL": "memory://"},
+        env=ENVIRONMENT,
         timeout=60,
     )
 
@@ -52,7 +58,7 @@ def test_an_output_that_is_full_is_said(arguments: str) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "REDIS_URL": "memory://"},
+            env=ENVIRONMENT,
             timeout=60,
         )
 
