@@ -330,7 +330,6 @@ def test_the_scripts_are_called_as_the_protocol_describes_them() -> None:
             ("", "h", 6379),
             {
                 "ssl_check_hostname": True,
-                "ssl_password": "",
                 "ssl_ca_certs": str(PEM),
                 "ssl_include_verify_flags": [32],
             },

@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from weakref import WeakSet
 
 from attrs import frozen
@@ -51,6 +51,16 @@ class StandIn:
     clock: Clock | None = None
 
 
+@frozen
+class _Aside:
+    url: str | None
+    keys: Keys | None
+    clock: Clock
+    server: Server | None
+    runner: SyncRunner | None
+    async_runners: PerLoop[AsyncRunner]
+
+
 _guard = threading.RLock()
 _stand_in: StandIn | None = None
 
@@ -77,9 +87,9 @@ class Connection:
         self._settings = settings
         self._server: Server | None = None
         self._runner: SyncRunner | None = None
-        self._async_runners = self._new_async_runners()
+        self._async_runners: PerLoop[AsyncRunner] = self._new_async_runners()
         self._keys: Keys | None = None
-        self._aside: tuple[Any, ...] | None = None
+        self._aside: _Aside | None = None
         with _guard:
             _known.add(self)
             if _stand_in is not None:
@@ -206,7 +216,7 @@ class Connection:
 
     def set_aside(self, stand_in: StandIn) -> None:
         """Use *stand_in* from now on, and keep what is open for later."""
-        self._aside = (
+        self._aside = _Aside(
             *(self._url, self._keys, self.clock),
             *(self._server, self._runner, self._async_runners),
         )
@@ -219,9 +229,10 @@ class Connection:
         """Close what was used meanwhile, and use again what was set aside."""
         if self._aside is not None:
             self.close()
-            self._url, self._keys, self.clock, *rest = self._aside
-            self._server, self._runner, self._async_runners = rest
-            self._aside = None
+            aside, self._aside = self._aside, None
+            self._url, self._keys, self.clock = aside.url, aside.keys, aside.clock
+            self._server, self._runner = aside.server, aside.runner
+            self._async_runners = aside.async_runners
 
 
 _known: WeakSet[Connection] = WeakSet()
