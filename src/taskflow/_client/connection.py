@@ -80,7 +80,7 @@ class Connection:
         clock: Clock,
         durability: Literal["server", "replica"] | None = None,
     ) -> None:
-        self.clock = clock
+        self.clock: Clock = clock
         self._durability = durability
         self._url = url
         self._prefix = prefix
@@ -220,7 +220,8 @@ class Connection:
             *(self._url, self._keys, self.clock),
             *(self._server, self._runner, self._async_runners),
         )
-        self._url, self._keys = stand_in.url, Keys(stand_in.prefix)
+        self._url = stand_in.url
+        self._keys = Keys(stand_in.prefix)
         self.clock = stand_in.clock or self.clock
         self._server = self._runner = None
         self._async_runners = self._new_async_runners()
@@ -230,8 +231,11 @@ class Connection:
         if self._aside is not None:
             self.close()
             aside, self._aside = self._aside, None
-            self._url, self._keys, self.clock = aside.url, aside.keys, aside.clock
-            self._server, self._runner = aside.server, aside.runner
+            self._url = aside.url
+            self._keys = aside.keys
+            self.clock = aside.clock
+            self._server = aside.server
+            self._runner = aside.runner
             self._async_runners = aside.async_runners
 
 
