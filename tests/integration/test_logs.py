@@ -95,8 +95,8 @@ async def test_a_failure_carries_its_exception_and_traceback() -> None:
     assert retried.startswith("task retried: KeyError: 'boom' id=")
     assert "name=send attempt=1 delay=0.000 counts=True attempts=2\nTrace" in retried
     assert "task dead lettered: KeyError: 'boom' id=" in dead
-    assert "    Traceback (most recent call last):" in dead.splitlines()
-    assert dead.splitlines()[-1] == "    KeyError: 'boom'"
+    assert "  Traceback (most recent call last):" in dead.splitlines()
+    assert dead.splitlines()[-1] == "  KeyError: 'boom'"
     assert ("task dead lettered", "KeyError", "exhausted") == (
         as_json["event"],
         as_json["error_type"],

@@ -4,13 +4,12 @@ import json
 import logging
 import random
 import re
-import traceback
 
 import pytest
 from attrs import fields
 
-from taskflow._codec import clean, continued
-from taskflow._events import Events
+from taskflow._codec import clean, continued, dedented, traceback_of
+from taskflow._events import Events, TaskRetried
 from taskflow._worker import verdict
 from taskflow.observers.logging import LEVELS, JsonFormatter, TextFormatter, log_events
 from taskflow_summarize import cli as summarize_cli
@@ -98,7 +97,7 @@ def test_an_entry_of_the_log_is_one_line_and_indented_ones(text):
     first, *others = written.split("\n")
 
     assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z ERROR   task", first)
-    assert [] == [line for line in others if not line.startswith("    ")]
+    assert [] == [line for line in others if not line.startswith("  ")]
     assert all(line.isprintable() for line in (first, *others))
     assert "Traceback (most recent call last):" in written
 
@@ -111,7 +110,7 @@ def test_a_traceback_that_was_formatted_before_is_no_exception(text):
     assert record.exc_text
     lines = TextFormatter().format(record).split("\n")[1:]
 
-    assert [] == [line for line in lines if not line.startswith("    ")]
+    assert [] == [line for line in lines if not line.startswith("  ")]
     assert all(line.isprintable() for line in lines)
 
 
@@ -151,11 +150,15 @@ def test_events_of_tasks_are_a_line_each(text):
     name = f"n{text}{FORGED}"
     values = {"str": name, "int": 1, "float": 0.1, "bool": True}
     for kind in LEVELS:
-        told = [each for each in fields(kind) if each.name != "error"]
-        facts = [values.get(each.type.__name__, {}) for each in told]
-        events.emit(kind(*(fact or {name: name} for fact in facts)))
+        facts = {
+            each.name: values.get(getattr(each.type, "__name__", ""), {name: name})
+            for each in fields(kind)
+        }
+        if "error" in facts:
+            facts["error"] = raised(text)[1]
+        events.emit(kind(**facts))
     entries = [
-        line for line in "\n".join(written).splitlines() if not line.startswith("    ")
+        line for line in "\n".join(written).splitlines() if not line.startswith("  ")
     ]
 
     assert len(LEVELS) == len(entries)
@@ -180,7 +183,7 @@ def test_a_traceback_in_a_message_is_indented_for_every_formatter(text, caplog):
         line
         for record in caplog.records
         for line in record.getMessage().splitlines()[1:]
-        if not line.startswith("    ")
+        if not line.startswith("  ")
     ]
 
 
@@ -196,6 +199,40 @@ def test_a_summary_cannot_steer_the_terminal(text):
 def test_what_can_be_printed_stays_as_it_is():
     """Languages, emoji and what a traceback indents."""
     assert "naïve 日本語 🙂" == clean("naïve 日本語 🙂")
-    assert '    Traceback:\n      File "x"' == continued('Traceback:\n  File "x"\n')
+    told = 'Traceback:\n  File "x"\n    code'
+    assert '  Traceback:\n    File "x"\n      code' == continued(f"{told}\n")
+    assert told == dedented(continued(told)) == dedented(told)
+    assert continued(told) == continued(continued(told))
+
+
+@pytest.mark.parametrize("text", BREAKS, ids=ascii)
+def test_a_failure_is_told_safely_by_an_applications_own_formatter(text):
+    """It writes the message and the traceback as they are."""
+    written = []
+    logger = logging.Logger("test", logging.DEBUG)  # noqa: LOG001 - in no hierarchy
+    handler = logging.Handler()
+    formatter = logging.Formatter("%(levelname)s %(message)s")
+    handler.emit = lambda record: written.append(formatter.format(record))
+    logger.addHandler(handler)
+    events = Events()
+    log_events(events, logger)
+    _, error, _ = raised(text)
+    told = traceback_of(error, 10_000)
+    events.emit(
+        TaskRetried(
+            *("id", f"n{text}{FORGED}", 1, 0.0, True, 3),
+            *(f"E{text}{FORGED}", f"x{text}{FORGED}"),
+            traceback=told,
+            error=error,
+        )
+    )
+    (entry,) = written
+    first, second, *rest = entry.splitlines()
+
+    assert first.startswith("WARNING task retried: E")
+    assert second.strip() in {
+        "Traceback (most recent call last):",
+        "+ Exception Group Traceback (most recent call last):",
+    }
+    assert [] == [line for line in rest if not line.startswith("  ")]
     assert continued("a\nb") == continued(continued("a\nb"))
-    assert traceback.format_exc() == "NoneType: None\n"

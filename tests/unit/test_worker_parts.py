@@ -318,7 +318,7 @@ def test_a_text_line_names_every_fact_and_cannot_be_forged() -> None:
         r'INFO    test task completed id=1 name="evil\nname\u202e" attempt=1 seconds=0.250'
     )
     assert second.endswith("worker started worker=w")
-    assert third.splitlines()[-1].startswith("    ValueError: invalid literal")
+    assert third.splitlines()[-1].startswith("  ValueError: invalid literal")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ LONGEST_REASON_BYTES = 2000
 
 _HEAD_LINES = 12
 
-INDENT = "    "
+INDENT = "  "
 """Stands before each line that continues an entry of a log."""
+
+_HEAD = "Traceback (most recent call last):"
 
 _name_of = type.__dict__["__name__"].__get__
 
@@ -46,8 +48,25 @@ def clean(text: object) -> str:
 
 def continued(text: str) -> str:
     """Return the lines of *text* so that none can be taken for an entry of a log."""
-    lines = text.expandtabs(4).rstrip("\n").split("\n")
-    return "\n".join(f"{INDENT}{clean(line.removeprefix(INDENT))}" for line in lines)
+    lines = dedented(text.expandtabs(4).rstrip("\n")).split("\n")
+    return "\n".join(f"{INDENT}{clean(line)}" for line in lines)
+
+
+def safe_traceback(text: str) -> str:
+    """Return a traceback for formatters that write it as it is; see `continued`."""
+    head, _, rest = text.partition("\n")
+    return f"{head}\n{continued(rest)}" if head == _HEAD and rest else continued(text)
+
+
+def dedented(text: str) -> str:
+    """Return *text* as it was before `continued` or `safe_traceback` indented it."""
+    head, *rest = text.split("\n")
+    is_indented = head.startswith(INDENT) or (head == _HEAD and bool(rest))
+    if not is_indented or not all(line.startswith(INDENT) for line in rest):
+        return text
+    return "\n".join(
+        (head.removeprefix(INDENT), *(line[len(INDENT) :] for line in rest))
+    )
 
 
 def class_name(value: object) -> str:

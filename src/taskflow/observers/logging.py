@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import fields
 
-from taskflow._codec import clean, continued
+from taskflow._codec import clean, continued, dedented, safe_traceback
 from taskflow._events import (
     DataLost,
     Event,
@@ -148,8 +148,10 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
             func="log_events",
             extra=extra,
         )
-        # As stored with the task: bounded, and made without the error's own code.
-        line.exc_text = getattr(event, "traceback", "").rstrip() or None
+        # As stored with the task: bounded, and made without the error's own code. Every
+        # formatter writes it as it is.
+        told = getattr(event, "traceback", "").rstrip()
+        line.exc_text = safe_traceback(told) if told else None
         target.handle(line)
 
     def observe(event: Event) -> None:
@@ -287,6 +289,9 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": getattr(record, "event", None) or record.getMessage(),
         }
+        told = {
+            name: dedented(text) for name, text in _tracebacks(self, record).items()
+        }
         # A fact of the same name does not hide what the line is about.
-        line = {**line, **facts, **line, **_tracebacks(self, record)}
+        line = {**line, **facts, **line, **told}
         return json.dumps(line, ensure_ascii=True, default=str)
