@@ -8,104 +8,40 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Generator, Sequence
 from importlib import resources
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
 
 from taskflow import Call, QueueStatus, TaskFlow, TaskHandle, TaskState
-from taskflow.cli.text import block, clean
-from taskflow.errors import ResultError
+from taskflow.cli.text import clean
+from taskflow.errors import ResultError, ResultTimeoutError
 from taskflow_summarize import _demo
 from taskflow_summarize._content import check_options
 from taskflow_summarize._prompt import STYLES, Style
+from taskflow_summarize._stage import Exits, Stage, WorkerGoneError, stage
 from taskflow_summarize._tasks import summarize_text
-from taskflow_summarize.errors import OptionError
+from taskflow_summarize.errors import AccountError, OptionError
 
 STEADY = 150
 FLAKY = 60
 DEMO_PATIENCE = 120.0
 """Seconds after which a demo that has not finished is a failure."""
 
-_LOG_TAIL = 20
-_STOP_PATIENCE = 15.0
+PROVIDER_PATIENCE = 6.0
+"""Seconds for which a provider that fails is tried again."""
+
 _LINE_EVERY = 0.5
 
 
-@contextlib.contextmanager
-def _stage(*arguments: str, concurrency: int = 10) -> Generator[TaskFlow]:
-    """Keep a server and a worker process while the context lasts."""
-    folder = Path(tempfile.mkdtemp(prefix="taskflow-demo-"))
-    url = f"embedded://{folder / 'data'}"
-    log = folder / "worker.log"
-    command = [sys.executable, "-m", "taskflow", "worker", "--url", url, *arguments]
-    reading, writing = os.pipe()  # closes if this process is killed: the worker ends
-    try:
-        with _exits_when_told(), TaskFlow(url) as flow, log.open("wb") as lines:
-            flow.queues.status()  # the server runs from here on
-            worker = subprocess.Popen(  # noqa: S603 - our own command
-                [*command, "--concurrency", str(concurrency), "--log-level", "INFO"],
-                stderr=lines,
-                stdout=lines,
-                env={
-                    **os.environ,
-                    "PYTHONUNBUFFERED": "1",
-                    "TASKFLOW_LIFELINE": str(reading),
-                },
-                pass_fds=[reading],
-            )
-            try:
-                yield flow
-            except _WorkerGoneError:
-                tail = log.read_text(encoding="utf-8", errors="replace").splitlines()
-                click.echo(block("\n".join(tail[-_LOG_TAIL:]), indent=""), err=True)
-                raise
-            finally:
-                _end(worker)
-    finally:
-        os.close(reading)
-        os.close(writing)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _exits_when_told() -> Generator[None]:
-    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, with what it started."""
-
-    def end(number: int, frame: object) -> None:
-        del frame
-        raise SystemExit(128 + number)
-
-    before = {
-        each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _WorkerGoneError(click.ClickException):
-    """The worker process did not do its work."""
-
-
-def _end(worker: "subprocess.Popen[bytes]") -> None:
-    worker.send_signal(signal.SIGTERM)
-    try:
-        worker.wait(_STOP_PATIENCE)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
+class _ProviderFailedError(click.ClickException):
+    """The provider gives no summary, and waiting longer won't help."""
 
 
 def _samples() -> list[tuple[str, str]]:
@@ -132,13 +68,14 @@ def demo(once: bool, max_words: int) -> None:  # noqa: FBT001 - click passes it 
     until Ctrl-C, and the dashboard shows it.
     """
     click.echo("starting an embedded server and a worker process ...")
-    with _stage("--app", "taskflow_summarize._demo:registry") as flow:
+    with stage("--app", "taskflow_summarize._demo:registry") as here:
+        flow = here.flow
         summaries = _enqueue_demo(flow, max_words)
-        _wait_for(flow, len(summaries) + STEADY + FLAKY + 1)
+        _wait_for(here, len(summaries) + STEADY + FLAKY + 1)
         _print_summaries(flow, summaries)
         _print_outcome(flow)
         if not once:
-            _go_on(flow)
+            _go_on(here)
 
 
 def _enqueue_demo(flow: TaskFlow, max_words: int) -> list[tuple[str, TaskHandle[str]]]:
@@ -162,18 +99,19 @@ def _ended(status: QueueStatus) -> int:
     return sum(count for state, count in status.states.items() if state.is_final)
 
 
-def _wait_for(flow: TaskFlow, wanted: int) -> None:
+def _wait_for(here: Stage, wanted: int) -> None:
     """Show live how the work goes, until *wanted* tasks have ended."""
     deadline = time.monotonic() + DEMO_PATIENCE
     with _display() as show:
         while True:
-            status = flow.queues.status()
+            status = here.flow.queues.status()
             show(status)
             if _ended(status) >= wanted:
                 return
+            here.check_worker()
             if time.monotonic() > deadline:
                 message = f"only {_ended(status)} of {wanted} tasks ended"
-                raise _WorkerGoneError(message)
+                raise WorkerGoneError(message)
             time.sleep(0.1)
 
 
@@ -294,33 +232,33 @@ def _print_outcome(flow: TaskFlow) -> None:
 
 
 @contextlib.contextmanager
-def _dashboard(url: str) -> Generator[str | None]:
+def _dashboard(url: str, exits: Exits) -> Generator[str | None]:
     """Serve the dashboard while the context lasts; give its address, if it can be."""
     if find_spec("uvicorn") is None or find_spec("sse_starlette") is None:
         yield None
         return
     command = [sys.executable, "-m", "taskflow", "dashboard", "--port", "0"]
-    serving = subprocess.Popen(  # noqa: S603 - our own command
-        [*command, "--url", url, "--log-level", "ERROR"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+        with exits.held():
+            serving = subprocess.Popen(  # noqa: S603 - our own command
+                [*command, "--url", url, "--log-level", "ERROR"],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(serving.communicate)
+            stack.callback(serving.terminate)
         line = serving.stderr.readline() if serving.stderr else ""
         found = re.search(r"http://\S+", line)
         yield found[0] if found else None
-    finally:
-        serving.terminate()
-        serving.communicate()
 
 
-def _go_on(flow: TaskFlow) -> None:
+def _go_on(here: Stage) -> None:
     """Keep new work coming until Ctrl-C."""
     click.echo("\nnew work keeps coming; Ctrl-C ends it")
-    number = STEADY
+    number, flow = STEADY, here.flow
     with (
         contextlib.suppress(KeyboardInterrupt),
-        _dashboard(flow.connection.display) as address,
+        _dashboard(flow.connection.display, here.exits) as address,
         _display() as show,
     ):
         if address:
@@ -366,7 +304,8 @@ def summarize(
     """Summarise text files; - reads standard input.
 
     Offline unless OPENROUTER_API_KEY is set. Needs no server: starts an
-    embedded one and a worker process, and removes both.
+    embedded one and a worker process, and removes both. Ends with exit code 1 if the
+    key is rejected, or if the provider has failed for some seconds.
     """
     # A file's text is a task's argument here, and may be as large as the
     # summariser takes; JSON writes some characters as six.
@@ -377,19 +316,44 @@ def summarize(
         (each.name, summarize_text.call(_text(each), max_words=max_words, **wish))
         for each in files
     ]
-    with _stage(concurrency=4) as flow:
-        handles = [(name, flow.enqueue(call)) for name, call in calls]
+    with stage(concurrency=4) as here:
+        handles = [(name, here.flow.enqueue(call)) for name, call in calls]
         failed = False
         for name, handle in handles:
             if len(handles) > 1:
                 click.secho(clean(name), bold=True)
             try:
-                click.echo(_wrapped(handle.result(timeout=600)))
+                click.echo(_wrapped(_summary(here, handle)))
             except ResultError as error:
                 click.echo(clean(f"{name}: {error}"), err=True)
                 failed = True
     if failed:
         sys.exit(1)
+
+
+def _summary(here: Stage, handle: TaskHandle[str]) -> str:
+    """Wait for a summary, unless its provider keeps failing.
+
+    Returns:
+        The summary.
+
+    Raises:
+        _ProviderFailedError: A person has to act, or it has failed for too long.
+    """
+    failing_since: float | None = None
+    while True:
+        with contextlib.suppress(ResultTimeoutError):
+            return handle.result(timeout=0.2)
+        here.check_worker()
+        record = here.flow.tasks.get(handle.id)
+        if not record.error_type:
+            continue
+        now = time.monotonic()
+        failing_since = now if failing_since is None else failing_since
+        is_hopeless = record.error_type == AccountError.__name__
+        if is_hopeless or now - failing_since > PROVIDER_PATIENCE:
+            message = f"{record.error_type}: {record.error_message}"
+            raise _ProviderFailedError(message)
 
 
 def _check(max_words: int, language: str, focus: str) -> None:

@@ -209,11 +209,11 @@ def test_a_text_without_a_word_is_refused(content: str) -> None:
 def test_junk_takes_linear_time_and_keeps_the_budget(junk: str) -> None:
     """Ten times as much takes about ten times as long, never a hundred times."""
     small = junk[: len(junk) // 10] + " word"
-    extract(small, max_words=50)
-    short = _seconds(small)
-    long = _seconds(junk)
+    short = min(_seconds(small) for _ in range(3))
+    most = 35 * max(short, 0.005)
 
-    assert long < 35 * max(short, 0.005)
+    # Once is enough: what is quadratic takes a hundred times as long every time.
+    assert any(_seconds(junk) < most for _ in range(3))
     assert len(extract(junk, max_words=50).text) <= 50 * 31
 
 
