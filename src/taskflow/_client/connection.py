@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import os
 import threading
 import warnings
 from collections.abc import Callable, Generator
@@ -15,8 +16,12 @@ from attrs import frozen
 from taskflow._client import plan as plans
 from taskflow._client.per_loop import PerLoop
 from taskflow._client.plan import Plan
+from taskflow._client.waiters import AsyncWaiters, Waiters
+from taskflow._protocol import inspect as tasks
 from taskflow._protocol.claim import LaneShare
+from taskflow._protocol.inspect import Ending
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.operation import Operation
 from taskflow._servers.opening import open_server
 from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.server import Server
@@ -59,6 +64,8 @@ class _Aside:
     server: Server | None
     runner: SyncRunner | None
     async_runners: PerLoop[AsyncRunner]
+    waiters: Waiters | None
+    async_waiters: PerLoop[AsyncWaiters]
 
 
 _guard = threading.RLock()
@@ -88,6 +95,8 @@ class Connection:
         self._server: Server | None = None
         self._runner: SyncRunner | None = None
         self._async_runners: PerLoop[AsyncRunner] = self._new_async_runners()
+        self._waiters: Waiters | None = None
+        self._async_waiters: PerLoop[AsyncWaiters] = self._new_async_waiters()
         self._keys: Keys | None = None
         self._aside: _Aside | None = None
         with _guard:
@@ -182,6 +191,29 @@ class Connection:
     def _make_runner(self) -> AsyncRunner:
         return self.server.async_runner()
 
+    @property
+    def waiters(self) -> Waiters:
+        """Those that wait for results in threads; none of the parent of a fork."""
+        with self._lock:
+            if self._waiters is None or self._waiters.pid != os.getpid():
+                self._waiters = Waiters(self.keys, self.watch)
+            return self._waiters
+
+    @property
+    def async_waiters(self) -> AsyncWaiters:
+        """Those that wait for results on the running event loop."""
+        return self._async_waiters.get()
+
+    def _new_async_waiters(self) -> PerLoop[AsyncWaiters]:
+        return PerLoop(
+            lambda: AsyncWaiters(self.keys, self.watch),
+            lambda waiters: waiters.abandon(),
+        )
+
+    def watch(self, task_id: str) -> Operation[Ending]:
+        """Describe reading how a task ended, or asking to be told."""
+        return tasks.watch(self.keys, task_id, now_ms=self.clock())
+
     def run(self, plan: Plan[T]) -> T:
         """Carry out *plan*, blocking."""
         return plans.run(plan, self.runner)
@@ -211,6 +243,7 @@ class Connection:
         if runner is not None:
             runner.close()
         self._async_runners.drop_closed()
+        self._async_waiters.drop_closed()
         if server is not None:
             server.close()
 
@@ -219,12 +252,14 @@ class Connection:
         self._aside = _Aside(
             *(self._url, self._keys, self.clock),
             *(self._server, self._runner, self._async_runners),
+            *(self._waiters, self._async_waiters),
         )
         self._url = stand_in.url
         self._keys = Keys(stand_in.prefix)
         self.clock = stand_in.clock or self.clock
-        self._server = self._runner = None
+        self._server = self._runner = self._waiters = None
         self._async_runners = self._new_async_runners()
+        self._async_waiters = self._new_async_waiters()
 
     def put_back(self) -> None:
         """Close what was used meanwhile, and use again what was set aside."""
@@ -237,6 +272,8 @@ class Connection:
             self._server = aside.server
             self._runner = aside.runner
             self._async_runners = aside.async_runners
+            self._waiters = aside.waiters
+            self._async_waiters = aside.async_waiters
 
 
 _known: WeakSet[Connection] = WeakSet()

@@ -1,7 +1,7 @@
 """Wait for a task to end, and read what became of it."""
 
-import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,18 +9,13 @@ from typing import TypeVar
 from taskflow._client.connection import Connection, warn_on_a_loop
 from taskflow._client.ids import checked
 from taskflow._declare import ports
-from taskflow._protocol import inspect
 from taskflow._protocol.inspect import Ending
 from taskflow._protocol.states import TaskState
-from taskflow.errors import ResultTimeoutError, TaskFailedError
+from taskflow.errors import ResultTimeoutError, TaskFailedError, TaskflowError
 
 R = TypeVar("R")
 
 _logger = logging.getLogger("taskflow.worker")
-
-READ_AGAIN = 1.0
-"""Seconds after which a waiter reads the record again, told or not: a message
-on a channel may be lost, a record is not."""
 
 
 def _unwrap(task_id: str, ending: Ending, decode: Callable[[bytes], R]) -> R:
@@ -35,13 +30,21 @@ def _unwrap(task_id: str, ending: Ending, decode: Callable[[bytes], R]) -> R:
     )
 
 
-def _left(task_id: str, timeout: float | None, deadline: float) -> float:
-    if timeout is None:
-        return READ_AGAIN
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise ResultTimeoutError(task_id, timeout)
-    return min(READ_AGAIN, left)
+def _deadline(timeout: float | None) -> float:
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+def _outcome(
+    task_id: str,
+    answer: Ending | TaskflowError | None,
+    decode: Callable[[bytes], R],
+    timeout: float | None,
+) -> R:
+    if isinstance(answer, TaskflowError):
+        raise answer
+    if answer is None or not answer.state.is_final:
+        raise ResultTimeoutError(task_id, timeout or 0)
+    return _unwrap(task_id, answer, decode)
 
 
 def _warn_within_a_task(task_id: str) -> None:
@@ -81,19 +84,21 @@ def result(
     """
     if timeout != 0:
         warn_on_a_loop()
-    deadline = time.monotonic() + (timeout or 0)
-    watch = inspect.watch(connection.keys, checked(task_id), now_ms=connection.clock())
-    ending = connection.runner.send(watch)
-    if ending.state.is_final:
-        return _unwrap(task_id, ending, decode)
-    _left(task_id, timeout, deadline)
+    deadline = _deadline(timeout)
+    watch = connection.watch(checked(task_id))
+    runner, waiters = connection.runner, connection.waiters
+    # In a crowd, most wait at once: the records are read for them, in batches.
+    if timeout == 0 or waiters.looks.acquire(blocking=False):
+        try:
+            ending = runner.send(watch)
+        finally:
+            if timeout != 0:
+                waiters.looks.release()
+        if ending.state.is_final or timeout == 0:
+            return _outcome(task_id, ending, decode, timeout)
     _warn_within_a_task(task_id)
-    with connection.runner.subscribe(connection.keys.done_channel(task_id)) as news:
-        while True:
-            ending = connection.runner.send(watch)
-            if ending.state.is_final:
-                return _unwrap(task_id, ending, decode)
-            news.next(_left(task_id, timeout, deadline))
+    answer = waiters.wait(runner, task_id, deadline)
+    return _outcome(task_id, answer, decode, timeout)
 
 
 async def aresult(
@@ -103,18 +108,17 @@ async def aresult(
     timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too
 ) -> R:
     """Wait until *task_id* has ended and return its result; see `result`."""
-    deadline = time.monotonic() + (timeout or 0)
-    watch = inspect.watch(connection.keys, checked(task_id), now_ms=connection.clock())
-    runner = connection.async_runner
-    ending = await runner.send(watch)
-    if ending.state.is_final:
-        return _unwrap(task_id, ending, decode)
-    _left(task_id, timeout, deadline)
-    _warn_within_a_task(task_id)
-    async with runner.subscribe(connection.keys.done_channel(task_id)) as news:
-        while True:
+    deadline = _deadline(timeout)
+    watch = connection.watch(checked(task_id))
+    runner, waiters = connection.async_runner, connection.async_waiters
+    if timeout == 0 or waiters.looks > 0:
+        waiters.looks -= 1
+        try:
             ending = await runner.send(watch)
-            if ending.state.is_final:
-                return _unwrap(task_id, ending, decode)
-            await news.next(_left(task_id, timeout, deadline))
-            await asyncio.sleep(0)
+        finally:
+            waiters.looks += 1
+        if ending.state.is_final or timeout == 0:
+            return _outcome(task_id, ending, decode, timeout)
+    _warn_within_a_task(task_id)
+    answer = await waiters.wait(runner, task_id, deadline)
+    return _outcome(task_id, answer, decode, timeout)

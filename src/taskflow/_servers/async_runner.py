@@ -101,12 +101,17 @@ class AsyncRedisRunner:
     @contextlib.asynccontextmanager
     async def subscribe(self, channel: str) -> AsyncGenerator["AsyncRedisSubscription"]:
         """Listen to *channel* while the context lasts."""
-        subscription = AsyncRedisSubscription(self._source, channel)
+        subscription = self.subscription()
         try:
+            await subscription.add(channel)
             await subscription.begin()
             yield subscription
         finally:
             await subscription.close()
+
+    def subscription(self) -> "AsyncRedisSubscription":
+        """Make a subscription to no channel yet; it connects when it has one."""
+        return AsyncRedisSubscription(self._source)
 
     async def aclose(self) -> None:
         """Close every connection that is not in use, and the others after use."""
@@ -226,38 +231,67 @@ class AsyncRedisRunner:
 
 
 class AsyncRedisSubscription:
-    """One channel that is listened to.
+    """Channels that are listened to over one connection; one task reads at a time.
 
-    Where the connection breaks, `next` returns None and listens again: what was
-    published meanwhile is lost, so its caller looks for itself after every None, or
-    whenever listening has begun again.
+    Where the connection breaks, it listens again: what was published meanwhile is
+    lost, so its caller reads for itself whenever listening has begun.
 
     Attributes:
         begun: How often listening began.
     """
 
-    def __init__(self, source: LinkSource, channel: str) -> None:
+    def __init__(self, source: LinkSource) -> None:
         self._source = source
-        self._channel = channel
+        self._channels: set[str] = set()
         self._link: AsyncLink | None = None
         self.begun = 0
+
+    @property
+    def listening(self) -> bool:
+        """Whether it has a connection."""
+        return self._link is not None
+
+    async def add(self, *channels: str) -> None:
+        """Listen to *channels* too; `hear` returns each once the server has confirmed."""
+        self._channels.update(channels)
+        await self._send("SUBSCRIBE", channels)
+
+    async def discard(self, *channels: str) -> None:
+        """Listen to *channels* no longer."""
+        self._channels.difference_update(channels)
+        await self._send("UNSUBSCRIBE", channels)
+
+    async def _send(self, verb: str, channels: Sequence[str]) -> None:
+        # While it is being opened, the channels are in the set that `begin` sends.
+        if self._link is not None and channels:
+            # Who reads finds a broken connection, too, and listens again.
+            with contextlib.suppress(*FAILURES):
+                await self._link.send_packed_command(
+                    [wire.pack((verb, *channels))], check_health=False
+                )
 
     async def begin(self) -> None:
         """Listen; what is published after this is heard, if the server answers.
 
         Raises:
-            ServerError: This channel may not be listened to.
+            ServerError: A channel may not be listened to.
         """
         source = self._source
         try:
             await _prepare(source)
             async with asyncio.timeout(source.reply_timeout):
                 link = await _connected(source)
-                self._link, cancels = link, _Cancels()
+                cancels = _Cancels()
+                channels = tuple(self._channels)
+                # From here on, `add` sends for itself.
+                self._link = link
                 await link.send_packed_command(
-                    [wire.pack(("SUBSCRIBE", self._channel))], check_health=False
+                    [wire.pack(("SUBSCRIBE", *channels))], check_health=False
                 )
-                await link.read_response()
+                confirmed = 0
+                while confirmed < len(channels):
+                    message = await link.read_response()
+                    confirmed += message[0] == b"subscribe"
                 cancels.heed()
                 self.begun += 1
         except FAILURES as error:
@@ -267,8 +301,21 @@ class AsyncRedisSubscription:
         """Return the next message, or None after *timeout* seconds or sooner.
 
         Raises:
-            ServerError: This channel may not be listened to any more.
+            ServerError: A channel may not be listened to any more.
         """
+        heard = await self._hear(timeout, (b"message",))
+        return heard[2] if heard else None
+
+    async def hear(self, timeout: float) -> str | None:  # noqa: ASYNC109
+        """Return the channel of the next message or confirmation; see `next`."""
+        heard = await self._hear(timeout, (b"message", b"subscribe"))
+        return str(heard[1], "utf-8") if heard else None
+
+    async def _hear(
+        self,
+        timeout: float,  # noqa: ASYNC109
+        kinds: Sequence[bytes],
+    ) -> list[Any] | None:
         link = self._link
         if link is not None and not self._source.leads(link):
             await self.close()
@@ -282,16 +329,19 @@ class AsyncRedisSubscription:
         try:
             while True:
                 left = max(0.0, deadline - time.monotonic())
-                message = await link.read_response(timeout=left)
+                message: list[Any] | None = await link.read_response(timeout=left)
                 cancels.heed()
-                if message is None:
-                    return None
-                if message[0] == b"message":
-                    data: bytes = message[2]
-                    return data
+                if message is None or message[0] in kinds:
+                    return message
         except FOREIGN as error:
             await self._break(error)
             return None
+
+    def abandon(self) -> None:
+        """Free the connection of a loop that was closed before it."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._source.hang_up(link)
 
     async def close(self) -> None:
         """Stop listening."""

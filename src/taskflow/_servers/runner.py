@@ -22,11 +22,36 @@ timeout; a new one costs less than a millisecond."""
 
 
 class AsyncSubscription(Protocol):
-    """One channel that is listened to."""
+    """Channels that are listened to over one connection."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether it has a connection."""
+        ...
 
     @property
     def begun(self) -> int:
         """How often listening began; what was published before is not heard."""
+        ...
+
+    async def add(self, *channels: str) -> None:
+        """Listen to *channels* too."""
+        ...
+
+    async def discard(self, *channels: str) -> None:
+        """Listen to *channels* no longer."""
+        ...
+
+    async def hear(self, timeout: float) -> str | None:  # noqa: ASYNC109
+        """Return the channel of the next message or confirmation, or None."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening."""
+        ...
+
+    def abandon(self) -> None:
+        """Free the connection of a loop that was closed before it."""
         ...
 
     async def next(self, timeout: float) -> bytes | None:  # noqa: ASYNC109
@@ -35,7 +60,33 @@ class AsyncSubscription(Protocol):
 
 
 class Subscription(Protocol):
-    """One channel that is listened to."""
+    """Channels that are listened to over one connection."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether it has a connection."""
+        ...
+
+    @property
+    def begun(self) -> int:
+        """How often listening began; what was published before is not heard."""
+        ...
+
+    def add(self, *channels: str) -> None:
+        """Listen to *channels* too."""
+        ...
+
+    def discard(self, *channels: str) -> None:
+        """Listen to *channels* no longer."""
+        ...
+
+    def hear(self, timeout: float) -> str | None:
+        """Return the channel of the next message or confirmation, or None."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
 
     def next(self, timeout: float) -> bytes | None:
         """Return the next message, or None after *timeout* seconds."""
@@ -83,6 +134,10 @@ class AsyncRunner(Protocol):
         """Listen to *channel* while the context lasts."""
         ...
 
+    def subscription(self) -> AsyncSubscription:
+        """Make a subscription to no channel yet; it connects when it has one."""
+        ...
+
     async def aclose(self) -> None:
         """Close every connection."""
         ...
@@ -105,6 +160,10 @@ class SyncRunner(Protocol):
 
     def subscribe(self, channel: str) -> AbstractContextManager[Subscription]:
         """Listen to *channel* while the context lasts."""
+        ...
+
+    def subscription(self) -> Subscription:
+        """Make a subscription to no channel yet; it connects when it has one."""
         ...
 
     def close(self) -> None:

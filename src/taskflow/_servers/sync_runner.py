@@ -89,12 +89,17 @@ class RedisRunner:
     @contextlib.contextmanager
     def subscribe(self, channel: str) -> Generator["RedisSubscription"]:
         """Listen to *channel* while the context lasts; see `RedisSubscription`."""
-        subscription = RedisSubscription(self._source, channel)
+        subscription = self.subscription()
         try:
+            subscription.add(channel)
             subscription.begin()
             yield subscription
         finally:
             subscription.close()
+
+    def subscription(self) -> "RedisSubscription":
+        """Make a subscription to no channel yet; it connects when it has one."""
+        return RedisSubscription(self._source)
 
     def close(self) -> None:
         """Close every connection that is not in use, and the others after use."""
@@ -177,32 +182,64 @@ class RedisRunner:
 
 
 class RedisSubscription:
-    """One channel that is listened to.
+    """Channels that are listened to over one connection, by one thread at a time.
 
-    Where the connection breaks, `next` returns None and listens again: what was
-    published meanwhile is lost, so its caller looks for itself after every None.
+    Where the connection breaks, it listens again: what was published meanwhile is
+    lost, so its caller reads for itself whenever listening has begun.
+
+    Attributes:
+        begun: How often listening began.
     """
 
-    def __init__(self, source: LinkSource, channel: str) -> None:
+    def __init__(self, source: LinkSource) -> None:
         self._source = source
-        self._channel = channel
+        self._channels: set[str] = set()
         self._link: Link | None = None
+        self.begun = 0
+
+    @property
+    def listening(self) -> bool:
+        """Whether it has a connection."""
+        return self._link is not None
+
+    def add(self, *channels: str) -> None:
+        """Listen to *channels* too; `hear` returns each once the server has confirmed."""
+        self._channels.update(channels)
+        self._send("SUBSCRIBE", channels)
+
+    def discard(self, *channels: str) -> None:
+        """Listen to *channels* no longer."""
+        self._channels.difference_update(channels)
+        self._send("UNSUBSCRIBE", channels)
+
+    def _send(self, verb: str, channels: Sequence[str]) -> None:
+        if self._link is not None and channels:
+            try:
+                self._link.send_packed_command(
+                    [wire.pack((verb, *channels))], check_health=False
+                )
+            except FAILURES as error:
+                self._break(error)
 
     def begin(self) -> None:
         """Listen; what is published after this is heard, if the server answers.
 
         Raises:
-            ServerError: This channel may not be listened to.
+            ServerError: A channel may not be listened to.
         """
         try:
             if not self._source.prepared:
                 self._source.prepare()
             link = _connected(self._source)
             self._link = link
+            channels = tuple(self._channels)
             link.send_packed_command(
-                [wire.pack(("SUBSCRIBE", self._channel))], check_health=False
+                [wire.pack(("SUBSCRIBE", *channels))], check_health=False
             )
-            link.read_response()
+            confirmed = 0
+            while confirmed < len(channels):
+                confirmed += link.read_response()[0] == b"subscribe"
+            self.begun += 1
         except FAILURES as error:
             self._break(error)
 
@@ -210,8 +247,17 @@ class RedisSubscription:
         """Return the next message, or None after *timeout* seconds or sooner.
 
         Raises:
-            ServerError: This channel may not be listened to any more.
+            ServerError: A channel may not be listened to any more.
         """
+        heard = self._hear(timeout, (b"message",))
+        return heard[2] if heard else None
+
+    def hear(self, timeout: float) -> str | None:
+        """Return the channel of the next message or confirmation; see `next`."""
+        heard = self._hear(timeout, (b"message", b"subscribe"))
+        return str(heard[1], "utf-8") if heard else None
+
+    def _hear(self, timeout: float, kinds: Sequence[bytes]) -> list[Any] | None:
         link = self._link
         if link is not None and not self._source.leads(link):
             self.close()
@@ -224,10 +270,9 @@ class RedisSubscription:
         deadline = time.monotonic() + timeout
         try:
             while link.can_read(max(0.0, deadline - time.monotonic())):
-                message = link.read_response()
-                if message[0] == b"message":
-                    data: bytes = message[2]
-                    return data
+                message: list[Any] = link.read_response()
+                if message[0] in kinds:
+                    return message
         except FOREIGN as error:
             self._break(error)
         return None
