@@ -127,8 +127,8 @@ class Waiters:
     """Those that block in threads."""
 
     def __init__(self, keys: Keys, watch: Watch) -> None:
-        self.pid = os.getpid()
-        self.looks = threading.Semaphore(LOOKS)
+        self.pid: int = os.getpid()
+        self.looks: threading.Semaphore = threading.Semaphore(LOOKS)
         self._room: _Room[threading.Event] = _Room(keys, watch)
         self._lock = threading.Lock()  # of the room
         self._leading = threading.Lock()
