@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from taskflow._declare.hints import TASK_OPTIONS
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("taskflow", "taskflow_summarize")
 
@@ -146,3 +148,22 @@ def test_the_version_has_its_place_in_the_changelog() -> None:
 
     assert "## [Unreleased]" == unreleased
     assert not released or released[0].startswith(f"## [{project['version']}] - ")
+
+
+def test_the_readme_lists_every_extra() -> None:
+    """And none that is not there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = readme.partition("| extra | brings |\n|---|---|\n")[2].partition("\n\n")[0]
+    listed = [line.split("`")[1] for line in table.splitlines()]
+
+    assert sorted(project["optional-dependencies"]) == sorted(listed)
+
+
+def test_the_page_of_the_api_shows_every_option_of_task() -> None:
+    """The decorator's signature is written by hand there."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    shown = page.partition(".. autofunction:: task(")[2].partition(")\n")[0]
+    names = [each.partition("=")[0] for each in shown.split(", ") if "=" in each]
+
+    assert list(TASK_OPTIONS) == names
