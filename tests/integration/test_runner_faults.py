@@ -105,7 +105,7 @@ def test_the_servers_words_become_one_of_our_errors(ask, words, kind):
 def test_trouble_that_passes_costs_no_error(ask, trouble):
     """What got no answer is sent again while patience lasts."""
     with stub_server(one_of(trouble, trouble, ONE)) as stub:
-        assert [1] == ask(stub.url, echo("x"), patience=PATIENT)
+        assert [1] == ask(f"{stub.url}?socket_timeout=1", echo("x"), patience=PATIENT)
         assert 3 == len(stub.commands)
 
 
@@ -175,7 +175,7 @@ def test_half_a_reply_is_no_reply(ask):
             return self.left.pop(0) if self.left else ONE
 
     with stub_server(Cut()) as stub:
-        assert [1] == ask(stub.url, echo("x"), patience=PATIENT)
+        assert [1] == ask(f"{stub.url}?socket_timeout=1", echo("x"), patience=PATIENT)
 
 
 def test_one_failed_trip_fails_every_operation_in_it(ask):

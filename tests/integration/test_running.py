@@ -1239,7 +1239,7 @@ class TestWorkers:
         begin = AsyncRedisSubscription.begin
 
         async def begin_late(self: AsyncRedisSubscription) -> None:
-            if ":worker:" in self._channel:
+            if ":worker:" in "".join(self._channels):
                 await asked.wait()
             await begin(self)
 
