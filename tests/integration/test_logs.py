@@ -115,7 +115,47 @@ class Rude(Exception):  # noqa: N818
         raise SystemExit(3)
 
 
-@pytest.mark.parametrize("kind", ["raises", "huge", "cause"])
+class Unequal(Exception):  # noqa: N818
+    """Ends the program when it is compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise SystemExit(3)
+
+
+async def test_an_error_without_a_message_is_logged_by_its_type() -> None:
+    """As a failed ``assert`` has none."""
+
+    def declare(registry: Registry) -> Any:
+        @registry.task(name="silent", retry=ONCE)
+        def silent() -> None:
+            raise ValueError
+
+        return silent
+
+    keeper = await records_of(declare)
+
+    told = keeper.told(logging.Formatter(), "task dead lettered")
+    assert told.startswith("task dead lettered: ValueError id=")
+
+
+async def test_an_error_that_cannot_be_compared_is_logged_as_it_is() -> None:
+    """Its chain is followed by identity."""
+
+    def declare(registry: Registry) -> Any:
+        @registry.task(name="unequal", retry=ONCE)
+        def unequal() -> None:
+            raise Unequal from Unequal()
+
+        return unequal
+
+    keeper = await records_of(declare)
+
+    assert [Unequal] == [each.exc_info[0] for each in keeper.records if each.exc_info]
+
+
+@pytest.mark.parametrize("kind", ["raises", "huge", "cause", "leaf"])
 async def test_an_error_that_misbehaves_is_logged_as_text(kind: str) -> None:
     """No handler runs its code."""
 
@@ -127,6 +167,9 @@ async def test_an_error_that_misbehaves_is_logged_as_text(kind: str) -> None:
             if kind == "cause":
                 message = "fine"
                 raise ValueError(message) from Rude()
+            if kind == "leaf":
+                message = "two"
+                raise ExceptionGroup(message, [ValueError(), Rude()])
             raise Rude
 
         return rude

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import fields
 
 from taskflow._codec import clean, continued, dedented, safe_traceback
+from taskflow._declare.error_groups import parts_of
 from taskflow._events import (
     DataLost,
     Event,
@@ -174,24 +175,21 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
 
 def _exc_info(error: BaseException) -> Any:
     """Return what handlers such as Sentry's read, unless the error's own code fails."""
-    seen: list[BaseException] = []
+    seen: dict[int, BaseException] = {}  # by identity: a class may have its own ==
     rest = [error]
-    while rest and len(seen) < _MOST_ERRORS:
-        each = rest.pop()
-        if each in seen:
-            continue
-        seen.append(each)
-        if not _behaves(each):
-            return None
-        rest += filter(None, (each.__cause__, each.__context__))
-    return type(error), error, error.__traceback__
-
-
-def _behaves(error: BaseException) -> bool:
     try:
-        return len(str(error)) + len(repr(error)) <= _LONGEST_TEXT
+        while rest and len(seen) < _MOST_ERRORS:
+            each = rest.pop()
+            if id(each) in seen:
+                continue
+            seen[id(each)] = each
+            if len(str(each)) + len(repr(each)) > _LONGEST_TEXT:
+                return None
+            linked = (each.__cause__, each.__context__, *parts_of(each))
+            rest += [part for part in linked if part is not None]
+        return type(error), error, error.__traceback__
     except BaseException:  # noqa: BLE001 - an error's own code may raise anything
-        return False
+        return None
 
 
 def _sentence(title: str, event: Event, facts: dict[str, Any]) -> str:
@@ -199,7 +197,8 @@ def _sentence(title: str, event: Event, facts: dict[str, Any]) -> str:
     told = title
     facts = dict(facts)
     if "error_type" in facts:
-        told += f": {facts.pop('error_type')}: {facts.pop('error_message')}"
+        kind, message = facts.pop("error_type"), facts.pop("error_message", "")
+        told += f": {kind}: {message}" if message else f": {kind}"
     elif isinstance(event, LoopBlocked) and event.culprit:
         told += f" by task {facts.pop('culprit')} at {facts.pop('place')}"
     elif isinstance(event, WorkerStarted):
