@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import inspect
 import pickle
 import re
 import threading
@@ -10,9 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from attrs import fields
 
 import taskflow
-from taskflow import Registry, TaskFlow
+from taskflow import Registry, Task, TaskFlow
+from taskflow._declare import hints
+from taskflow._declare.hints import CALL_OPTIONS, TASK_OPTIONS, option_hint
+from taskflow._declare.task import CallOptions
 from taskflow.errors import ConfigurationError, RegistryError, ResultTimeoutError
 from taskflow.testing import arun_until_idle
 
@@ -84,6 +89,46 @@ def test_an_option_of_another_library_is_answered_with_ours(
     loose: Any = Registry().task
     with pytest.raises(RegistryError, match=re.escape(told)):
         loose(**{option: 3})
+
+
+def test_the_options_are_those_that_there_are() -> None:
+    """They are listed by hand, in an order for people."""
+    made = [each.name for each in fields(CallOptions)]
+    options = inspect.signature(Task.options).parameters
+
+    assert made == list(CALL_OPTIONS) == [*options][1:-1]
+
+
+CODE = [each for each in hints._OPTIONS.values() if "taskflow." in each]
+
+
+@pytest.mark.parametrize("hint", sorted({*CODE}))
+def test_the_code_in_a_hint_can_be_written(hint: str) -> None:
+    """Its names and arguments exist."""
+    for name, given in re.findall(r"taskflow\.(\w+)(?:\((.*)\))?", hint):
+        known = inspect.signature(getattr(taskflow, name))
+        for argument in re.findall(r"(\w+)=", re.sub(r"\(.*?\)", "", given)):
+            assert argument in known.parameters
+
+
+@pytest.mark.parametrize(
+    ("option", "place", "told"),
+    [
+        ("expires", "task", "use expires= in task.options(...)"),
+        ("ttl", "task", "use expires= in task.options(...)"),
+        ("task_id", "task", "use key= (taskflow makes the ids) in task.options(...)"),
+        ("soft_time_limit", "call", "use soft_timeout= in @taskflow.task(...)"),
+        ("rate_limit", "task", "rate_limit=taskflow.RateLimit(10, per=60))"),
+        ("time_limit", "task", "use timeout="),
+    ],
+)
+def test_a_hint_says_where_an_option_belongs(
+    option: str, place: str, told: str
+) -> None:
+    """To the declaration or to the call."""
+    known = TASK_OPTIONS if place == "task" else CALL_OPTIONS
+
+    assert option_hint(option, known).endswith(told)
 
 
 @pytest.mark.parametrize(

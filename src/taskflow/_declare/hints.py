@@ -6,6 +6,12 @@ TASK_OPTIONS = (
 )
 """Options of ``@task``."""
 
+CALL_OPTIONS = (
+    *("delay", "key", "key_ttl", "expires", "max_retries"),
+    *("timeout", "weight", "upstream"),
+)
+"""Options of ``Task.options``."""
+
 _RETRY = "retry=taskflow.RetryPolicy(max_retries=3)"
 _ENQUEUE = "task.enqueue(...), or await task.aenqueue(...)"
 _WITH_OPTIONS = "task.options(delay=10).enqueue(...)"
@@ -50,22 +56,21 @@ _OPTIONS = {
     "retry_backoff": "retry=taskflow.RetryPolicy(wait=...)",
     "default_retry_delay": "retry=taskflow.RetryPolicy(wait=...)",
     "retry_delay": "retry=taskflow.RetryPolicy(wait=...)",
-    "countdown": "delay=, in seconds or as a timedelta, in task.options(...)",
-    "delay": "delay= in task.options(...)",
-    "eta": "delay=when - datetime.now(UTC) in task.options(...)",
-    "run_at": "delay=when - datetime.now(UTC) in task.options(...)",
+    "countdown": "delay=, in seconds or as a timedelta",
+    "eta": "delay=when - datetime.now(UTC)",
+    "run_at": "delay=when - datetime.now(UTC)",
     "time_limit": "timeout=",
     "soft_time_limit": "soft_timeout=",
     "job_timeout": "timeout=",
-    "rate_limit": "upstream=taskflow.Upstream(name, rate=taskflow.RateLimit(10, per=60))",
+    "rate_limit": "upstream=taskflow.Upstream(name, rate_limit=taskflow.RateLimit(10, per=60))",
     "bind": "a parameter annotated taskflow.Context",
     "context": "a parameter annotated taskflow.Context",
     "acks_late": "nothing: a task is acknowledged when it has ended, always",
     "reject_on_worker_lost": "nothing: a lost worker's tasks run again, always",
     "ignore_result": "nothing: return None",
-    "task_id": "key= in task.options(...); ids are made by taskflow",
-    "job_id": "key= in task.options(...); ids are made by taskflow",
-    "unique": "key= in task.options(...)",
+    "task_id": "key= (taskflow makes the ids)",
+    "job_id": "key= (taskflow makes the ids)",
+    "unique": "key=",
     "expire": "expires=",
     "ttl": "expires=",
     "retry_policy": "retry=",
@@ -94,10 +99,13 @@ def option_hint(name: str, known: tuple[str, ...]) -> str:
     Returns:
         A sentence with the way out.
     """
-    instead = _OPTIONS.get(name, "")
-    if "max_retries" in known:  # of one call
-        instead = "max_retries=" if instead == _RETRY else instead
-        instead = instead.removesuffix(" in task.options(...)")
+    instead = _OPTIONS.get(name, f"{name}=" if name in CALL_OPTIONS else "")
+    if instead == _RETRY and known == CALL_OPTIONS:
+        instead = "max_retries="
+    option, equals, _ = instead.partition("=")
+    if equals and option not in known:
+        place = "task.options(...)" if option in CALL_OPTIONS else "@taskflow.task(...)"
+        instead += f" in {place}"
     if instead:
         return f"there is no option {name!r} here; use {instead}"
     return f"there is no option {name!r}; there are {', '.join(known)}"

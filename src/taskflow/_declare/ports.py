@@ -272,7 +272,7 @@ def bind(registry: Container, client: TaskClient) -> None:
 
 
 def unbind(registry: Container, client: TaskClient) -> None:
-    """Let no more calls go to *client* because of *registry*."""
+    """Stop sending the calls of the tasks of *registry* to *client*."""
     with _guard:
         _bound.get(registry, WeakSet[TaskClient]()).discard(client)
 

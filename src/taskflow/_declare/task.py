@@ -7,13 +7,13 @@ from operator import attrgetter
 from pickle import PicklingError
 from typing import Any, Generic, Never, ParamSpec, TypeVar, cast
 
-from attrs import field, fields, frozen
+from attrs import field, frozen
 
 from taskflow._codec import ArgumentsCodec, ResultCodec, Spec, encode_spec, unwrap
 from taskflow._declare import ports
 from taskflow._declare.context import Context
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
-from taskflow._declare.hints import attribute_hint, option_hint
+from taskflow._declare.hints import CALL_OPTIONS, attribute_hint, option_hint
 from taskflow._declare.ports import TaskClient, TaskInfo
 from taskflow._declare.retry_policy import RetryPolicy, count_problem
 from taskflow._declare.upstream import weight_problem
@@ -80,8 +80,6 @@ def _key_problem(key: object) -> tuple[str, ...]:
 
 
 PLAIN = CallOptions()
-
-_OPTIONS = tuple(each.name for each in fields(CallOptions))
 
 
 @frozen
@@ -278,7 +276,7 @@ class Task(Generic[P, RetT_co, ResT_co]):
                 do not fit in the ``max_age`` of the task's policy.
         """
         for name in unknown:
-            raise ConfigurationError(option_hint(name, _OPTIONS))
+            raise ConfigurationError(option_hint(name, CALL_OPTIONS))
         chosen = CallOptions(
             delay, key, key_ttl, expires, max_retries, timeout, weight, upstream
         )
