@@ -300,7 +300,7 @@ class Writer:
                 )
         except Exception as error:
             billed = find_error(error, ProviderError)
-            if billed is not None and (billed.prompt_tokens or billed.cost):
+            if billed is not None and billed.is_billed:
                 self._pay(
                     Completion(
                         "",

@@ -64,6 +64,14 @@ class Exits:
 
 @frozen
 class Stage:
+    """What runs for a command: where its tasks are, its worker, and its exit.
+
+    Attributes:
+        flow: On the embedded server.
+        worker: The process.
+        exits: Holds signals back while processes start.
+    """
+
     flow: TaskFlow
     worker: "subprocess.Popen[bytes]"
     exits: Exits
@@ -87,6 +95,7 @@ def stage(*arguments: str, concurrency: int = 10) -> Generator[Stage]:
     url = f"embedded://{folder / 'data'}"
     log = folder / "worker.log"
     command = [sys.executable, "-m", "taskflow", "worker", "--url", url, *arguments]
+    command += ["--concurrency", str(concurrency), "--log-level", "INFO"]
     reading, writing = os.pipe()  # closes if this process is killed: the worker ends
     try:
         with (
@@ -98,13 +107,7 @@ def stage(*arguments: str, concurrency: int = 10) -> Generator[Stage]:
             with exits.held():
                 flow.queues.status()  # the server runs from here on
                 worker = subprocess.Popen(  # noqa: S603 - our own command
-                    [
-                        *command,
-                        "--concurrency",
-                        str(concurrency),
-                        "--log-level",
-                        "INFO",
-                    ],
+                    command,
                     stderr=lines,
                     stdout=lines,
                     env={

@@ -351,7 +351,9 @@ def _summary(here: Stage, handle: TaskHandle[str]) -> str:
         now = time.monotonic()
         failing_since = now if failing_since is None else failing_since
         is_hopeless = record.error_type == AccountError.__name__
-        if is_hopeless or now - failing_since > PROVIDER_PATIENCE:
+        # The error of an earlier attempt says nothing of one that runs.
+        is_waiting = record.state is not TaskState.ACTIVE
+        if is_hopeless or (is_waiting and now - failing_since > PROVIDER_PATIENCE):
             message = f"{record.error_type}: {record.error_message}"
             raise _ProviderFailedError(message)
 

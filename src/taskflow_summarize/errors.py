@@ -98,11 +98,13 @@ class ProviderError(SummarizeError):
             its own host met as if the caller's key were wrong; here that is 502.
         retry_after: Seconds that the provider asked to wait, or None.
         code: The provider's own word for it, or None.
+        is_billed: Whether the call counts as one that was paid for.
         prompt_tokens: Tokens read that are billed all the same.
         completion_tokens: Tokens written that are billed all the same.
         cost: US dollars, or None where it is not said.
     """
 
+    is_billed: bool = False
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = None
@@ -183,6 +185,7 @@ class EmptyAnswerError(BadAnswerError):
     """
 
     counts_against_upstream = False
+    is_billed = True
 
     def __init__(
         self,

@@ -31,6 +31,9 @@ THOUGHTS = [
     ("a < b and c > d, <b>bold</b>, x<", "a < b and c > d, <b>bold</b>, x<"),
     ("<thinker> is a name, <th", "<thinker> is a name, <th"),
     ("<think>Okay, and no end", ""),
+    ("  <think>Okay, and no end", ""),
+    ("Put it in <thinking> tags, they say.", "Put it in <thinking> tags, they say."),
+    ("a <think>b</think> c <think>d <think>e", "a  c <think>d <think>e"),
     ("", ""),
 ]
 

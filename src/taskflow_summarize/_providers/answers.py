@@ -174,6 +174,7 @@ class AnswerReader:
 
     def _billed(self, error: ErrorT) -> ErrorT:
         """Let *error* say what the answer cost, though there is none."""
+        error.is_billed = error.is_billed or bool(self._usage)
         error.prompt_tokens = as_count(self._usage.get("prompt_tokens"))
         error.completion_tokens = as_count(self._usage.get("completion_tokens"))
         error.cost = _cost(self._usage)

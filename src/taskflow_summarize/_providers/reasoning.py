@@ -12,7 +12,7 @@ from typing import Final
 _NAMES: Final = "think|thinking|thoughts?|reasoning|scratchpad"
 _TAG: Final = re.compile(rf"[<◁](?P<closes>/?)\s*(?:{_NAMES})\s*[>▷]", re.IGNORECASE)
 _LONGEST_TAG: Final = 100
-_OPENS: Final = re.compile(r"[<◁][^>▷]{0,99}\Z")
+_OPENS: Final = re.compile(r"[<◁][^>▷]*\Z")
 _HALF: Final = re.compile(r"[\ud800-\udfff]")
 
 
@@ -28,6 +28,8 @@ class ReasoningFilter:
         self.is_reset = False
         self._held = ""
         self._depth = 0
+        self._skipped = ""
+        self._is_aside = False
         self._is_empty = True
 
     def feed(self, piece: str) -> str:
@@ -43,27 +45,42 @@ class ReasoningFilter:
         self.is_reset = False
         kept, place = "", 0
         for tag in _TAG.finditer(data):
-            if not self._depth:
-                kept += data[place : tag.start()]
+            before = data[place : tag.start()]
             place = tag.end()
-            if not tag["closes"]:
-                self._depth += 1
-            elif self._depth:
-                self._depth -= 1
-            else:
+            if self._depth:
+                self._skipped += before + tag[0]
+                self._depth += -1 if tag["closes"] else 1
+            elif tag["closes"]:
                 kept, self.is_reset, self._is_empty = "", True, True
+            else:
+                kept += before
+                self._depth = 1
+                # In the middle of a text the tag may be what the text is about.
+                self._is_aside = bool(kept.strip()) or not self._is_empty
+                self._skipped = tag[0]
         rest = data[place:]
         opens = _OPENS.search(rest[-_LONGEST_TAG:])
         cut = len(rest) - len(opens[0]) if opens else len(rest)
         if cut == len(rest) and rest and "\ud800" <= rest[-1] <= "\udbff":
             cut -= 1  # the other half may follow
         self._held = rest[cut:]
-        return self._shown(kept + ("" if self._depth else rest[:cut]))
+        if self._depth:
+            self._skipped += rest[:cut]
+        else:
+            kept += rest[:cut]
+        return self._shown(kept)
 
     def end(self) -> str:
-        """Take the end of the answer; return the text that was held back."""
+        """Take the end of the answer.
+
+        Returns:
+            The text that was held back. A tag that was opened in the middle of the
+            text and never closed is part of the text, and so is what follows it.
+        """
         rest, self._held = self._held, ""
-        return self._shown("" if self._depth else _HALF.sub("\ufffd", rest))
+        if self._depth:
+            rest = self._skipped + rest if self._is_aside else ""
+        return self._shown(_HALF.sub("\ufffd", rest))
 
     def _shown(self, text: str) -> str:
         if self._is_empty:
@@ -73,7 +90,7 @@ class ReasoningFilter:
 
 
 def _joined(text: str) -> str:
-    """Join halves of characters, and replace lone ones but for the last."""
+    """Join halves of characters, and replace lone ones, except for one at the end."""
     if _HALF.search(text) is None:
         return text
     last = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
