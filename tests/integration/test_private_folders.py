@@ -243,16 +243,22 @@ def test_a_second_name_of_another_file_is_not_written_to(tmp_path, name):
     assert "keep me" == precious.read_text()
 
 
-@as_root
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_of_another_user_in_the_folder_is_refused(tmp_path, name):
-    """As one that was given away with its folder, and came back without."""
+def folder_with(tmp_path, name):
+    """Make a folder for data with the file *name* in it."""
     data = tmp_path / "data"
     (data / name).parent.mkdir(parents=True, mode=0o700)
     if name == "appendonlydir":
         (data / name).mkdir()
     else:
         (data / name).touch()
+    return data
+
+
+@as_root
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_user_in_the_folder_is_refused(tmp_path, name):
+    """As one that was given away with its folder, and came back without."""
+    data = folder_with(tmp_path, name)
     given_away(data / name, 0o600)
 
     assert f"{data / name} belongs to the user 'nobody'" in refusal(data)
@@ -261,12 +267,7 @@ def test_a_file_of_another_user_in_the_folder_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_others_may_write_is_refused(tmp_path, name):
     """With the command that mends it."""
-    data = tmp_path / "data"
-    (data / name).parent.mkdir(parents=True, mode=0o700)
-    if name == "appendonlydir":
-        (data / name).mkdir()
-    else:
-        (data / name).touch()
+    data = folder_with(tmp_path, name)
     (data / name).chmod(0o666)
 
     assert f"chmod go-w {data / name}" in refusal(data)

@@ -125,7 +125,7 @@ async def test_a_thousand_on_a_loop_take_ten_connections_at_most(
     assert [2 * each for each in range(1000)] == await asyncio.gather(*waiting)
     assert 10 >= used
     assert 1.0 >= max(ended.values()) - done
-    assert 0 == subscriptions(node)
+    await asyncio.to_thread(wait_for, lambda: subscriptions(node) == 0)
     await flow.aclose()
 
 
@@ -146,7 +146,7 @@ def test_a_thousand_threads_take_ten_connections_at_most(
     assert [2 * each for each in range(1000)] == got
     assert 10 >= used
     assert 1.0 >= time.monotonic() - done
-    assert 0 == subscriptions(node)
+    wait_for(lambda: subscriptions(node) == 0)
 
 
 @pytest.mark.usefixtures("told")
@@ -171,7 +171,7 @@ async def test_messages_that_are_lost_with_the_connection_are_made_up_for(
     for each in threads:
         await asyncio.to_thread(each.join, PATIENCE)
     assert [2 * each for each in range(10, 20)] == got
-    assert 0 == subscriptions(node)
+    await asyncio.to_thread(wait_for, lambda: subscriptions(node) == 0)
     await flow.aclose()
 
 
@@ -196,7 +196,7 @@ async def test_who_comes_later_is_told_too_whoever_leaves(
     await asyncio.to_thread(run_until_idle, producer)
 
     assert [2, 2] == await asyncio.gather(other, twin)
-    assert 0 == subscriptions(node)
+    await asyncio.to_thread(wait_for, lambda: subscriptions(node) == 0)
     await flow.aclose()
 
 
@@ -218,7 +218,7 @@ def test_a_thread_that_runs_out_of_time_hands_over(
 
     assert isinstance(hasty[0], ResultTimeoutError)
     assert [2, 4] == got
-    assert 0 == subscriptions(node)
+    wait_for(lambda: subscriptions(node) == 0)
 
 
 async def test_a_task_that_is_gone_is_the_error_of_its_waiter_alone(
@@ -295,7 +295,7 @@ def test_loops_that_were_closed_while_somebody_waited_leave_nothing(
 
     kept: list[asyncio.Task[int]] = []
     asyncio.run(wait())
-    assert 0 == subscriptions(node)
+    wait_for(lambda: subscriptions(node) == 0)
     for _ in range(3):
         loop = asyncio.new_event_loop()
         loop.run_until_complete(wait())
