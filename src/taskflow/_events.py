@@ -275,8 +275,8 @@ class LoopBlocked:
     Attributes:
         seconds: At least.
         running: Names of the tasks that were running.
-        culprit: Name and id of the task that blocked it; empty if it wasn't one, or
-            nobody looked in time.
+        culprit: Name and id of the task that blocked it; empty if it wasn't a task,
+            or is not known.
         place: File, line and function where it blocked.
     """
 

@@ -1,7 +1,6 @@
 """The fixtures of `taskflow.testing`, which need pytest."""
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 from typing import cast
 
@@ -50,9 +49,7 @@ def flow(taskflow_url: str, taskflow_clock: ManualClock) -> Iterator[TaskFlow]:
     for each in (default_registry, *ports.bound_registries()):
         with contextlib.suppress(TaskNameTakenError):  # two applications in one process
             registry.include(cast("Registry", each))
-    url = taskflow_url
-    if url == "memory://":
-        url = f"memory://{secrets.token_hex(6)}"
+    url = None if taskflow_url == "memory://" else taskflow_url
     with (
         TaskFlow(url, registry=registry) as made,
         made.testing(url, clock=taskflow_clock),

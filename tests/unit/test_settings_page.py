@@ -91,13 +91,7 @@ def test_the_example_file_stops_no_start(part: str) -> None:
     check_settings(part, {}, dotenv=EXAMPLE)
 
     sources = find_sources({}, EXAMPLE, [])
-    names = [
-        name
-        for _, rows in all_rows()
-        for row in rows
-        for name in (row.variable, *row.others)
-    ]
-    assert [] == list(strangers(sources, names))
+    assert [] == list(strangers(sources, [*OWN, *plugged_classes([])]))
 
 
 def test_a_default_in_the_example_file_is_the_one_in_the_code() -> None:
@@ -126,7 +120,7 @@ def test_a_misspelt_variable_is_answered_with_the_right_one() -> None:
 
     assert [
         "TASKFLOW_LEESE (environment) is read by nobody; did you mean TASKFLOW_LEASE?"
-    ] == list(strangers(sources, ["TASKFLOW_LEASE"]))
+    ] == list(strangers(sources, OWN))
     assert ["TASKFLOW_LEASE"] == spellings(["TASKFLOW_LEASE"])
 
 

@@ -99,11 +99,11 @@ class Connection:
         self._async_waiters: PerLoop[AsyncWaiters] = self._new_async_waiters()
         self._keys: Keys | None = None
         self._aside: _Aside | None = None
+        self._lock = threading.Lock()
         with _guard:
             _known.add(self)
             if _stand_in is not None:
                 self.set_aside(_stand_in)
-        self._lock = threading.Lock()
 
     @property
     def settings(self) -> Settings:
@@ -138,8 +138,7 @@ class Connection:
         """The server, opened now if it was not."""
         with self._lock:
             if self._server is None:
-                url = self.url if self._aside is None else self._url
-                server = open_server(url, prefix=self.keys.prefix)
+                server = open_server(self.url, prefix=self.keys.prefix)
                 if self.replicas and not server.replicates:
                     problem = (
                         f"durability 'replica' needs a server with a replica, and "

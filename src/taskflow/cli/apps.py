@@ -173,7 +173,8 @@ def _one_flow(module_name: str) -> TaskFlow | None:
     found: dict[int, tuple[TaskFlow, str]] = {}
     for name, module in sorted(sys.modules.items()):
         if name == module_name or name.startswith(f"{module_name}."):
-            for attribute, value in vars(module).items():
+            # None stands for a module whose import is blocked.
+            for attribute, value in getattr(module, "__dict__", {}).items():
                 if isinstance(value, TaskFlow):
                     found.setdefault(id(value), (value, f"{name}:{attribute}"))
     if len(found) > 1:

@@ -114,7 +114,7 @@ def _effects(cls: type[Checked]) -> dict[str, str]:
 
 
 def misspelt(env_file: Path) -> list[str]:
-    """Name variables of ours that nobody reads, in the environment and *env_file*.
+    """Find taskflow's variables that aren't settings, in the environment and *env_file*.
 
     Args:
         env_file: Of settings; may be missing.
@@ -123,26 +123,27 @@ def misspelt(env_file: Path) -> list[str]:
         A sentence for each.
     """
     sources = find_sources(os.environ, env_file, [])
-    known = [
-        variable
-        for cls in (*OWN, *plugged_classes([]))
-        for attribute in fields(cls)
-        for variable in attribute.metadata["variables"]
-    ]
-    return list(strangers(sources, known))
+    return list(strangers(sources, [*OWN, *plugged_classes([])]))
 
 
-def strangers(sources: Sequence[Source], known: Sequence[str]) -> Iterator[str]:
+def strangers(
+    sources: Sequence[Source], classes: Sequence[type[Checked]]
+) -> Iterator[str]:
     """Name variables of ours that nobody reads; most are misspelt.
 
     Args:
         sources: Where to look.
-        known: Names that are read.
+        classes: Whose settings are read.
 
     Yields:
         A sentence for each.
     """
-    read = {spelling for name in known for spelling in spellings([name])}
+    read = {
+        spelling
+        for cls in classes
+        for attribute in fields(cls)
+        for spelling in spellings(attribute.metadata["variables"])
+    }
     read |= _READ_ELSEWHERE
     for source in sources:
         for name in sorted(source.values):
@@ -176,8 +177,7 @@ def config_command(*, as_json: bool, env_file: Path) -> int:
         _, wrong, conflicts = read_class(cls, sources)
         problems += [*wrong, *conflicts]
         rows += rows_of(cls, sources)
-    names = [name for row in rows for name in (row.variable, *row.others)]
-    unread = list(strangers(sources, names))
+    unread = list(strangers(sources, classes))
     if as_json:
         text.as_json(_shape(rows, problems, unread))
     else:
