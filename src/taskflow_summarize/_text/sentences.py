@@ -1,9 +1,10 @@
 """Paragraphs to sentences, in one pass and without a model.
 
-A mark that may end a sentence is looked at with what stands before it (an
-abbreviation, an initial, an ordinal number) and what follows (a small letter, a
-closing quotation). Text that has no such marks, a talk as a machine wrote it
-down, is cut into stretches of 12 to 40 words at words that open a clause.
+A mark that may end a sentence is judged by what stands before it (an abbreviation,
+an initial, an ordinal number) and what follows (a small letter, a closing quotation,
+a word that opens sentences). Text without such marks, such as the transcript of a
+talk, is cut into stretches of 12 to 40 words at words that open a clause.
+``docs/internals/sentences.md`` compares this with the libraries for it.
 """
 # ruff: noqa: RUF001 - the marks of many scripts are the matter of this module
 
@@ -17,27 +18,58 @@ _CLOSERS: Final = "\"'”’»›)]」』）】〉》*_"
 _OPENERS: Final = "\"'“‘«‹¿¡([*_-–—"
 _ENDERS: Final = ".!?…。！？｡؟۔।॥។៕።։"
 
+_EMOJI: Final = "[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0f\u200d]"
+_THAI: Final = "[\u0e01-\u0eff]"  # and Lao: a space, and no mark, ends a sentence
+_LEAST_THAI: Final = 15  # characters; a space stands between shorter parts too
+_LEAST_BEFORE_EMOJI: Final = 3  # words; "I 💙 Rome" is one sentence
+
 _BOUNDARY: Final = re.compile(
     # Ends a sentence wherever it stands, unless the quotation goes on.
     r"(?P<dense>[。！？｡][。！？｡…]*(?P<quoted>[」』）】〉》”’]*))(?P<gap>\s*)"
     # Ends one when a space follows.
-    r"|(?P<mark>[.!?…؟۔।॥។៕።։]+)(?P<closed>(?:[\"'”’›)\]]|\s?»)*)(?:\[\d{1,3}\])*\s+"
+    r"|(?P<mark>[.!?…؟۔।॥។៕።։]+)(?P<closed>(?:[\"'”’›)\]]|\s?»)*)(?:\[\d{1,3}\])*"
+    rf"(?P<mood>(?:\s?{_EMOJI})*)\s+"
+    rf"|(?P<emoji>{_EMOJI}+)\s+"
+    rf"|(?P<thai>(?<={_THAI})\s(?={_THAI}))"
 )
+_CAPITALISED: Final = re.compile(r"[a-z]{1,2}[A-Z]")  # iPhone, eBay
 _GOES_ON: Final = re.compile("[とっ、をがはにのもで]")
 
 # What does not end a sentence although a full stop and a capital follow.
 _ABBREVIATIONS: Final = word_set(
-    "adj adm al apr approx art aug ave bldg brig bros ca capt cf ch chap col cmdr",
-    "dec dept dir dr ed eds eg esq est eq eqs feb fig figs fn gen gov hon ie incl jan",
-    "jr jul jun lt ltd maj max min misc mr mrs ms mt no nos nov num oct op p par pp",
-    "prof pt ref refs rep rev sec sect sen sep sept sgt sr st vol vols vs v",
-    "bd bspw bzw d dgl evtl fam fr ggf hr hrsg inkl mio mrd nr sog str tab tel u vgl",
+    "adj adm al apr approx aug ave bldg brig bros ca capt cf ch chap col cmdr",
+    "dec dept dir dr ed eds eg esq est eq eqs feb figs fn gen gov hon ie incl jan",
+    "jr jul jun lt ltd maj misc mr mrs ms mt nos nov num oct op p par pp",
+    "prof pt ref refs rep rev sect sen sep sept sgt sr st vol vols vs v",
+    "bd bspw bzw d dgl evtl fr ggf hr hrsg inkl mio mrd nr sog str tel u vgl",
     "z zb zzgl zzt",
     "av boul déc env éd ex hab janv juil mlle mm mme numéro trad",
     "avda dña núm pág págs sra sta sto uds",
     "dott ecc ing mons pag rif sig",
     "г гг др им млн млрд пр проф рис см стр т тыс ул",
 )
+# Words as well: abbreviations only where a number follows.
+_BEFORE_NUMBERS: Final = word_set("art ex fam fig max min no par sec tab")
+# Abbreviations only where no word follows that opens sentences.
+_OPENING_WORDS: Final = word_set(
+    "after all although an and as at because before both but by during each every",
+    "for from he her here his how however if in it its later many most my no not now",
+    "on once one our she since so some still that the their then there these they this",
+    "those thus to today two we what when where which while who why with yet you your",
+)
+_DAYS_AND_ZONES: Final = word_set(
+    "monday tuesday wednesday thursday friday saturday sunday mon tue wed thu fri sat",
+    "sun january february march april may june july august september october november",
+    "december bst cet cest edt est et gmt mst mt pdt pst pt utc",
+)
+# One letter after these is a name of its own, not an initial.
+_BEFORE_LETTERS: Final = word_set(
+    "answer appendix case category class column drive exhibit figure gate grade group",
+    "hepatitis item letter level model option part phase plan platform point question",
+    "row sample section side step table team terminal type variant version vitamin zone",
+)
+_NUMBER: Final = re.compile(r"[\d.,]*\d")
+_WORD: Final = re.compile(r"\w+")
 # Written with a full stop after the number, and then with a capital.
 _WITH_ORDINALS: Final = frozenset(
     {"cs", "da", "de", "et", "fi", "hr", "hu", "no", "nb", "pl", "sk", "sl", "tr"}
@@ -67,7 +99,8 @@ _CLAUSE_OPENERS: Final = word_set(
 def ends_sentence(text: str) -> bool:
     """Tell whether *text* ends with a mark that ends a sentence."""
     stripped = text[-12:].rstrip(_CLOSERS)
-    return stripped[-1:] in _ENDERS and stripped != ""
+    last = stripped[-1:]
+    return last != "" and (last in _ENDERS or re.match(_EMOJI, last) is not None)
 
 
 def find_sentences(paragraph: str, *, language: str | None = None) -> list[str]:
@@ -109,25 +142,43 @@ def _is_boundary(
     following = text[match.end() : match.end() + 2].lstrip(_OPENERS)[:1]
     if match["dense"]:
         return not (match["quoted"] and _GOES_ON.match(following))
-    if following.islower():
+    if match["thai"]:
+        return match.start() - start >= _LEAST_THAI
+    if following.islower() and not _CAPITALISED.match(text, match.end()):
         return False
-    if match["mark"] != "." or match["closed"]:
-        return True
+    if match["emoji"]:
+        return len(text[start : match.start()].split()) >= _LEAST_BEFORE_EMOJI
+    is_full_stop = match["mark"] == "." and not match["closed"] and not match["mood"]
+    return not is_full_stop or _ends_at_full_stop(text, start, match, ordinals=ordinals)
+
+
+def _ends_at_full_stop(
+    text: str, start: int, match: re.Match[str], *, ordinals: bool
+) -> bool:
     stop = match.start("mark")
     before = text[max(start, stop - 24) : stop]
-    word = before[before.rfind(" ") + 1 :].lstrip(_OPENERS)
-    if word.isdigit():
+    earlier, _, word = before.rpartition(" ")
+    word = word.lstrip(_OPENERS)
+    if _NUMBER.fullmatch(word):
         is_list_number = stop - len(word) == start
         return len(word) > _ORDINAL_DIGITS or not (ordinals or is_list_number)
-    return not _is_abbreviation(word)
+    found = _WORD.search(text, match.end())
+    next_word = found[0].lower() if found else ""
+    if len(word) == 1 and word.isupper() and word != "I":  # not "so did I"
+        label = earlier[earlier.rfind(" ") + 1 :].lower()
+        return label in _BEFORE_LETTERS or next_word in _OPENING_WORDS
+    return not _is_abbreviation(word.lower(), next_word)
 
 
-def _is_abbreviation(word: str) -> bool:
-    if len(word) == 1 and word.isupper():
-        return word != "I"  # an initial, not the end of "so did I"
+def _is_abbreviation(word: str, next_word: str) -> bool:
+    if word in _BEFORE_NUMBERS:
+        return next_word.isdigit()
+    if word in {"a.m", "p.m"}:
+        return next_word in _DAYS_AND_ZONES
     if "." in word:
-        return all(len(part) <= _ABBREVIATED for part in word.split("."))
-    return word.lower() in _ABBREVIATIONS
+        is_short = all(len(part) <= _ABBREVIATED for part in word.split("."))
+        return is_short and next_word not in _OPENING_WORDS
+    return word in _ABBREVIATIONS
 
 
 def _cut(sentence: str) -> Iterator[str]:
