@@ -81,7 +81,8 @@ async def main() -> None:
 
         refused = handles[4]
         await flow.dlq.aedit(refused.id, amount=5)
-        print("brought back:", await flow.dlq.arequeue(refused.id))
+        done = await flow.dlq.arequeue(refused.id)
+        print("brought back:", done.count)
         await Worker(flow).run_until_idle()
         print(await refused.aresult(timeout=10))
         await settled(flow)

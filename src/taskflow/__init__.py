@@ -5,7 +5,7 @@ Declare a task with `task`, enqueue it through a `TaskFlow`, and run
 configuration and starts no thread.
 """
 
-from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.dead_letters import DeadLetters, Requeued
 from taskflow._client.finding import Finding
 from taskflow._client.flow import TaskFlow
 from taskflow._client.journal import Journal
@@ -66,6 +66,7 @@ __all__ = [
     "Queues",
     "RateLimit",
     "Registry",
+    "Requeued",
     "Retry",
     "RetryPolicy",
     "RetryRule",

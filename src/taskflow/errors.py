@@ -192,18 +192,24 @@ class PayloadError(TaskflowError):
 
 
 class KeyConflictError(TaskflowError):
-    """An idempotency key is held by a call with another payload.
+    """Another task holds the idempotency key: enqueued with other arguments, or since.
 
     Attributes:
         key: The key.
         task_id: The task that holds it.
+        requeued: The task that cannot run again because of it; empty when a new
+            call was refused.
     """
 
-    def __init__(self, key: str, task_id: str) -> None:
+    def __init__(self, key: str, task_id: str, requeued: str = "") -> None:
         self.key = key
         self.task_id = task_id
+        self.requeued = requeued
         super().__init__(
-            f"key {key!r} is held by task {task_id!r} with other arguments; "
+            f"task {requeued!r} was not requeued: task {task_id!r} has taken its key "
+            f"{key!r}; delete that task first, or discard this one"
+            if requeued
+            else f"key {key!r} is held by task {task_id!r} with other arguments; "
             "nothing was stored"
         )
 

@@ -38,6 +38,7 @@ TESTED: Final = (
 
 SHARED: Final = (
     *("admission", "bury", "crash", "ending", "entries", "hand_over", "history"),
+    "idempotency",
     *("homes", "lanes", "moves", "parking", "promote", "put_back", "quarantine"),
     *(
         "rules",

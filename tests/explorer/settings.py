@@ -102,6 +102,14 @@ SMALL: Final = (
         verbs=("complete", "snooze"),
         deeds=("cancel", "requeue", "prune completed", "delete"),
     ),
+    Setting(
+        "a key that is taken",
+        (_KEYED, {**_KEYED, "key_ttl_ms": 0}),
+        {"runs": 2, "ticks": 1, "losses": 1, "deeds": 2},
+        workers="v",
+        verbs=("complete", "dead", "fail"),
+        deeds=("cancel", "requeue", "discard"),
+    ),
 )
 
 _FURTHER: Final = {
@@ -116,6 +124,7 @@ _FURTHER: Final = {
     "the data is lost": {"ticks": 2, "wipes": 2},
     "one id again and again": {"ticks": 1, "deaths": 1, "deeds": 2},
     "times and keys": {"losses": 1},
+    "a key that is taken": {"runs": 3, "ticks": 3},
 }
 _ALONE: Final = {
     *("what a person does", "crashes", "claims in parts", "an upstream"),

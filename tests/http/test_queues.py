@@ -10,9 +10,10 @@ from taskflow.testing import arun_until_idle
 QUEUES = "/api/v1/queues"
 
 
-async def store(client, name, **args):
+async def store(client, name, options=None, **args):
     """Store a call and give its id."""
-    answer = await client.post("/api/v1/tasks/", json={"name": name, "args": args})
+    body = {"name": name, "args": args, "options": options or {}}
+    answer = await client.post("/api/v1/tasks/", json=body)
     return answer.json()["task_id"]
 
 
@@ -116,9 +117,26 @@ async def test_a_group_is_counted_and_brought_back(client, flow):
     done = await client.post(f"{QUEUES}/dlq/requeue", json=chosen)
     status = (await client.get(f"{QUEUES}/status")).json()["queues"]
 
-    assert {"matched": 3, "requeued": 0} == preview.json()
-    assert {"matched": 3, "requeued": 3} == done.json()
+    assert {"matched": 3, "requeued": 0, "held": {}} == preview.json()
+    assert {"matched": 3, "requeued": 3, "held": {}} == done.json()
     assert (3, 0) == (status["retry"], status["dlq"])
+
+
+async def test_a_dead_letter_whose_key_was_taken_stays(client, flow):
+    """Named alone it is a conflict; among others it is told beside them."""
+    once = {"key": "order-7", "key_ttl": 0}
+    old = await store(client, "dies", once, number=7)
+    (other,) = await bury(client, flow, 1)
+    taken = await store(client, "dies", once, number=7)
+    one = await client.post(f"{QUEUES}/dlq/requeue", json={"ids": [old]})
+    same = await client.post(f"/api/v1/tasks/{old}/retry")
+    both = await client.post(f"{QUEUES}/dlq/requeue", json={"ids": [old, other]})
+
+    assert (409, "key_conflict", taken) == (
+        one.status_code, one.json()["code"], one.json()["task_id"],
+    )  # fmt: skip
+    assert (409, taken) == (same.status_code, same.json()["task_id"])
+    assert {"matched": 2, "requeued": 1, "held": {old: taken}} == both.json()
 
 
 async def test_dead_letters_come_back_at_a_pace(client, flow):
@@ -130,7 +148,7 @@ async def test_dead_letters_come_back_at_a_pace(client, flow):
         while (await flow.queues.astatus()).retry < 3:  # noqa: ASYNC110 - told by nobody
             await asyncio.sleep(0.01)
 
-    assert {"matched": 3, "requeued": 0} == answer.json()
+    assert {"matched": 3, "requeued": 0, "held": {}} == answer.json()
 
 
 async def test_dead_letters_are_dropped(client, flow):

@@ -13,6 +13,7 @@ import pytest
 import taskflow
 from taskflow import (
     Registry,
+    Requeued,
     RetryPolicy,
     TaskFilter,
     TaskFlow,
@@ -529,14 +530,33 @@ class TestDeadLetters:
         """Into the retry lane, with fresh counts."""
         mark = dead.dlq.groups()[0].fingerprint
 
-        assert 3 == dead.dlq.requeue(fingerprint=mark)
+        assert 3 == dead.dlq.requeue(fingerprint=mark).count
         status = dead.queues.status()
         assert (3, 3, 1) == (status.retry, status.dlq, len(dead.dlq.groups()))
-        assert 0 == dead.dlq.requeue(fingerprint=mark)
+        assert 0 == dead.dlq.requeue(fingerprint=mark).count
+
+    def test_those_whose_key_was_taken_stay(self, dead: TaskFlow) -> None:
+        """They are told apart; where all are, it is an error."""
+        every, once = dead.dlq.count(), dies.options(key="k", key_ttl=0)
+        old = dead.enqueue(once.call(7))
+        run_until_idle(dead)
+        newer = dead.enqueue(once.call(8))
+        with pytest.raises(KeyConflictError) as caught:
+            dead.dlq.requeue(old.id)
+        with pytest.raises(KeyConflictError):
+            dead.tasks.retry(old.id)
+
+        assert ("dies:k", newer.id, old.id) == (
+            *(caught.value.key, caught.value.task_id),
+            caught.value.requeued,
+        )
+        assert Requeued(every, {old.id: newer.id}) == dead.dlq.requeue(everything=True)
+        newer.cancel()
+        assert Requeued(1, {}) == dead.dlq.requeue(old.id)
 
     def test_bringing_back_can_be_paced(self, dead: TaskFlow) -> None:
         """At so many a second."""
-        assert 6 == dead.dlq.requeue(everything=True, rate=60)
+        assert 6 == dead.dlq.requeue(everything=True, rate=60).count
 
         with pytest.raises(ValueError, match="rate must be above 0"):
             dead.dlq.requeue(everything=True, rate=0)
@@ -592,9 +612,9 @@ class TestDeadLetters:
         every = dead.dlq.count()
         chosen = dead.dlq.list(name="dies").items[0].id
 
-        assert 0 == dead.dlq.requeue(name="add")
-        assert [1, 0] == [dead.dlq.requeue(chosen) for _ in range(2)]
-        assert every - 1 == dead.dlq.requeue(name="dies")
+        assert 0 == dead.dlq.requeue(name="add").count
+        assert [1, 0] == [dead.dlq.requeue(chosen).count for _ in range(2)]
+        assert every - 1 == dead.dlq.requeue(name="dies").count
         assert (0, every) == (dead.dlq.count(), dead.queues.status().retry)
 
     async def test_the_same_verbs_on_the_loop(self, dead: TaskFlow) -> None:
@@ -606,7 +626,7 @@ class TestDeadLetters:
 
         assert 3 == await dead.dlq.acount(fingerprint=group.fingerprint)
         assert first.id == (await dead.dlq.aget(first.id)).id
-        assert 1 == await dead.dlq.arequeue([first.id])
+        assert 1 == (await dead.dlq.arequeue([first.id])).count
         assert 1 == await dead.dlq.apurge(second.id)
         assert 4 == len([each async for each in dead.dlq.aexport()])
         assert [] == await dead.workers.alist()

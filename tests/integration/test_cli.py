@@ -591,6 +591,21 @@ def test_dead_letters_named_by_id_need_no_yes(cli: Cli, flow: TaskFlow) -> None:
     assert [second] == [item.id for item in flow.dlq.list().items]
 
 
+def test_a_dead_letter_whose_key_was_taken_stays(cli: Cli, flow: TaskFlow) -> None:
+    """The message names the task that has taken it."""
+    once = die.options(key="k", key_ttl=0)
+    old = flow.enqueue(once.call("no"))
+    (other,) = dead(flow, "no")
+    newer = flow.enqueue(once.call("nay"))
+    alone = cli("dlq", "requeue", old.id)
+    both = cli("dlq", "requeue", old.id, other)
+
+    assert (4, "") == (alone.code, alone.out)
+    assert f"task '{newer.id}' has taken its key" in alone.err
+    assert (4, "1 requeued\n") == (both.code, both.out)
+    assert f"{old.id} not requeued: {newer.id} has taken its key\n" == both.err
+
+
 def test_a_dead_letter_is_edited(cli: Cli, flow: TaskFlow) -> None:
     """The argument named is replaced, an argument called task_id too."""
     (task_id,) = dead(flow, "no")

@@ -102,6 +102,7 @@ class Expected:
     flagged: bool = False
     suspect: bool = False
     calls: bool = False
+    key: str = ""
     held: Claim | None = None
     settled_as: str = ""
 
@@ -267,7 +268,7 @@ class Tasks(RuleBasedStateMachine):
         batch = [submission(each, **options) for each in ids]
         replies = self.send(enqueue(KEYS, batch, now_ms=self.now))
         for task_id, reply in zip(ids, replies, strict=True):
-            holder = self.holders.get(key) if key else None
+            holder = self.holder(key)
             assert (holder or task_id, holder is None) == (reply.id, reply.created)
             if holder is None:
                 self.tasks[task_id] = Expected(
@@ -275,9 +276,16 @@ class Tasks(RuleBasedStateMachine):
                     due=self.now + delay,
                     expires=self.now + expires if expires else 0,
                     calls=bool(upstream),
+                    key=key,
                 )
                 if key:
                     self.holders[key] = task_id
+
+    def holder(self, key: str) -> str | None:
+        """Return the task that holds *key*; one that failed or was cancelled doesn't."""
+        holder = self.holders.get(key)
+        task = self.tasks.get(holder or "")
+        return None if task and task.state in {"FAILED", "CANCELLED"} else holder
 
     def promoted(self) -> None:
         """Let what is due wait for a worker."""
@@ -486,7 +494,14 @@ class Tasks(RuleBasedStateMachine):
         moved: set[str] = set()
         for task_id, word in zip(ids, self.send(operation), strict=True):
             task = self.tasks[task_id]
-            if task.state in {"DLQ", "FAILED", "CANCELLED"}:
+            has_ended = task.state in {"DLQ", "FAILED", "CANCELLED"}
+            holder = self.holder(task.key)
+            if has_ended and holder not in {None, task_id}:
+                assert f"HELD {holder} {task.key}" == word
+                continue
+            if has_ended:
+                if task.key:
+                    self.holders[task.key] = task_id
                 task.attempts = task.crashes = task.expires = 0
                 task.flagged = False
                 task.suspect = (
@@ -549,7 +564,10 @@ class Tasks(RuleBasedStateMachine):
         operation = prune(KEYS, getattr(KEYS, home), keep_ms=0, now_ms=self.now)
         assert self.send(operation) == len(ended) or self.server.loses
         for task_id in ended:
-            del self.tasks[task_id]
+            if home == "completed":
+                del self.tasks[task_id]
+            else:
+                self.forget(task_id)
 
     @precondition(lambda self: len(self.tasks) > 9 and not self.has_lost_data)
     @rule()

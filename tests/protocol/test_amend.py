@@ -105,15 +105,27 @@ CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
     ),
     "key that stays": (
         {
-            "task:t1": record("COMPLETED", finished_ms=NOW, key="5000 n:k"),
+            "task:t1": record("COMPLETED", finished_ms=NOW, key="5000 d n:k"),
             "tasks:completed": {"t1": NOW},
             "tasks:key:n:k": "t1 d",
         },
         ["key"],
         {
-            "task:t1": record("COMPLETED", finished_ms=NOW, key="5000 n:k"),
+            "task:t1": record("COMPLETED", finished_ms=NOW, key="5000 d n:k"),
             "tasks:completed": {"t1": NOW},
             "tasks:key:n:k": Expiring("t1 d"),
+        },
+    ),
+    "key of a failed task": (
+        {
+            "task:t1": record("FAILED", finished_ms=NOW, key="5000 d n:k"),
+            "tasks:failed": {"t1": NOW},
+            "tasks:key:n:k": "t1 d",
+        },
+        ["key"],
+        {
+            "task:t1": record("FAILED", finished_ms=NOW, key="5000 d n:k"),
+            "tasks:failed": {"t1": NOW},
         },
     ),
     "letter without words": (
@@ -257,7 +269,7 @@ def test_what_cannot_be_is_put_right(stage: Stage, case: str) -> None:
 
 def test_a_key_that_ends_too_early_stays(stage: Stage) -> None:
     """A repeat while the task waits must find it."""
-    stage.fill({"task:t1": record(key="5000 n:k"), "tasks:pending:primary": ["t1"]})
+    stage.fill({"task:t1": record(key="5000 d n:k"), "tasks:pending:primary": ["t1"]})
     stage.client.set("tasks:key:n:k", "t1 d", px=10**9)
 
     assert ["key"] == put_right(stage)
@@ -317,7 +329,7 @@ def test_a_key_that_is_to_live_for_ever_is_let_go(stage: Stage, ttl: str) -> Non
     """The server knows no such time."""
     stage.fill(
         {
-            "task:t1": record("COMPLETED", finished_ms=NOW, key=f"{ttl} n:k"),
+            "task:t1": record("COMPLETED", finished_ms=NOW, key=f"{ttl} d n:k"),
             "tasks:completed": {"t1": NOW},
             "tasks:key:n:k": "t1 d",
         }

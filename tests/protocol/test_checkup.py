@@ -34,7 +34,7 @@ FITS = {
     "dlq:task:d": LETTER,
     "dlq:group:f1": {"d": NOW},
     "dlq:groups": {"f1": NOW},
-    "task:p": record(key="5 n:k"),
+    "task:p": record(key="5 digest n:k"),
     "tasks:key:n:k": "p digest",
     "task:r": record(lane="retry"),
     "task:k": record(parked=f"{NOW} api", upstream="1 api"),
@@ -113,7 +113,7 @@ WRONG = {
     ),
     "a key that stays": (
         {
-            "task:1": record("COMPLETED", finished_ms=NOW, key="5 n:j"),
+            "task:1": record("COMPLETED", finished_ms=NOW, key="5 digest n:j"),
             "tasks:completed": {"1": NOW},
             "tasks:key:n:j": "1 digest",
         },

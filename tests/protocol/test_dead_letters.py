@@ -3,7 +3,7 @@
 import pytest
 
 from taskflow._protocol.control import cancel
-from taskflow._protocol.dead_letters import discard, edit, groups, requeue
+from taskflow._protocol.dead_letters import discard, edit, groups, key_conflict, requeue
 from taskflow._protocol.readable import moment
 from taskflow._protocol.settle import complete, dead_letter, retry, settle
 from taskflow.errors import IllegalMoveError, ScriptError, TaskNotFoundError
@@ -153,14 +153,47 @@ def test_a_cancelled_schedule_is_brought_back_to_the_retry_lane(stage):
     assert "tasks:cancelled" not in stage.dump()
 
 
-def test_a_key_is_held_again_while_the_task_is_back(stage):
-    """The time to live is taken off the key."""
-    bury(stage, "t1", key="f:k", key_ttl_ms=60_000, digest="d")
-    drop(stage, "t1")
-    expiring = stage.dump()["tasks:key:f:k"]
+@pytest.mark.parametrize("ttl", [0, 60_000])
+@pytest.mark.parametrize("is_discarded", [False, True])
+def test_a_key_is_held_again_while_the_task_is_back(stage, ttl, is_discarded):
+    """Its time to live is taken off, and a key that was freed is taken again."""
+    bury(stage, "t1", key="f:k", key_ttl_ms=ttl, digest="d")
+    if is_discarded:
+        drop(stage, "t1")
+    before = stage.dump().get("tasks:key:f:k")
     bring_back(stage, "t1")
 
-    assert (Expiring("t1 d"), "t1 d") == (expiring, stage.dump()["tasks:key:f:k"])
+    assert (Expiring("t1 d") if ttl and not is_discarded else None) == before
+    assert "t1 d" == stage.dump()["tasks:key:f:k"]
+
+
+@pytest.mark.parametrize("state", ["waits", "runs", "has completed"])
+def test_a_letter_whose_key_was_taken_stays(stage, state):
+    """Both would do the same work; the answer names the other task and the key."""
+    bury(stage, "t1", "t9", key="f:a k", key_ttl_ms=0, digest="d")
+    stage.enqueue("t2", key="f:a k", key_ttl_ms=60_000, digest="e")
+    if state != "waits":
+        (held,) = stage.claim().claims
+        if state == "has completed":
+            stage.send(settle(stage.keys, [complete(held, b"1")], now_ms=NOW))
+    before = stage.dump()
+    found = stage.send(requeue(stage.keys, ["t1"], nonce="n7", now_ms=NOW))
+
+    assert ["HELD t2 f:a k"] == found
+    error = key_conflict("t1", found[0])
+    assert error
+    assert ("f:a k", "t2", "t1") == (error.key, error.task_id, error.requeued)
+    assert before == stage.dump()
+
+
+def test_a_key_whose_holder_is_lost_is_taken_back(stage):
+    """Nothing else would free it."""
+    bury(stage, "t1", key="f:k", key_ttl_ms=0, digest="d")
+    stage.enqueue("t2", key="f:k", key_ttl_ms=60_000, digest="e")
+    stage.client.delete("task:t2")
+
+    assert ["OK"] == bring_back(stage, "t1")
+    assert "t1 d" == stage.dump()["tasks:key:f:k"]
 
 
 def test_a_discarded_letter_is_failed(stage):

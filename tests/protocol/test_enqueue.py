@@ -75,7 +75,7 @@ def test_a_key_is_stored_with_its_task(stage):
     stage.enqueue("t1", expires_ms=70, **KEY)
 
     assert {
-        "task:t1": record(key="60000 f:k", expires_ms=NOW + 70),
+        "task:t1": record(key="60000 d1 f:k", expires_ms=NOW + 70),
         "tasks:key:f:k": "t1 d1",
         "tasks:pending:primary": ["t1"],
     } | WORK == stage.dump()

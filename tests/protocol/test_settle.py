@@ -255,13 +255,22 @@ def test_a_suspect_that_is_retried_stays_a_suspect(stage):
 
 
 @pytest.mark.parametrize("verb", ["complete", "dead", "fail", "cancel"])
-def test_the_end_starts_the_time_of_the_key_but_not_while_dead(stage, verb):
-    """A dead letter holds its key until a person has decided."""
+def test_the_end_starts_the_time_of_the_key_or_frees_it(stage, verb):
+    """A repeat finds what completed or died; what failed may be done again."""
     stage.enqueue("t1", key="f:k", key_ttl_ms=60_000, digest="d")
     give(stage, MOVES[verb](stage.claim().claims[0]))
 
-    expected = "t1 d" if verb == "dead" else Expiring("t1 d")
-    assert expected == stage.dump()["tasks:key:f:k"]
+    expected = Expiring("t1 d") if verb in {"complete", "dead"} else None
+    assert expected == stage.dump().get("tasks:key:f:k")
+
+
+@pytest.mark.parametrize("verb", ["complete", "dead"])
+def test_a_key_without_a_time_is_free_at_the_end(stage, verb):
+    """As ``key_ttl=0`` says."""
+    stage.enqueue("t1", key="f:k", key_ttl_ms=0, digest="d")
+    give(stage, MOVES[verb](stage.claim().claims[0]))
+
+    assert "tasks:key:f:k" not in stage.dump()
 
 
 @pytest.mark.parametrize(
@@ -374,17 +383,17 @@ def test_what_was_asked_to_stop_does_not_run_again(stage, held, verb):
 
 
 def test_a_key_that_another_task_has_taken_stays_its_own(stage):
-    """The former holder, brought back, neither keeps the key for ever nor ends it."""
+    """However its former holder ends, such as one that ran when its key was lost."""
     keyed = {"key": "f:a", "key_ttl_ms": 3_600_000, "digest": "d"}
     stage.enqueue("t1", **keyed)
-    stage.send(cancel(stage.keys, "t1", now_ms=NOW))
-    stage.client.delete("tasks:key:f:a")  # its time is over
+    stage.client.delete("tasks:key:f:a")
     stage.enqueue("t2", **keyed)
-    stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
     first, second = sorted(stage.claim(2).claims)
-    give(stage, verbs.complete(first, b"1"))
+    give(stage, verbs.fail(first, WHY, counts=True, entry=ENTRY))
 
     assert "t2 d" == stage.dump()["tasks:key:f:a"]
     give(stage, verbs.complete(second, b"1"))
-    stage.send(requeue(stage.keys, ["t1"], nonce="m", now_ms=NOW))
+    assert ["HELD t2 f:a"] == stage.send(
+        requeue(stage.keys, ["t1"], nonce="m", now_ms=NOW)
+    )
     assert Expiring("t2 d") == stage.dump()["tasks:key:f:a"]

@@ -166,7 +166,7 @@ def _tickets(keys: Keys, found: Mapping[str, Any]) -> defaultdict[str, list[str]
 
 
 def _key(keys: Keys, found: Mapping[str, Any], task_id: str, record: Any) -> str:
-    name = record.get("key", "").partition(" ")[2]
+    name = " ".join(record.get("key", "").split(" ")[2:])
     value = found.get(f"{keys.prefix}tasks:key:{name}") if name else None
     holder = str(getattr(value, "value", value)).partition(" ")[0]
     if holder != task_id:

@@ -80,7 +80,15 @@ MADE: list[tuple[Exception, str, dict[str, object]]] = [
     (
         KeyConflictError("order-7", "0190"),
         "key 'order-7' is held by task '0190' with other arguments; nothing was stored",
-        {"key": "order-7", "task_id": "0190"},
+        {"key": "order-7", "task_id": "0190", "requeued": ""},
+    ),
+    (
+        KeyConflictError("f:order-7", "0190", "0180"),
+        (
+            "task '0180' was not requeued: task '0190' has taken its key 'f:order-7'; "
+            "delete that task first, or discard this one"
+        ),
+        {"key": "f:order-7", "task_id": "0190", "requeued": "0180"},
     ),
     (ServerUnavailableError("no answer"), "no answer", {}),
     (ServerFullError("out of memory"), "out of memory", {}),

@@ -19,7 +19,7 @@ from taskflow._protocol.inspect import Page
 from taskflow._protocol.keys import FINGERPRINT_PATTERN
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
-from taskflow.errors import TaskNotFoundError
+from taskflow.errors import KeyConflictError, TaskNotFoundError
 
 
 @frozen
@@ -82,6 +82,20 @@ def select(
     return Selection(tuple(checked(task_id) for task_id in listed))
 
 
+@frozen
+class Requeued:
+    """What `DeadLetters.requeue` did.
+
+    Attributes:
+        count: Tasks that wait for a worker again.
+        held: Dead letters that stay because another task has taken their
+            idempotency key: their ids, each with the id of that task.
+    """
+
+    count: int
+    held: dict[str, str]
+
+
 class DeadLetters:
     """Dead letters are kept until a person acts; these are the acts."""
 
@@ -140,11 +154,12 @@ class DeadLetters:
     def _count(self, chosen: Selection) -> Plan[int]:
         return len((yield from self._chosen(chosen)))
 
-    def _requeue(self, chosen: Selection, rate: float | None) -> Plan[int]:
+    def _requeue(self, chosen: Selection, rate: float | None) -> Plan[Requeued]:
         if rate is not None and rate <= 0:
             message = f"rate must be above 0 tasks per second, got {rate}"
             raise ValueError(message)
-        connection, requeued = self._connection, 0
+        connection, count = self._connection, 0
+        conflicts: builtins.list[KeyConflictError] = []
         ids = yield from self._chosen(chosen)
         size = dead_letters.MOST_PER_CALL
         if rate is not None:
@@ -152,15 +167,20 @@ class DeadLetters:
         for first in range(0, len(ids), size):
             if first and rate is not None:
                 yield Pause(size / rate)
+            batch = ids[first : first + size]
             words = yield dead_letters.requeue(
                 connection.keys,
-                ids[first : first + size],
+                batch,
                 nonce=uuid4().hex,
                 only=TaskState.DLQ,
                 now_ms=connection.clock(),
             )
-            requeued += words.count("OK")
-        return requeued
+            count += words.count("OK")
+            found = map(dead_letters.key_conflict, batch, words)
+            conflicts += [each for each in found if each is not None]
+        if conflicts and not count:
+            raise conflicts[0]
+        return Requeued(count, {each.requeued: each.task_id for each in conflicts})
 
     def _purge(self, chosen: Selection) -> Plan[int]:
         connection, purged = self._connection, 0
@@ -318,7 +338,7 @@ class DeadLetters:
         name: str | None = None,
         everything: bool = False,
         rate: float | None = None,
-    ) -> int:
+    ) -> Requeued:
         """Bring dead letters back to the retry lane, with fresh counts.
 
         Those that are there when the call begins; 100 at a time, so a call
@@ -332,9 +352,11 @@ class DeadLetters:
             rate: Tasks per second; None = as fast as it goes.
 
         Returns:
-            How many were brought back.
+            How many were requeued, and which were not because another task has
+            taken their idempotency key.
 
         Raises:
+            KeyConflictError: That is so for all of them.
             ValueError: Nothing was named, or too much, or no dead letter can have
                 this fingerprint.
         """
@@ -349,7 +371,7 @@ class DeadLetters:
         name: str | None = None,
         everything: bool = False,
         rate: float | None = None,
-    ) -> int:
+    ) -> Requeued:
         """Bring dead letters back to the retry lane; see `requeue`."""
         chosen = select(ids, fingerprint, name, everything=everything)
         return await self._connection.arun(self._requeue(chosen, rate))

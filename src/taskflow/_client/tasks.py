@@ -175,6 +175,9 @@ class Tasks:
         )
         if words[0] == "GONE":
             raise TaskNotFoundError(task_id)
+        conflict = dead_letters.key_conflict(task_id, words[0])
+        if conflict is not None:
+            raise conflict
         if words[0] != "OK":
             raise IllegalMoveError(task_id, words[0], "retry", to_state="PENDING")
 
@@ -284,6 +287,7 @@ class Tasks:
         Raises:
             TaskNotFoundError: There is no such task.
             IllegalMoveError: It waits, runs, or has completed; nothing moved.
+            KeyConflictError: Another task has taken its key; nothing moved.
         """
         self._connection.run(self._retry(task_id))
 

@@ -12,7 +12,7 @@ from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.readable import error_of, moment, text
 from taskflow._protocol.states import TaskState
-from taskflow.errors import IllegalMoveError, TaskNotFoundError
+from taskflow.errors import IllegalMoveError, KeyConflictError, TaskNotFoundError
 
 MOST_PER_CALL = 100
 
@@ -44,6 +44,18 @@ class DeadLetterGroup:
     newest_id: str
 
 
+def key_conflict(task_id: str, word: str) -> KeyConflictError | None:
+    """Read the *word* that `requeue` answers for *task_id*.
+
+    Returns:
+        The error if another task has taken the idempotency key.
+    """
+    if not word.startswith("HELD "):
+        return None
+    _, holder, key = word.split(" ", 2)
+    return KeyConflictError(key, holder, task_id)
+
+
 def requeue(
     keys: Keys,
     task_ids: Sequence[str],
@@ -64,8 +76,9 @@ def requeue(
         now_ms: Time to use instead of the server's, in ms; 0 = the server's.
 
     Returns:
-        An operation whose reply holds one word per id: ``OK``, ``GONE``, or
-        the state that forbids the move.
+        An operation whose reply holds one word per id: ``OK``, ``GONE``, the
+        state that forbids the move, or ``HELD``, the id of the task that has
+        taken the idempotency key, and the key.
 
     Raises:
         ValueError: *task_ids* is empty or longer than 100.

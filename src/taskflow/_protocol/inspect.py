@@ -174,7 +174,7 @@ def _record(
             for name, value in record.items()
             if name.startswith("note:")
         },
-        key=text(record.get("key", b"")).partition(" ")[2],
+        key=" ".join(text(record.get("key", b"")).split(" ")[2:]),
         history=_history(record.get("history", b"")),
         dead_letter=_letter(letter) if letter else None,
     )

@@ -195,9 +195,11 @@ def _key(seen: Sighting) -> Iterator[tuple[str, str]]:
     state = _STATES.get(seen.state)
     if not seen.key or state is None:
         return
-    should_end = state.is_final and state is not TaskState.DLQ
-    if (seen.key == "ends") is not should_end:
-        word = "never ends" if should_end else "ends"
+    if state in {TaskState.FAILED, TaskState.CANCELLED}:
+        yield "I9", f"is {seen.state} and holds its key"
+        return
+    if (seen.key == "ends") is not state.is_final:
+        word = "never expires" if state.is_final else "expires"
         yield "I9", f"is {seen.state} and its key {word}"
 
 

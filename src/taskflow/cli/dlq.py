@@ -1,9 +1,10 @@
 """``taskflow dlq``: dead letters; see, group, edit, bring back, drop, export."""
 
-import functools
+import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import click
@@ -26,6 +27,8 @@ from taskflow.cli.opening import (
 from taskflow.cli.tasks import error_line, paged, show, tell_more
 
 Command = Callable[..., Any]
+
+_MOST_TOLD = 10  # held keys; a whole queue of them would fill the screen
 
 
 @click.group("dlq")
@@ -187,8 +190,17 @@ def requeue_command(flow: TaskFlow, rate: float | None, **chosen: Any) -> int:
     By their ids, or those of --fingerprint and --name, or --all. What is not named
     by id is counted first, and brought back only with --yes or when you agree.
     """  # noqa: DOC201 - this text is the command's help
-    requeue = functools.partial(flow.dlq.requeue, rate=rate)
-    return _bulk(flow, "requeue", "requeued", requeue, **chosen)
+    held: dict[str, str] = {}
+
+    def requeue(**which: Any) -> int:
+        done = flow.dlq.requeue(**which, rate=rate)
+        held.update(done.held)
+        return done.count
+
+    code = _bulk(flow, "requeue", "requeued", requeue, held, **chosen)
+    for task_id, holder in itertools.islice(held.items(), _MOST_TOLD):
+        click.echo(f"{task_id} not requeued: {holder} has taken its key", err=True)
+    return code
 
 
 @dlq_group.command("purge")
@@ -208,6 +220,7 @@ def _bulk(
     event: str,
     done: str,
     act: Callable[..., int],
+    held: Mapping[str, str] = MappingProxyType({}),
     *,
     ids: tuple[str, ...],
     fingerprint: str | None,
@@ -232,10 +245,11 @@ def _bulk(
         told = {name: value for name, value in which.items() if value}
         note(flow, event, **told, count=count)
     click.echo(f"{count} {done}")
-    if ids and count < wanted:
-        click.echo(f"{wanted - count} of them: no dead letter under this id", err=True)
+    unknown = wanted - count - len(held)
+    if ids and unknown:
+        click.echo(f"{unknown} of them: no dead letter under this id", err=True)
         return NOT_FOUND
-    return 0
+    return REFUSED if held else 0
 
 
 def _agree() -> None:

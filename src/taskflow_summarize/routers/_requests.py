@@ -67,7 +67,7 @@ class CallOptionsBody(Body):
 
     delay: float | None = Field(default=None, ge=0)
     key: str | None = Field(default=None, min_length=1, max_length=200)
-    key_ttl: float | None = Field(default=None, gt=0)
+    key_ttl: float | None = Field(default=None, ge=0)
     expires: float | None = Field(default=None, gt=0)
     max_retries: int | None = Field(default=None, ge=0, le=1000)
     timeout: float | None = Field(default=None, gt=0)

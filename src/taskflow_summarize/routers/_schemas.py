@@ -304,10 +304,15 @@ class GroupsBody(BaseModel):
 
 
 class RequeuedBody(BaseModel):
-    """How many dead letters were meant, and how many are back already."""
+    """How many dead letters were meant, and how many are back already.
+
+    `held` are those that stay because another task has taken their idempotency key,
+    each with the id of that task.
+    """
 
     matched: int
     requeued: int
+    held: dict[str, str] = {}
 
 
 class PurgedBody(BaseModel):

@@ -1,5 +1,6 @@
 """The dead-letter queue over HTTP: see, group, edit, bring back, drop, export."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -7,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from taskflow.errors import ServerError
+from taskflow.errors import KeyConflictError, ServerError
 from taskflow_summarize.routers._access import Grant, Level
 from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._problems import refusing
@@ -69,17 +70,19 @@ async def requeue(
     if body.rate is not None:
         service.start(_requeue_slowly(service, grant, chosen, body.rate))
         return RequeuedBody(matched=matched, requeued=0)
-    requeued = await service.flow.dlq.arequeue(**chosen)
-    await service.note(grant, "requeue", **_facts(body), count=requeued)
-    return RequeuedBody(matched=matched, requeued=requeued)
+    done = await service.flow.dlq.arequeue(**chosen)
+    await service.note(grant, "requeue", **_facts(body), count=done.count)
+    return RequeuedBody(matched=matched, requeued=done.count, held=done.held)
 
 
 async def _requeue_slowly(
     service: Service, grant: Grant, chosen: dict[str, Any], rate: float
 ) -> None:
     await service.note(grant, "requeue_begun", rate=rate)
-    requeued = await service.flow.dlq.arequeue(**chosen, rate=rate)
-    await service.note(grant, "requeue", count=requeued, rate=rate)
+    count = 0
+    with contextlib.suppress(KeyConflictError):  # every one is held: none came back
+        count = (await service.flow.dlq.arequeue(**chosen, rate=rate)).count
+    await service.note(grant, "requeue", count=count, rate=rate)
 
 
 @needs(Level.ADMIN)
@@ -151,6 +154,6 @@ def add_to(router: APIRouter) -> None:
         responses=problems(422)
         | {200: {"content": {"application/x-ndjson": {}}, "description": "Lines."}},
     )(export)
-    router.post(f"{at}/requeue", responses=problems(408, 413, 422))(requeue)
+    router.post(f"{at}/requeue", responses=problems(408, 409, 413, 422))(requeue)
     router.post(f"{at}/purge", responses=problems(408, 413, 422))(purge)
     router.patch(f"{at}/{{task_id}}", responses=problems(404, 408, 409, 413, 422))(edit)

@@ -32,6 +32,7 @@ local names, fingerprints = { unpack(ARGV, 6, 5 + count) }, { unpack(ARGV, 6 + c
 -- @include bury
 -- @include lanes
 -- @include parking
+-- @include idempotency
 -- @include ending
 -- @include homes
 -- @include sighting
@@ -116,14 +117,17 @@ if facts[10] > 20 then
   redis.call('HSET', record, 'history', table.concat(kept, '\n', math.max(1, #kept - 19)))
   right('history')
 end
-if facts[13] == 'stays' and is_final then
-  local ttl, name = string.match(stored[1], '^(%d+) (.*)$')
+local ttl, _, name = parse_key(stored[1])
+if facts[13] ~= '' and (state == 'FAILED' or state == 'CANCELLED') then
+  drop_key(name, id)
+  right('key')
+elseif facts[13] == 'stays' and (is_final or state == 'DLQ') then
   if type(redis.pcall('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)) == 'table' then
     redis.call('DEL', prefix .. 'tasks:key:' .. name) -- for a time that is none
   end
   right('key')
-elseif facts[13] == 'ends' and not is_final then
-  redis.call('PERSIST', prefix .. 'tasks:key:' .. string.match(stored[1], '^%d+ (.*)$'))
+elseif facts[13] == 'ends' and not is_final and state ~= 'DLQ' then
+  redis.call('PERSIST', prefix .. 'tasks:key:' .. name)
   right('key')
 end
 if is_dead then

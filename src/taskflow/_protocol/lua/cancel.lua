@@ -19,6 +19,7 @@ local id = ARGV[3]
 -- @include roomy
 -- @include lanes
 -- @include parking
+-- @include idempotency
 -- @include ending
 
 local found = redis.call('HMGET', task, 'state', 'lane', 'key', 'watched', 'parked', 'token')

@@ -23,7 +23,7 @@ local failed, cancelled, dlq = KEYS[4], KEYS[5], KEYS[6]
 local cursor, count = ARGV[3], tonumber(ARGV[4])
 -- @include clock
 -- @include parking
--- @include ending
+-- @include idempotency
 -- @include homes
 -- @include sighting
 

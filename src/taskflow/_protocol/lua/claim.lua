@@ -48,12 +48,13 @@ local most_bytes, after = tonumber(ARGV[12]), ARGV[13]
 -- @include clock
 -- @include roomy
 -- @include bury
+-- @include idempotency
+-- @include ending
 -- @include quarantine
 -- @include parking
 -- @include lanes
 -- @include promote
 -- @include share
--- @include ending
 -- @include upstream
 -- @include admission
 -- @include sources

@@ -24,7 +24,7 @@ local id, force = ARGV[3], ARGV[4]
 -- @include unbury
 -- @include lanes
 -- @include parking
--- @include ending
+-- @include idempotency
 
 local found = redis.pcall('HMGET', task, 'state', 'lane', 'key', 'upstream', 'parked')
 local state = not found.err and found[1]
@@ -46,9 +46,9 @@ for _, home in ipairs({ active, scheduled, completed, failed, cancelled }) do
   redis.call('ZREM', home, id)
 end
 unbury(id)
-local name = not found.err and found[3] and string.match(found[3], ' (.*)$')
-if name and holds(name, id) then
-  redis.call('DEL', prefix .. 'tasks:key:' .. name)
+local _, _, name = parse_key(not found.err and found[3])
+if name then
+  drop_key(name, id)
 end
 redis.pcall('XADD', prefix .. 'tasks:events', 'MAXLEN', '~', 1000, '*', 'event', 'deleted', 'id', id, 'from', state or 'corrupt', 'at_ms', now)
 return 'OK'

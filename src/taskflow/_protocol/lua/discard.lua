@@ -16,6 +16,7 @@ local count = tonumber(ARGV[3])
 -- @include clock
 -- @include roomy
 -- @include unbury
+-- @include idempotency
 -- @include ending
 
 local discarded = 0

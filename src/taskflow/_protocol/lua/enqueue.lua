@@ -20,27 +20,21 @@
 local primary, scheduled, marker = KEYS[1], KEYS[2], KEYS[3]
 local count = tonumber(ARGV[3])
 -- @include clock
+-- @include idempotency
 -- @include lanes
 -- @include parking
 
 redis.call('LLEN', primary)
 local words, refused, stored, seen, holders = {}, false, {}, {}, {}
 
--- A key with an end outlives the record of its task, which may be kept for less
--- time; one without is a lost task's, and nothing else would ever free it.
-local function stands(key, holder)
-  return redis.call('EXISTS', prefix .. 'task:' .. holder) == 1 or redis.call('PTTL', key) > 0
-end
-
 local function verdict(id, payload, spec, options)
   if seen[id] or redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
     return 'OK'
   end
   if options and options.key then
-    local key = prefix .. 'tasks:key:' .. options.key
-    local held = holders[options.key] or redis.call('GET', key)
+    local held = holders[options.key] or redis.call('GET', prefix .. 'tasks:key:' .. options.key)
     local holder, digest = string.match(held or '', '^(%S+) (%S+)$')
-    if holder and (holders[options.key] or stands(key, holder)) then
+    if holder and (holders[options.key] or is_held(options.key, holder)) then
       return (digest == options.digest and 'EXISTS ' or 'CONFLICT ') .. holder
     end
     holders[options.key] = id .. ' ' .. options.digest
@@ -72,7 +66,7 @@ for _, task in ipairs(stored) do
     redis.call('HSET', record, 'expires_ms', now + options.expires)
   end
   if options.key then
-    redis.call('HSET', record, 'key', string.format('%d %s', options.key_ttl, options.key))
+    redis.call('HSET', record, 'key', string.format('%d %s %s', options.key_ttl, options.digest, options.key))
     redis.call('SET', prefix .. 'tasks:key:' .. options.key, task.id .. ' ' .. options.digest)
   end
   if due then

@@ -32,6 +32,8 @@ local id, count = ARGV[3], tonumber(ARGV[4])
 -- @include roomy
 -- @include bury
 -- @include unbury
+-- @include idempotency
+-- @include ending
 -- @include quarantine
 -- @include lanes
 -- @include parking

@@ -15,6 +15,8 @@ local limit = tonumber(ARGV[3])
 -- @include clock
 -- @include roomy
 -- @include bury
+-- @include idempotency
+-- @include ending
 -- @include quarantine
 -- @include parking
 -- @include lanes

@@ -25,9 +25,10 @@ local limit, max_crashes, latest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumbe
 -- @include clock
 -- @include roomy
 -- @include bury
+-- @include idempotency
+-- @include ending
 -- @include quarantine
 -- @include history
--- @include ending
 -- @include parking
 -- @include crash
 

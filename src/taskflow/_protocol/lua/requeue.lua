@@ -14,7 +14,8 @@
 -- ARGV[4]  only       state the tasks must be in, or '' for any of the above
 -- ARGV[5]  count      of ids that follow, 1..100
 -- Touches  task:<id>, dlq:*, tasks:tombstones:*, tasks:key:<key>
--- Returns  a list of words, one per id: OK, GONE, or the state that forbids it
+-- Returns  a list of words, one per id: OK, GONE, the state that forbids it, or
+--          'HELD id key' if that task has taken the idempotency key
 -- Cost     O(n log m)
 -- Why      A task that was cancelled while it waited still has its id in the
 --          list: its tombstone is taken away, and the id is not pushed twice.
@@ -25,6 +26,7 @@ local nonce, only, count = ARGV[3], ARGV[4], tonumber(ARGV[5])
 -- @include unbury
 -- @include lanes
 -- @include parking
+-- @include idempotency
 -- @include ending
 
 local movable = { DLQ = true, FAILED = true, CANCELLED = true, SCHEDULED = true }
@@ -37,14 +39,19 @@ local function take_out(id, state)
   end
 end
 
+-- Returns HELD with the task that has taken the key; then nothing was moved.
 local function bring_back(id, found)
-  local record, lane, key = prefix .. 'task:' .. id, lane_of(found[2], 'retry'), found[4]
+  local record, lane = prefix .. 'task:' .. id, lane_of(found[2], 'retry')
   if found[1] == 'SCHEDULED' then
     redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'requeued', nonce, 'lane', lane)
     redis.call('HDEL', record, 'age_ms')
     redis.call('ZREM', scheduled, id)
     redis.call('RPUSH', lane_list(lane), id)
     return
+  end
+  local holder, name = retake_key(id, found[4])
+  if holder then
+    return string.format('HELD %s %s', holder, name)
   end
   redis.call('HSET', record, 'state', 'PENDING', 'since_ms', now, 'requeued', nonce)
   redis.call('HDEL', record, 'attempts', 'crashes', 'age_ms', 'finished_ms', 'cancel', 'expires_ms')
@@ -53,10 +60,6 @@ local function bring_back(id, found)
     redis.call('HDEL', record, 'parked')
     redis.call('HSET', record, 'lane', 'retry')
     redis.call('RPUSH', retry, id)
-  end
-  local name = key and string.match(key, ' (.*)$')
-  if name and holds(name, id) then
-    redis.call('PERSIST', prefix .. 'tasks:key:' .. name)
   end
 end
 
@@ -72,9 +75,11 @@ for i = 1, count do
   elseif not movable[found[1]] or (only ~= '' and only ~= found[1]) then
     words[i] = found[1]
   else
-    bring_back(id, found)
-    redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
-    words[i], moved = 'OK', moved + 1
+    words[i] = bring_back(id, found) or 'OK'
+    if words[i] == 'OK' then
+      redis.pcall('XADD', events, 'MAXLEN', '~', 1000, '*', 'event', 'requeued', 'id', id, 'from', found[1], 'at_ms', now)
+      moved = moved + 1
+    end
   end
 end
 if moved > 0 then

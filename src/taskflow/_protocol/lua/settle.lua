@@ -39,6 +39,7 @@ local count = tonumber(ARGV[3])
 -- @include bury
 -- @include history
 -- @include lanes
+-- @include idempotency
 -- @include ending
 -- @include upstream
 -- @include parking

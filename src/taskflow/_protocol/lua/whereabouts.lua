@@ -28,7 +28,7 @@ local names, fingerprints = { unpack(ARGV, 5, 4 + count) }, { unpack(ARGV, 5 + c
 -- @include lanes
 -- @include parking
 -- @include entries
--- @include ending
+-- @include idempotency
 -- @include homes
 -- @include sighting
 

@@ -111,7 +111,10 @@ async function move(verb, chosen, what, again, app) {
   const body = rate > 0 ? { ...chosen, rate } : chosen;
   const said = (told) => {
     if (body.rate) return `${some(told.matched, 'dead letter')} will be requeued, ${count(body.rate)} a second.`;
-    return isPurge ? `${some(told.purged, 'dead letter')} purged.` : `${some(told.requeued, 'dead letter')} requeued.`;
+    if (isPurge) return `${some(told.purged, 'dead letter')} purged.`;
+    const held = Object.keys(told.held).length;
+    return `${some(told.requeued, 'dead letter')} requeued.`
+      + (held > 0 ? ` ${count(held)} not: another task has taken the key.` : '');
   };
   if (await app.act(() => request('POST', path, body), said)) again();
 }

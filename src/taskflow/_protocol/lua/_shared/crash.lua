@@ -19,9 +19,7 @@ local function crashed(id, crashes, most, of)
     redis.call('HSET', record, 'state', 'DLQ', 'finished_ms', now, 'error', why)
     bury(id, { cause = 'poison', fingerprint = 'poison', error = why, crashes = crashes, worker = of.worker,
       attempts = redis.call('HGET', record, 'attempts') or 0 })
-    if of.watched then
-      redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, 'DLQ')
-    end
+    ended(id, 'DLQ', of.key, of.watched)
     return 'poison'
   end
   if crashes >= 2 then

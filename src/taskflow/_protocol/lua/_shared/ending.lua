@@ -1,19 +1,13 @@
--- ending: what every task that has ended needs besides its new home.
--- Needs   prefix.  Gives  ended(id, state, key, watched), holds(name, id).
--- The idempotency key lives on for its time to live; whoever waits is told.
-
--- Whether a key is the task's still: after its time another may have taken it.
-local function holds(name, id)
-  local holder = redis.pcall('GET', prefix .. 'tasks:key:' .. name)
-  return type(holder) == 'string' and string.match(holder, '^%S+') == id
-end
-
+-- ending: what a task that has ended needs besides its new home.
+-- Needs   prefix, idempotency.  Gives  ended(id, state, key, watched).
+-- The key of a completed task and of a dead letter lives on for its time to live, so
+-- that a repeated call finds the task; one of a failed or cancelled task is free.
 local function ended(id, state, key, watched)
-  if key then
-    local ttl, name = string.match(key, '^(%d+) (.*)$')
-    if name and holds(name, id) then
-      redis.pcall('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)
-    end
+  local ttl, _, name = parse_key(key)
+  if name and (state == 'FAILED' or state == 'CANCELLED') then
+    drop_key(name, id)
+  elseif name and holds(name, id) then
+    redis.pcall('PEXPIRE', prefix .. 'tasks:key:' .. name, ttl)
   end
   if watched then
     redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, state)

@@ -1,5 +1,5 @@
 -- sighting: all that the server holds of a task, but for the lists it waits in.
--- Needs   prefix, homes, HOMED, holds, parked_in.  Gives  sight(id, fingerprints) -> facts, record.
+-- Needs   prefix, homes, HOMED, idempotency, parked_in.  Gives  sight(id, fingerprints) -> facts, record.
 -- facts are what the reply says: id, state, lane, parked, token, attempts,
 -- crashes, age, names of missing fields, lines of history, when it ended, end
 -- of its lease, what becomes of its key, its letter, its groups, its homes; record
@@ -16,7 +16,7 @@ local function missing_of(key, names)
 end
 
 local function key_of(key, id)
-  local name = key and string.match(key, '^%d+ (.*)$')
+  local _, _, name = parse_key(key)
   if not name or not holds(name, id) then
     return ''
   end

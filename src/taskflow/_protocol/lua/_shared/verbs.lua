@@ -40,9 +40,7 @@ function verbs.dead(id, detail, found)
   bury(id, { cause = detail.cause, fingerprint = detail.fingerprint, error = detail.error,
     traceback = detail.traceback or '', attempts = tally[1] or 0, crashes = tally[2] or 0,
     worker = string.match(found[2], '^%d+:(.*):[^:]*$') })
-  if found[4] then
-    redis.call('PUBLISH', prefix .. 'taskflow:done:' .. id, 'DLQ')
-  end
+  ended(id, 'DLQ', found[3], found[4])
 end
 
 function verbs.fail(id, detail, found)
