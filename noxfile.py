@@ -18,6 +18,10 @@ from pathlib import Path
 
 import nox
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tests.support import page_snippets
+
 nox.needs_version = ">=2026.10"  # sessions that run in parallel
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_external_run = True
@@ -71,6 +75,20 @@ def _other_pythons() -> list[str]:
 
 
 OTHER_PYTHONS = _other_pythons()
+
+
+def _pages() -> dict[tuple[str, tuple[str, ...]], list[str]]:
+    """Find the pages that have snippets, by what they tell their reader to install."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text("utf-8")
+        if page_snippets.snippets(text):
+            named = page_snippets.requirements(text)
+            found.setdefault(named, []).append(str(page))
+    return found
+
+
+PAGES = _pages()
 
 
 def _named(*values: str) -> list[nox.param]:
@@ -275,6 +293,20 @@ def bare(session: nox.Session) -> None:
         session.run("taskflow", "--help", silent=True)
     _install(session, "test")
     session.run("pytest", *MOSTLY_COMPUTING, *(session.posargs or BARE))
+
+
+@nox.session(requires=["environment"], allow_parallel=True)
+@nox.parametrize(
+    ("extras", "others"),
+    [nox.param(*named, id=",".join((named[0], *named[1]))) for named in PAGES],
+)
+def pages(session: nox.Session, extras: str, others: tuple[str, ...]) -> None:
+    """Run the snippets of each page with what the page names, and nothing more."""
+    _install(session, extras=extras)
+    if others:
+        session.install(*others)
+    program = ("python", "-W", "error", "-m", "tests.support.page_snippets")
+    session.run(*program, *PAGES[extras, others])
 
 
 @nox.session(venv_backend="none", requires=["environment"], allow_parallel=True)
