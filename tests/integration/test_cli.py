@@ -520,6 +520,35 @@ def test_a_running_task_is_deleted_by_force_only(cli: Cli, flow: TaskFlow) -> No
     assert "is ACTIVE: cannot delete it" in refused.err
 
 
+def test_an_id_may_be_shortened_where_it_is_unique(cli: Cli, flow: TaskFlow) -> None:
+    """To its beginning or its end; several of one beginning are refused, and named."""
+    first, second = (flow.enqueue(die.call("no")).id for _ in range(2))
+    shown = cli("show", first[-6:], "--json").json
+    several = cli("cancel", first[-6:], first[:8])
+    gone = cli("cancel", "ffff")
+    cancelled = cli("cancel", second[-6:])
+    whole = cli("delete", first)
+
+    assert first == shown["task_id"]
+    assert (2, "") == (several.code, several.out)
+    assert f"'{first[:8]}' fits 2 ids, such as " in several.err
+    assert (3, "there is no task 'ffff'\n") == (gone.code, gone.err)
+    assert (0, f"{second} CANCELLED\n") == (cancelled.code, cancelled.out)
+    assert (0, f"{first} deleted\n") == (whole.code, whole.out)
+
+
+def test_a_dead_letter_named_by_the_end_of_its_id(cli: Cli, flow: TaskFlow) -> None:
+    """As every other task."""
+    first, second = dead(flow, "no", "nay")
+    shown = cli("dlq", "show", first[-6:], "--json").json
+    edited = cli("dlq", "edit", first[-6:], "why=because")
+    ended = cli("dlq", "requeue", first[-6:], second)
+
+    assert first == shown["task_id"]
+    assert {"why": "because"} == edited.json
+    assert (0, "2 requeued\n") == (ended.code, ended.out)
+
+
 def test_orphans_are_brought_back(cli: Cli, flow: TaskFlow) -> None:
     """What stands in no home waits again."""
     ended = cli("requeue-orphaned")

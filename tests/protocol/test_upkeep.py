@@ -2,6 +2,7 @@
 
 import pytest
 
+from taskflow._protocol.inspect import find
 from taskflow._protocol.news import journal
 from taskflow._protocol.overview import status, workers
 from taskflow._protocol.readable import moment
@@ -66,6 +67,25 @@ def test_the_survey_finds_tasks_without_a_home(stage):
             break
 
     assert ({"a", "b"}, {"c"}) == (set(homeless), set(waiting))
+    assert before == stage.dump()
+
+
+@pytest.mark.parametrize(
+    ("part", "ids"),
+    [("ab", {"abc", "abd"}), ("c", {"abc"}), ("b", set()), ("*", set())],
+)
+def test_ids_are_found_by_their_beginning_or_their_end(stage, part, ids):
+    """In steps; side keys are passed over, and nothing is written."""
+    stage.fill({f"task:{each}": record() for each in ("abc", "abd", "x")})
+    stage.fill({"task:x:ab": ["side key"], "tasks:pending:retry": ["abe"]})
+    before, cursor, found = stage.dump(), "0", []
+    while True:
+        cursor, some = stage.send(find(stage.keys, part, cursor, count=1, now_ms=NOW))
+        found += some
+        if cursor == "0":
+            break
+
+    assert ids == set(found)
     assert before == stage.dump()
 
 

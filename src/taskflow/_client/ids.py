@@ -2,6 +2,9 @@
 
 import sys
 
+from taskflow._client.connection import Connection
+from taskflow._client.plan import Plan
+from taskflow._protocol import inspect
 from taskflow._protocol.keys import ID_PATTERN
 from taskflow.errors import TaskNotFoundError
 
@@ -25,3 +28,25 @@ def checked(task_id: str) -> str:
     if not ID_PATTERN.fullmatch(task_id):
         raise TaskNotFoundError(task_id)
     return task_id
+
+
+def find_ids(connection: Connection, part: str) -> Plan[list[str]]:
+    """Find the tasks whose id begins or ends with *part*.
+
+    Looks at every key of the prefix, about 1,000 at a time.
+
+    Yields:
+        Operations.
+
+    Returns:
+        Their ids, sorted.
+    """
+    found: set[str] = set()
+    cursor = "0"
+    while True:
+        cursor, ids = yield inspect.find(
+            connection.keys, part, cursor, now_ms=connection.clock()
+        )
+        found.update(ids)  # a scan may show a key twice
+        if cursor == "0":
+            return sorted(found)

@@ -312,3 +312,26 @@ def _summary(row: list[Any]) -> TaskSummary:
         fingerprint=text(row[10]),
         cause=text(row[11]),
     )
+
+
+def find(
+    keys: Keys, part: str, cursor: str, *, count: int = 1000, now_ms: int = 0
+) -> Operation[tuple[str, list[str]]]:
+    """Describe looking over about *count* keys for ids that begin or end with *part*.
+
+    Returns:
+        An operation whose reply is the next cursor, ``0`` at the end, and the ids.
+
+    Source:
+        ``_protocol/lua/find.lua``; O(count).
+    """
+
+    def decode(reply: list[Any]) -> tuple[str, list[str]]:
+        return text(reply[0]), [text(item) for item in reply[1]]
+
+    return Operation(
+        scripts.load("find"),
+        (keys.active,),
+        (now_ms, keys.prefix, cursor, count, part),
+        decode,
+    )

@@ -24,7 +24,7 @@ from taskflow.cli.opening import (
     with_app,
     with_flow,
 )
-from taskflow.cli.tasks import error_line, paged, show, tell_more
+from taskflow.cli.tasks import error_line, full_id, paged, show, tell_more
 
 Command = Callable[..., Any]
 
@@ -146,7 +146,7 @@ def groups_command(flow: TaskFlow, skip: int, limit: int, *, as_json: bool) -> N
 @with_flow
 def show_command(flow: TaskFlow, task_id: str, *, as_json: bool) -> None:
     """Show a dead letter whole, with its traceback."""
-    show(flow.dlq.get(task_id), as_json=as_json)
+    show(flow.dlq.get(full_id(flow, task_id)), as_json=as_json)
 
 
 @dlq_group.command("edit")
@@ -169,6 +169,7 @@ def edit_command(
         message = "name what to replace: ARG=VALUE, or --json-args OBJECT"
         raise EndError(message, USAGE)
     flow = app.flow
+    task_id = full_id(flow, task_id)
     letters = DeadLetters(flow.connection, app.registry)
     letters.edit(task_id, **arguments)
     note(flow, "edit", task_id=task_id, arguments=sorted(arguments))
@@ -232,7 +233,7 @@ def _bulk(
     if sum((bool(ids), by_kind, everything)) != 1:
         message = "name ids, or --fingerprint and/or --name, or --all"
         raise EndError(message, USAGE)
-    which: dict[str, Any] = {"ids": ids}
+    which: dict[str, Any] = {"ids": [full_id(flow, given) for given in ids]}
     wanted = len(ids)
     if not ids:
         which = {"fingerprint": fingerprint, "name": name, "everything": everything}

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from taskflow._client.flow import TaskFlow
+from taskflow._client.ids import find_ids
 from taskflow._client.tasks import TaskFilter
 from taskflow._protocol.inspect import Page
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord
 from taskflow._protocol.states import TaskState
 from taskflow._settings import read_duration
 from taskflow.cli import shapes, text
-from taskflow.cli.exit_codes import code_of
+from taskflow.cli.exit_codes import USAGE, EndError, code_of
 from taskflow.cli.opening import (
     Decorator,
     cursor_option,
@@ -25,6 +26,8 @@ from taskflow.cli.opening import (
     with_flow,
 )
 from taskflow.errors import TaskflowError, TaskNotFoundError
+
+_WHOLE = 36  # characters of a UUID
 
 
 def moment(value: str) -> datetime:
@@ -159,7 +162,7 @@ def error_line(error_type: str, message: str) -> str:
 @with_flow
 def show_command(flow: TaskFlow, task_id: str, *, as_json: bool) -> None:
     """Show a task whole: state, arguments, result, timeline, dead letter."""
-    show(flow.tasks.get(task_id), as_json=as_json)
+    show(flow.tasks.get(full_id(flow, task_id)), as_json=as_json)
 
 
 def show(record: TaskRecord, *, as_json: bool) -> None:
@@ -250,18 +253,42 @@ def _dead_letter(letter: DeadLetterRecord) -> None:
     _section("traceback", letter.traceback.rstrip())
 
 
-def each(ids: Iterable[str], act: Callable[[str], str]) -> int:
+def full_id(flow: TaskFlow, given: str) -> str:
+    """Complete the id of a task of which only the beginning or the end was typed.
+
+    Returns:
+        The id; *given* itself if it is whole, or no id begins or ends with it.
+
+    Raises:
+        EndError: Several ids begin or end with it.
+    """
+    if len(given) >= _WHOLE:
+        return given
+    found = flow.connection.run(find_ids(flow.connection, given))
+    if given in found or not found:
+        return given
+    if len(found) > 1:
+        message = (
+            f"{given!r} fits {len(found)} ids, such as {found[0]} and {found[1]}; "
+            "type more of it"
+        )
+        raise EndError(message, USAGE)
+    return found[0]
+
+
+def each(flow: TaskFlow, ids: Iterable[str], act: Callable[[str], str]) -> int:
     """Do something to each task; one that cannot be done does not stop the others.
 
     Args:
-        ids: Of the tasks.
+        flow: Where the tasks are.
+        ids: Of the tasks; the beginning or the end of one will do.
         act: Does it, and says what it did.
 
     Returns:
         The exit code: that of the first that could not be done, else 0.
     """
     code = 0
-    for task_id in ids:
+    for task_id in [full_id(flow, given) for given in ids]:
         try:
             click.echo(text.clean(act(task_id)))
         except TaskflowError as error:
@@ -285,7 +312,7 @@ def retry_command(flow: TaskFlow, ids: tuple[str, ...]) -> int:
         note(flow, "retry", task_id=task_id)
         return f"{task_id} PENDING"
 
-    return each(ids, retry)
+    return each(flow, ids, retry)
 
 
 @click.command("cancel")
@@ -299,7 +326,7 @@ def cancel_command(flow: TaskFlow, ids: tuple[str, ...]) -> int:
         note(flow, "cancel", task_id=task_id)
         return f"{task_id} {'CANCELLED' if gone else 'ACTIVE, asked to stop'}"
 
-    return each(ids, cancel)
+    return each(flow, ids, cancel)
 
 
 @click.command("delete")
@@ -315,7 +342,7 @@ def delete_command(flow: TaskFlow, ids: tuple[str, ...], *, force: bool) -> int:
         note(flow, "delete", task_id=task_id)
         return f"{task_id} deleted"
 
-    return each(ids, delete)
+    return each(flow, ids, delete)
 
 
 @click.command("requeue-orphaned")
