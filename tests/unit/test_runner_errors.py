@@ -132,7 +132,11 @@ def test_an_error_becomes_the_kind_that_says_what_to_do(error, kind):
 )
 def test_a_refusal_says_the_way_out(error, way_out):
     """The server says what is wrong, and not where it is put right."""
-    assert way_out in str(translate(error, "claim"))
+    told = str(translate(error, "claim"))
+
+    assert way_out in told
+    assert told.startswith("the server refused the connection: ")
+    assert ".;" not in told
 
 
 def test_an_error_of_ours_stays_as_it_is():

@@ -213,7 +213,11 @@ def translate(error: BaseException, doing: str) -> ServerError:
     elif kind is ServerRefusedError:
         if isinstance(error, foreign.AskError):
             text = f"it is a node of a cluster (redis+cluster://HOST:PORT): {text}"
-        ours = ServerRefusedError(f"the server refused {doing!r}: {text}{_hint(text)}")
+        hint = _hint(text)
+        # A refused connection says nothing about the command that came first.
+        what = "the connection" if hint else repr(doing)
+        reason = text.rstrip(".") if hint else text
+        ours = ServerRefusedError(f"the server refused {what}: {reason}{hint}")
     elif kind is ServerFullError:
         ours = ServerFullError(
             f"the server is out of memory and refused {doing!r}; nothing was stored"
