@@ -5,10 +5,10 @@ Declare a task with `task`, enqueue it through a `TaskFlow`, and run
 configuration and starts no thread.
 """
 
+from taskflow._client.audit_log import Journal
 from taskflow._client.dead_letters import DeadLetters, Requeued
 from taskflow._client.finding import Finding
 from taskflow._client.flow import TaskFlow
-from taskflow._client.journal import Journal
 from taskflow._client.orphans import OrphanReport
 from taskflow._client.queues import Queues
 from taskflow._client.schedules import Schedules
@@ -23,8 +23,7 @@ from taskflow._declare.task import Call, Task, TaskHandle
 from taskflow._declare.upstream import CircuitBreaker, Guard, RateLimit, Upstream
 from taskflow._protocol.dead_letters import DeadLetterGroup
 from taskflow._protocol.inspect import Page
-from taskflow._protocol.news import Chunk, JournalEntry, TaskNews
-from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.record import (
     AttemptEntry,
     DeadLetterRecord,
@@ -33,6 +32,7 @@ from taskflow._protocol.record import (
 )
 from taskflow._protocol.schedules import ScheduleStatus
 from taskflow._protocol.states import TaskState
+from taskflow._protocol.task_events import Chunk, JournalEntry, TaskNews
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow._worker.worker import Worker
 from taskflow.errors import (

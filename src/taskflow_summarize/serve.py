@@ -13,7 +13,7 @@ from typing import Any
 import click
 from attrs import evolve
 
-from taskflow.cli.apps import load_app, refuse_name_clash
+from taskflow.cli.app_loading import load_app, refuse_name_clash
 from taskflow.cli.logs import configure
 from taskflow.errors import ConfigurationError
 from taskflow.settings import (

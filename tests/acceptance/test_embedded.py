@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from taskflow._servers import keeper
+from taskflow._servers import embedded_process
 from taskflow._servers.embedded import EmbeddedServer
-from taskflow._servers.keeper import answers, ask, facts
+from taskflow._servers.embedded_process import answers, ask, facts
 from tests.support import ROOT
 from tests.support.echo_scripts import incr, put
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-SHORT = keeper.LINGER + 6.0  # seconds; the server stops by itself within them
+SHORT = embedded_process.LINGER + 6.0  # seconds; the server stops by itself within them
 
 USER = f"""
 import sys
@@ -173,7 +173,7 @@ def test_the_first_user_may_be_killed_under_the_others(folder):
     with users(f"embedded://{folder}", 1) as (first,), opened(folder) as runner:
         first.ready()
         first.kill()
-        time.sleep(keeper.LINGER + 1.0)
+        time.sleep(embedded_process.LINGER + 1.0)
 
         assert 2 == runner.send(incr("users"))
         assert 1 == len(servers_of(folder))
@@ -186,7 +186,7 @@ def test_a_user_that_comes_while_the_server_stops_finds_one(folder):
         with opened(folder) as runner:
             assert number == runner.send(incr("users"))
         # So that the next comes at about the moment at which the keeper leaves.
-        time.sleep(keeper.LINGER + 0.1 * number)
+        time.sleep(embedded_process.LINGER + 0.1 * number)
 
 
 def test_a_server_that_is_killed_is_there_again_for_its_users(folder):

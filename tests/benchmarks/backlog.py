@@ -24,8 +24,8 @@ from taskflow import TaskFlow
 from taskflow._codec import Spec, encode_spec
 from taskflow._protocol import settle
 from taskflow._protocol.claim import LaneShare, claim
+from taskflow._protocol.enqueue import Submission, SubmitOptions, enqueue
 from taskflow._protocol.record import Claim, ErrorFacts
-from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
 from taskflow._protocol.upkeep import promote
 
 SPEC = encode_spec(Spec(name="f"))

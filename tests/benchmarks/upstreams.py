@@ -27,7 +27,7 @@ from machine import server
 
 from taskflow import RateLimit, Registry, Task, TaskFlow, Upstream, Worker, use
 from taskflow._codec import Spec, encode_spec
-from taskflow._protocol import claim, settle, submit, upstreams
+from taskflow._protocol import claim, enqueue, settle, upstreams
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.upstreams import BreakerDefaults
 
@@ -59,13 +59,13 @@ class Bench:
 
     def store(self, count: int, upstream: str = "") -> None:
         """Store *count* tasks."""
-        options = submit.SubmitOptions(upstream=upstream).pack() if upstream else b""
+        options = enqueue.SubmitOptions(upstream=upstream).pack() if upstream else b""
         for first in range(0, count, 100):
             batch = [
-                submit.Submission(secrets.token_hex(12), b"{}", SPEC, options)
+                enqueue.Submission(secrets.token_hex(12), b"{}", SPEC, options)
                 for _ in range(min(100, count - first))
             ]
-            self.send(submit.enqueue(self.flow.connection.keys, batch))
+            self.send(enqueue.enqueue(self.flow.connection.keys, batch))
 
     def trip(self, size: int) -> float:
         """Claim and settle *size* tasks; give the script time of each, in us."""

@@ -248,7 +248,7 @@ def backlog(bench: Bench) -> Figures:
     from taskflow._protocol import claim, settle
     from taskflow._protocol.claim import LaneShare
     from taskflow._protocol.keys import Keys
-    from taskflow._servers.opening import open_server
+    from taskflow._servers.from_url import open_server
 
     figures: Figures = {}
     client, keys = bench.server.client, Keys()

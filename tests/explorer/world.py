@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 from attrs import field, frozen
 
 from taskflow import CircuitBreaker, Upstream
-from taskflow._protocol import control, dead_letters, upkeep, upstreams
+from taskflow._protocol import actions, dead_letters, upkeep, upstreams
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.claim import LaneShare, claim
+from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import CallReport, Claim
-from taskflow._protocol.submit import enqueue
 from taskflow.errors import ServerError
 from tests.explorer.store import Store, expire, write
 from tests.support.keyspace import WHY, submission
@@ -376,9 +376,9 @@ def _outcome(held: Claim, verb: str) -> Any:
 
 
 _DEEDS: Final[dict[str, Callable[[str, str], Operation[Any]]]] = {
-    "cancel": lambda task_id, _: control.cancel(KEYS, task_id),
-    "delete": lambda task_id, _: control.delete(KEYS, task_id, force=False),
-    "destroy": lambda task_id, _: control.delete(KEYS, task_id, force=True),
+    "cancel": lambda task_id, _: actions.cancel(KEYS, task_id),
+    "delete": lambda task_id, _: actions.delete(KEYS, task_id, force=False),
+    "destroy": lambda task_id, _: actions.delete(KEYS, task_id, force=True),
     "requeue": lambda task_id, nonce: dead_letters.requeue(
         KEYS, [task_id], nonce=nonce
     ),

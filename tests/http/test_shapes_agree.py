@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import taskflow
 from taskflow import TaskFlow, WorkerStatus
-from taskflow.cli import shapes
+from taskflow.cli import serializers
 from taskflow.testing import run_until_idle
 from taskflow_summarize.routers import _schemas, health
 
@@ -51,10 +51,10 @@ def test_tasks_have_one_shape(flow: TaskFlow) -> None:
     page = flow.tasks.list(limit=3)
     records = [flow.tasks.get(item.id) for item in flow.tasks.list().items]
 
-    assert told(_schemas.PageBody.of(page)) == shapes.page(page)
+    assert told(_schemas.PageBody.of(page)) == serializers.page(page)
     assert 5 == len(records)
     for record in records:
-        assert told(_schemas.TaskBody.of_record(record)) == shapes.detail(record)
+        assert told(_schemas.TaskBody.of_record(record)) == serializers.detail(record)
 
 
 def test_counts_groups_and_journal_have_one_shape(flow: TaskFlow) -> None:
@@ -65,12 +65,12 @@ def test_counts_groups_and_journal_have_one_shape(flow: TaskFlow) -> None:
         flow.journal.list(limit=2),
     )
 
-    assert told(_schemas.QueueStatusBody.of(status)) == shapes.status(status)
-    assert told(_schemas.GroupsBody.of(groups)) == shapes.groups(groups)
+    assert told(_schemas.QueueStatusBody.of(status)) == serializers.status(status)
+    assert told(_schemas.GroupsBody.of(groups)) == serializers.groups(groups)
     assert groups
     for limit in (2, 50):
         body = _schemas.JournalBody.of(entries, limit)
-        assert told(body) == shapes.journal(entries, limit)
+        assert told(body) == serializers.journal(entries, limit)
 
 
 INFO: dict[str, Any] = {
@@ -111,7 +111,7 @@ def test_workers_have_one_shape(case: str) -> None:
     """And one word for how they are; a prompt also shows what each runs."""
     known = WORKERS[case]
     body = health.WorkerBody(**health.facts_of(known, NOW))
-    (shown,) = shapes.workers([known], NOW)["workers"]
+    (shown,) = serializers.workers([known], NOW)["workers"]
 
     running = shown.pop("running_tasks")
     assert told(body) == shown

@@ -19,8 +19,8 @@ from taskflow import (
     TaskFlow,
     TaskState,
 )
-from taskflow._client import plan
-from taskflow._protocol import settle, submit, upkeep
+from taskflow._client import sansio
+from taskflow._protocol import enqueue, settle, upkeep
 from taskflow._protocol.claim import claim
 from taskflow._servers.runner import PATIENCE
 from taskflow.errors import (
@@ -115,13 +115,13 @@ class TestStoring:
         loads = ["x" * size for size in [400_000] * 5 + [1_040_000] + [1] * 120]
         calls = [anything.call(load) for load in loads]
         trips: list[list[int]] = []
-        store = submit.enqueue
+        store = enqueue.enqueue
 
-        def enqueue(keys: Any, batch: Any, **options: Any) -> Any:
+        def counted(keys: Any, batch: Any, **options: Any) -> Any:
             trips.append([len(each.payload) for each in batch])
             return store(keys, batch, **options)
 
-        monkeypatch.setattr(submit, "enqueue", enqueue)
+        monkeypatch.setattr(enqueue, "enqueue", counted)
         if how == "blocking":
             flow.enqueue_many(calls)
         elif how == "async":
@@ -371,7 +371,7 @@ class TestActing:
             if lives:
                 runner.send(settle.extend(keys, held, lease_ms=15_000, now_ms=clock()))
 
-        monkeypatch.setattr(plan, "time", SimpleNamespace(sleep=renew))
+        monkeypatch.setattr(sansio, "time", SimpleNamespace(sleep=renew))
         report = flow.tasks.requeue_orphaned()
 
         assert [6.0] == waits

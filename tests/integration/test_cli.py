@@ -12,7 +12,7 @@ import pytest
 
 import taskflow
 from taskflow import TaskFlow, TaskState, Upstream
-from taskflow._client.journal import Journal
+from taskflow._client.audit_log import Journal
 from taskflow._declare import ports
 from taskflow.cli import commands, doctor, exit_codes
 from taskflow.errors import PluginError, ServerFullError

@@ -18,8 +18,8 @@ import pytest
 
 from taskflow import Call, Registry, TaskFlow, TaskRecord, Worker
 from taskflow._codec import Spec, encode_spec
+from taskflow._protocol.enqueue import Submission, SubmitOptions, enqueue
 from taskflow._protocol.record import LONGEST_ERROR_BYTES
-from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
 from tests.support import engine_app
 from tests.support.processes import Deployment, wait_until
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from taskflow._servers import keeper, private
+from taskflow._servers import embedded_process, private
 from taskflow._servers.embedded import EmbeddedServer, find_binary
-from taskflow._servers.keeper import NotPrivateError
+from taskflow._servers.embedded_process import NotPrivateError
 from taskflow.errors import ConfigurationError
 from tests.support.echo_scripts import incr
 
@@ -104,7 +104,7 @@ def test_a_server_that_another_user_runs_is_not_used(shared):
         pytest.skip("the other user cannot run the server")
     with theirs, (planted / "keeper.lock").open("a") as lock:
         try:
-            while not keeper.answers(str(planted / "s")):
+            while not embedded_process.answers(str(planted / "s")):
                 assert theirs.poll() is None
             fcntl.flock(lock, fcntl.LOCK_EX)
             facts = {"socket": str(planted / "s"), "pid": theirs.pid}
@@ -279,7 +279,7 @@ def test_a_pipe_in_place_of_a_lock_holds_nobody_up(tmp_path):
 
     assert "users.lock is no plain file" in refusal(tmp_path)
     with pytest.raises(NotPrivateError):
-        keeper.open_private(tmp_path / "users.lock")
+        embedded_process.open_private(tmp_path / "users.lock")
 
 
 @pytest.mark.parametrize("told", ["[]", '"x"', '{"socket": 3}', '{"socket": "s"}', "{"])
@@ -287,7 +287,7 @@ def test_facts_that_make_no_sense_are_none(tmp_path, told):
     """Half a file, or one of something else."""
     (tmp_path / "server.json").write_text(told)
 
-    assert {} == keeper.facts(tmp_path)
+    assert {} == embedded_process.facts(tmp_path)
 
 
 def test_a_socket_that_is_not_private_is_not_connected_to(tmp_path):

@@ -12,10 +12,10 @@ import pytest
 
 import taskflow
 from taskflow import Finding, RetryPolicy, TaskFlow, TaskState
-from taskflow._client.plan import run
-from taskflow._client.proof import prove
+from taskflow._client.consistency import prove
+from taskflow._client.sansio import run
 from taskflow._protocol import settle as verbs
-from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.actions import cancel, delete
 from taskflow._protocol.settle import settle
 from taskflow.errors import TaskNotFoundError
 from taskflow.testing import arun_until_idle

@@ -33,7 +33,7 @@ from taskflow._protocol import claim
 from taskflow._protocol.claim import ClaimReply
 from taskflow._protocol.operation import Operation
 from taskflow._servers.async_runner import AsyncRedisSubscription
-from taskflow._worker.verdict import UNKNOWN_WAIT
+from taskflow._worker.outcome import UNKNOWN_WAIT
 from taskflow.errors import ConfigurationError, PayloadError, TaskFailedError
 from taskflow.testing import ManualClock, arun_until_idle
 

@@ -11,7 +11,7 @@ import pytest
 
 import taskflow
 from taskflow import Registry, TaskFlow, Worker
-from taskflow._worker.timekeeper import Timekeeper
+from taskflow._worker.scheduler import Timekeeper
 from taskflow.errors import PayloadError, ScheduleNotFoundError
 from taskflow.testing import ManualClock, arun_until_idle
 

@@ -13,9 +13,9 @@ import pytest
 
 from taskflow._servers import embedded
 from taskflow._servers.embedded import EmbeddedServer, find_binary
-from taskflow._servers.keeper import ask
+from taskflow._servers.embedded_process import ask
+from taskflow._servers.from_url import open_server
 from taskflow._servers.memory import MemoryServer
-from taskflow._servers.opening import open_server
 from taskflow._servers.redis import RedisServer
 from taskflow.errors import (
     ConfigurationError,
@@ -65,7 +65,7 @@ class Missing:
         if name.partition(".")[0] in {names}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
-from taskflow._servers.opening import open_server
+from taskflow._servers.from_url import open_server
 from taskflow.errors import ConfigurationError
 try:
     open_server({url!r})

@@ -14,7 +14,7 @@ from taskflow import Registry, TaskFlow, TaskState, Worker
 from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow._worker.lease_table import LeaseReader
-from taskflow._worker.timekeeper import Timekeeper
+from taskflow._worker.scheduler import Timekeeper
 from tests.support.rlimits import ThreadLimit
 
 

@@ -21,17 +21,17 @@ from hypothesis.stateful import (
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import scripts, upstreams
 from taskflow._protocol import settle as verbs
+from taskflow._protocol.actions import cancel, delete
 from taskflow._protocol.claim import claim
-from taskflow._protocol.control import cancel, delete
 from taskflow._protocol.dead_letters import discard, requeue
+from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.keys import Keys
-from taskflow._protocol.overview import status
+from taskflow._protocol.queue_status import status
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import extend, settle
-from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import promote, prune, reap
 from taskflow._protocol.upstreams import BreakerDefaults
-from taskflow._servers import conversation
+from taskflow._servers import exchange
 from taskflow._servers.memory import MemoryServer
 from taskflow._servers.redis import RedisServer
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
@@ -705,8 +705,8 @@ def test_no_sequence_loses_or_doubles_a_task(redis_server, embedded_server):
 @pytest.mark.timeout(600)
 def test_a_reply_that_is_lost_doubles_nothing(redis_server, redis_socket, monkeypatch):
     """One reply in three is dropped with its connection; the model still agrees."""
-    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(conversation, "_LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(exchange, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(exchange, "_LONGEST_PAUSE", 0.001)
     proxy = Proxy(redis_socket)
     server = Lossy(redis_server, proxy)
     names = {scripts.load(name).sha: name for name in NAMES}

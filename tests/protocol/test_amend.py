@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taskflow._protocol.checkup import amend
+from taskflow._protocol.consistency import amend
 from taskflow.errors import ScriptError
 from tests.support.invariants import broken
 from tests.support.keyspace import LEASE, NOW, Expiring, Stage, record

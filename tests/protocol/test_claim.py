@@ -6,8 +6,8 @@ import pytest
 
 from taskflow import CircuitBreaker, Upstream
 from taskflow._protocol import upstreams
+from taskflow._protocol.actions import cancel, delete, pause
 from taskflow._protocol.claim import ClaimReply, claim
-from taskflow._protocol.control import cancel, delete, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import release, retry, settle

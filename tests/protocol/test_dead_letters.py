@@ -2,9 +2,9 @@
 
 import pytest
 
-from taskflow._protocol.control import cancel
+from taskflow._protocol.actions import cancel
 from taskflow._protocol.dead_letters import discard, edit, groups, key_conflict, requeue
-from taskflow._protocol.readable import moment
+from taskflow._protocol.lenient import moment
 from taskflow._protocol.settle import complete, dead_letter, retry, settle
 from taskflow.errors import IllegalMoveError, ScriptError, TaskNotFoundError
 from tests.support.keyspace import NOW, WHY, Expiring, record

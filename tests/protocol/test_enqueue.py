@@ -2,9 +2,9 @@
 
 import pytest
 
-from taskflow._protocol.control import delete
+from taskflow._protocol.actions import delete
+from taskflow._protocol.enqueue import Stored, enqueue
 from taskflow._protocol.settle import complete, settle
-from taskflow._protocol.submit import Stored, enqueue
 from taskflow._protocol.upkeep import prune
 from tests.support.keyspace import NOW, Expiring, record, submission
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.actions import cancel, delete
 from taskflow._protocol.settle import complete, extend, settle, unrenewed
 from taskflow._protocol.upkeep import reap
 from tests.support.keyspace import LEASE, NOW

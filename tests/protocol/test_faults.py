@@ -3,10 +3,10 @@
 import pytest
 
 from taskflow._protocol import upstreams
-from taskflow._protocol.checkup import amend, mend
-from taskflow._protocol.control import cancel, drain, pause
+from taskflow._protocol.actions import cancel, drain, pause
+from taskflow._protocol.consistency import amend, mend
+from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.settle import complete, extend, retry, settle
-from taskflow._protocol.submit import enqueue
 from taskflow._protocol.upkeep import beat, promote, prune, reap
 from taskflow.errors import ServerFullError
 from tests.support.keyspace import LEASE, NOW, WHY, Stage, record, submission

@@ -3,8 +3,15 @@
 import pytest
 
 from taskflow import CircuitBreaker, TaskState, Upstream
-from taskflow._protocol import checkup, inspect, news, overview, schedules, upstreams
-from taskflow._protocol.control import cancel, delete
+from taskflow._protocol import (
+    consistency,
+    inspect,
+    queue_status,
+    schedules,
+    task_events,
+    upstreams,
+)
+from taskflow._protocol.actions import cancel, delete
 from taskflow._protocol.dead_letters import discard, groups, requeue
 from taskflow._protocol.record import CallReport
 from taskflow._protocol.settle import complete, dead_letter, release, retry, settle
@@ -88,7 +95,7 @@ def test_dead_letters_with_a_foreign_key_are_listed_and_brought_back(stage, key)
     page = stage.send(inspect.page(stage.keys, stage.keys.dlq, kind="newest"))
     stage.send(groups(stage.keys, skip=0, limit=10))
     letters = {stage.send(inspect.get(stage.keys, each)).state for each in ("t1", "t2")}
-    mended = stage.send(checkup.mend(stage.keys, "t1"))
+    mended = stage.send(consistency.mend(stage.keys, "t1"))
     words = stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
 
     assert {"t1", "t2"} == {each.id for each in page.items}
@@ -162,7 +169,7 @@ def test_a_broken_record_is_read_as_far_as_it_can_be(stage):
     stage.client.hset("task:t1", mapping=BROKEN)
     page = stage.send(inspect.page(stage.keys, stage.keys.primary, kind="list"))
     read = stage.send(inspect.get(stage.keys, "t1"))
-    told = stage.send(news.news(stage.keys, "t1"))
+    told = stage.send(task_events.news(stage.keys, "t1"))
 
     assert ["t1", "t2"] == [each.id for each in page.items]
     assert (0, 0, "f", b"{}") == (read.attempts, read.crashes, read.name, read.payload)
@@ -184,9 +191,9 @@ def test_lists_of_the_fleet_leave_nothing_out_for_what_is_broken(stage):
         }
     )
     stage.client.xadd("tasks:events", {b"\xff": b"\xff"})
-    workers = stage.send(overview.workers(stage.keys, now_ms=NOW))
+    workers = stage.send(queue_status.workers(stage.keys, now_ms=NOW))
     table = stage.send(schedules.timetable(stage.keys, now_ms=NOW))
-    (entry,) = stage.send(news.journal(stage.keys))
+    (entry,) = stage.send(task_events.journal(stage.keys))
 
     assert [("w1", {}), ("w2", {})] == [(each.id, each.info) for each in workers]
     assert ["s1", "s2"] == [each.name for each in table.schedules]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from taskflow._protocol.control import cancel, delete, pause
+from taskflow._protocol.actions import cancel, delete, pause
 from taskflow._protocol.inspect import get, moment, page, watch
-from taskflow._protocol.overview import status
+from taskflow._protocol.queue_status import status
 from taskflow._protocol.settle import Note, complete, dead_letter, note, settle
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError

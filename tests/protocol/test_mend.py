@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taskflow._protocol.checkup import Mended, mend, strikes
+from taskflow._protocol.consistency import Mended, mend, strikes
 from taskflow._protocol.settle import dead_letter, settle
 from taskflow.errors import ScriptError
 from tests.support.invariants import broken

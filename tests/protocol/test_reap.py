@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskflow._protocol.control import cancel
+from taskflow._protocol.actions import cancel
 from taskflow._protocol.settle import complete, dead_letter, settle
 from taskflow._protocol.upkeep import Reaped, reap
 from tests.support.keyspace import LEASE, NOW, WHY, record

@@ -8,7 +8,7 @@ from attrs import evolve
 from taskflow import Registry
 from taskflow._codec import Spec, encode_spec, to_json
 from taskflow._declare.schedule import Schedule, every
-from taskflow._protocol.readable import moment
+from taskflow._protocol.lenient import moment
 from taskflow._protocol.schedules import (
     Announcement,
     SchedulePoll,

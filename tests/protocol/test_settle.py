@@ -3,7 +3,7 @@
 import pytest
 
 from taskflow._protocol import settle as verbs
-from taskflow._protocol.control import cancel, delete
+from taskflow._protocol.actions import cancel, delete
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.record import ErrorFacts, Outcome
 from taskflow._protocol.settle import settle

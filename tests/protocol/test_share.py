@@ -7,8 +7,8 @@ from statistics import mean
 import pytest
 
 from taskflow._protocol.claim import ClaimReply, LaneShare, claim
-from taskflow._protocol.overview import status
-from taskflow._protocol.submit import enqueue
+from taskflow._protocol.enqueue import enqueue
+from taskflow._protocol.queue_status import status
 from tests.support.keyspace import NOW, SHARE, record, submission
 
 HOUR = 3_600_000

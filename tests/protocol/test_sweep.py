@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskflow._client.connection import Connection
+from taskflow._client.flow_context import Connection
 from taskflow._client.reset import Inventory, pass_over
 from taskflow._protocol.keys import KINDS
 from taskflow._protocol.reset import sweep

@@ -3,10 +3,10 @@
 import pytest
 
 from taskflow._protocol.inspect import find
-from taskflow._protocol.news import journal
-from taskflow._protocol.overview import status, workers
-from taskflow._protocol.readable import moment
+from taskflow._protocol.lenient import moment
+from taskflow._protocol.queue_status import status, workers
 from taskflow._protocol.settle import complete, settle
+from taskflow._protocol.task_events import journal
 from taskflow._protocol.upkeep import BeatReply, beat, prune, roll, survey
 from tests.support.keyspace import NOW, SHARE, Expiring, record
 

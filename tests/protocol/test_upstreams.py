@@ -4,13 +4,13 @@ import pytest
 
 from taskflow import CircuitBreaker, RateLimit, Upstream
 from taskflow._protocol import upstreams
-from taskflow._protocol.control import cancel, delete, pause
+from taskflow._protocol.actions import cancel, delete, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.inspect import get
-from taskflow._protocol.news import journal
-from taskflow._protocol.overview import status as queue_status
+from taskflow._protocol.queue_status import status as queue_status
 from taskflow._protocol.record import CallReport, ErrorFacts
 from taskflow._protocol.settle import complete, park, release, retry, settle
+from taskflow._protocol.task_events import journal
 from taskflow._protocol.upkeep import reap
 from taskflow._protocol.upstreams import BreakerDefaults, UpstreamStatus
 from taskflow.errors import UpstreamNotFoundError

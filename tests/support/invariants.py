@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from taskflow._protocol.checkup import clamped
+from taskflow._protocol.consistency import clamped
 from taskflow._protocol.invariants import (
     NO_RECORD,
     Broken,

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from taskflow._codec import Spec, encode_spec
 from taskflow._protocol.claim import LaneShare, claim
+from taskflow._protocol.enqueue import Submission, SubmitOptions, enqueue
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.record import Claim, ErrorFacts
-from taskflow._protocol.submit import Submission, SubmitOptions, enqueue
 
 NOW = 1_700_000_000_000
 LEASE = 15_000

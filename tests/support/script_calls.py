@@ -10,18 +10,18 @@ from taskflow._codec import Spec, encode_spec
 from taskflow._declare.schedule import Schedule, every
 from taskflow._protocol import schedules, upstreams
 from taskflow._protocol import settle as verbs
-from taskflow._protocol.checkup import Mended, amend, mend
+from taskflow._protocol.actions import cancel, delete, drain, pause
 from taskflow._protocol.claim import claim
-from taskflow._protocol.control import cancel, delete, drain, pause
+from taskflow._protocol.consistency import Mended, amend, mend
 from taskflow._protocol.dead_letters import discard, edit, requeue
+from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.inspect import moment, watch
 from taskflow._protocol.keys import KINDS, Keys
-from taskflow._protocol.news import jot
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import CallReport
 from taskflow._protocol.reset import Sweep, sweep
 from taskflow._protocol.settle import Note, extend, note, settle
-from taskflow._protocol.submit import enqueue
+from taskflow._protocol.task_events import jot
 from taskflow._protocol.upkeep import PromoteReply, beat, promote, prune, reap
 from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow.errors import ScheduleNotFoundError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from taskflow import TaskFlow
-from taskflow._servers.opening import open_server
+from taskflow._servers.from_url import open_server
 from taskflow._servers.redis import RedisServer
 from taskflow._settings import mask_url
 from taskflow.errors import ConfigurationError, ServerRefusedError, TaskflowError

@@ -14,8 +14,8 @@ from taskflow._declare.registry import default_registry
 from taskflow._protocol import keys, scripts
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import LEGAL_MOVES, TaskState
-from taskflow._worker import verdict
-from taskflow._worker.verdict import UNKNOWN_WAIT
+from taskflow._worker import outcome
+from taskflow._worker.outcome import UNKNOWN_WAIT
 from tests.support import page_snippets
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -92,7 +92,7 @@ ENDS = {
 def told_by_verdicts() -> set[tuple[str, str]]:
     """Pair each state with the events of the verdicts that lead there."""
     told: set[tuple[str, str]] = set()
-    for function in ast.walk(ast.parse(inspect.getsource(verdict))):
+    for function in ast.walk(ast.parse(inspect.getsource(outcome))):
         if isinstance(function, ast.FunctionDef):
             names = [ast.unparse(each.func) for each in calls_in(function)]
             ends = [each.removeprefix("settle.") for each in names if "settle." in each]

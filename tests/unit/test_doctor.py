@@ -8,8 +8,8 @@ from attrs import evolve
 
 from taskflow import QueueStatus, TaskState, UpstreamStatus, WorkerStatus
 from taskflow._client import doctor, record_findings
-from taskflow._client.proof import Amended, Misfit, Proof, Repair
-from taskflow._protocol.checkup import ServerFacts
+from taskflow._client.consistency import Amended, Misfit, Proof, Repair
+from taskflow._protocol.consistency import ServerFacts
 from taskflow._protocol.invariants import Broken, Sighting
 from taskflow._protocol.schedules import ScheduleStatus, Timetable
 

@@ -10,7 +10,7 @@ from attrs import fields
 
 from taskflow._codec import clean, continued, dedented, traceback_of
 from taskflow._events import Events, TaskRetried
-from taskflow._worker import verdict
+from taskflow._worker import outcome
 from taskflow.observers.logging import LEVELS, JsonFormatter, TextFormatter, log_events
 from taskflow_summarize import cli as summarize_cli
 
@@ -178,7 +178,7 @@ def test_a_traceback_in_a_message_is_indented_for_every_formatter(text, caplog):
         caplog.at_level(logging.ERROR, "taskflow.worker"),
         pytest.raises(AttributeError),
     ):
-        verdict.judge(run, UnjudgedError(), None, random.Random(0))
+        outcome.judge(run, UnjudgedError(), None, random.Random(0))
     assert [] == [
         line
         for record in caplog.records

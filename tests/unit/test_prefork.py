@@ -17,9 +17,9 @@ from taskflow._codec import Spec, encode_spec
 from taskflow._events import Events, TaskCrashed
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.executor import Limits
-from taskflow._worker.executors import message
-from taskflow._worker.executors.line import Line, pack
-from taskflow._worker.executors.message import MOST_PER_MESSAGE
+from taskflow._worker.executors import ipc_batch
+from taskflow._worker.executors.ipc import Line, pack
+from taskflow._worker.executors.ipc_batch import MOST_PER_MESSAGE
 from taskflow._worker.executors.prefork import STOP_GRACE, PreforkExecutor
 
 pytestmark = [
@@ -136,7 +136,7 @@ class Stage:
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Give the signals that were sent; nobody gets them."""
     sent: list[int] = []
-    monkeypatch.setattr(message.os, "kill", lambda _, signum: sent.append(signum))
+    monkeypatch.setattr(ipc_batch.os, "kill", lambda _, signum: sent.append(signum))
     return sent
 
 

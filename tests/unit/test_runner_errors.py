@@ -5,7 +5,7 @@ import inspect
 import pytest
 from redis import exceptions as foreign
 
-from taskflow._servers.replies import FOREIGN, KINDS, departure, is_broken, translate
+from taskflow._servers.errors import FOREIGN, KINDS, departure, is_broken, translate
 from taskflow.errors import (
     ScriptError,
     ServerFullError,

@@ -15,7 +15,7 @@ from attrs import asdict
 
 from taskflow._protocol import settle
 from taskflow._protocol.keys import Keys
-from taskflow._servers import wire
+from taskflow._servers import resp
 from taskflow._servers.redis import RedisServer
 from taskflow._servers.route import Route
 from taskflow._servers.sentinel import SentinelServer
@@ -309,8 +309,8 @@ def test_the_scripts_are_called_as_the_protocol_describes_them() -> None:
     as_bytes = [(task_id.encode(), token.encode()) for task_id, token in pairs]
     packed = standby_server.packed
 
-    assert wire.evalsha(extend) == packed(server.extend(as_bytes))
-    assert wire.evalsha(unrenewed) == packed(server.unrenewed())
+    assert resp.evalsha(extend) == packed(server.extend(as_bytes))
+    assert resp.evalsha(unrenewed) == packed(server.unrenewed())
 
 
 @pytest.mark.parametrize(

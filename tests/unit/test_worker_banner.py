@@ -9,7 +9,7 @@ import taskflow
 from taskflow._settings import Settings, WorkerSettings, ignored_settings
 from taskflow._settings.environment import FOR_PROCESS_POOLS
 from taskflow._worker.worker import Worker
-from taskflow.cli.apps import App
+from taskflow.cli.app_loading import App
 from taskflow.cli.worker import _engine, banner
 from taskflow.errors import ConfigurationError
 

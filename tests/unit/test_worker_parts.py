@@ -29,8 +29,8 @@ from taskflow._protocol.upkeep import LONGEST_TRIP_MS
 from taskflow._settings import LogSettings
 from taskflow._worker import upkeep
 from taskflow._worker.outage import Outage
+from taskflow._worker.progress import Gathering
 from taskflow._worker.reap_gate import ReapGate
-from taskflow._worker.reports import Gathering
 from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Crew, Supervisor
 from taskflow.cli import logs

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from taskflow._protocol import submit
-from taskflow._protocol.submit import Stored, Submission
+from taskflow._protocol import enqueue
+from taskflow._protocol.enqueue import Stored, Submission
 from taskflow.errors import ServerUnavailableError
 
 
@@ -41,7 +41,7 @@ class Batcher:
     async def _flush(self) -> None:
         try:
             while self._waiting:
-                count = submit.how_many(each for each, _ in self._waiting)
+                count = enqueue.how_many(each for each, _ in self._waiting)
                 part = self._waiting[:count]
                 del self._waiting[:count]
                 try:

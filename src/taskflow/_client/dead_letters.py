@@ -7,9 +7,9 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from taskflow._client.connection import Connection
+from taskflow._client.flow_context import Connection
 from taskflow._client.ids import checked
-from taskflow._client.plan import Pause, Plan, one
+from taskflow._client.sansio import Pause, Plan, one
 from taskflow._client.tasks import MOST_EXAMINED, check_limit
 from taskflow._codec import check_size, from_json, to_json
 from taskflow._declare.registry import Registry

@@ -12,14 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
-from taskflow._client.connection import Connection
 from taskflow._client.finding import Finding, Severity
-from taskflow._client.plan import Plan
+from taskflow._client.flow_context import Connection
 from taskflow._client.record_findings import findings_of_proof, findings_of_repair
-from taskflow._protocol import checkup, overview, schedules
+from taskflow._client.sansio import Plan
+from taskflow._protocol import consistency, queue_status, schedules
 from taskflow._protocol import upstreams as services
-from taskflow._protocol.checkup import ServerFacts
-from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.consistency import ServerFacts
+from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.schedules import Timetable
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import ServerError, ServerRefusedError, ServerUnavailableError
@@ -106,7 +106,7 @@ def _installation() -> Iterator[Finding]:
 
 def _of_server(connection: Connection) -> _Findings:
     before = time.time()
-    facts: ServerFacts = yield checkup.server_facts(connection.keys)
+    facts: ServerFacts = yield consistency.server_facts(connection.keys)
     trip = time.time() - before
     return [
         _version(facts),
@@ -249,8 +249,10 @@ def _clock(ahead: float, trip: float) -> Finding:
 
 def _of_fleet(connection: Connection) -> _Findings:
     keys, now_ms = connection.keys, connection.clock()
-    status: QueueStatus = yield overview.status(keys, connection.share, now_ms=now_ms)
-    workers: list[WorkerStatus] = yield overview.workers(keys, now_ms=now_ms)
+    status: QueueStatus = yield queue_status.status(
+        keys, connection.share, now_ms=now_ms
+    )
+    workers: list[WorkerStatus] = yield queue_status.workers(keys, now_ms=now_ms)
     table: Timetable = yield schedules.timetable(keys, now_ms=now_ms)
     known: list[UpstreamStatus] = yield services.status(keys, now_ms=now_ms)
     longest = connection.settings.queue.max_task_age

@@ -8,20 +8,20 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from taskflow._client import results
+from taskflow._client.admission import Gatekeeper
+from taskflow._client.audit_log import Journal
 from taskflow._client.batcher import Batcher
-from taskflow._client.connection import (
+from taskflow._client.dead_letters import DeadLetters
+from taskflow._client.doctor import diagnose
+from taskflow._client.finding import Finding
+from taskflow._client.flow_context import (
     Clock,
     Connection,
     StandIn,
     server_clock,
     standing_in,
 )
-from taskflow._client.dead_letters import DeadLetters
-from taskflow._client.doctor import diagnose
-from taskflow._client.finding import Finding
-from taskflow._client.guards import Gatekeeper
 from taskflow._client.ids import new_task_id
-from taskflow._client.journal import Journal
 from taskflow._client.per_loop import PerLoop
 from taskflow._client.queues import Queues
 from taskflow._client.schedules import Schedules
@@ -32,9 +32,9 @@ from taskflow._codec import Spec, check_size, encode_spec
 from taskflow._declare import ports
 from taskflow._declare.registry import Registry, default_registry
 from taskflow._declare.task import Call, TaskHandle, no_call
-from taskflow._protocol import submit
+from taskflow._protocol import enqueue
+from taskflow._protocol.enqueue import Stored, Submission, SubmitOptions
 from taskflow._protocol.record import TaskRecord
-from taskflow._protocol.submit import Stored, Submission, SubmitOptions
 from taskflow._settings import Settings, load_settings
 from taskflow.errors import (
     ConfigurationError,
@@ -177,7 +177,7 @@ class TaskFlow:
         """
         listed = list(calls)
         stored: list[Stored] = []
-        for part in submit.batches([self._submission(call) for call in listed]):
+        for part in enqueue.batches([self._submission(call) for call in listed]):
             stored += self._send(part)
         return self._handles(listed, stored)
 
@@ -185,7 +185,7 @@ class TaskFlow:
         """Store many calls, in few round trips; see `enqueue_many`."""
         listed = list(calls)
         stored: list[Stored] = []
-        for part in submit.batches([self._submission(call) for call in listed]):
+        for part in enqueue.batches([self._submission(call) for call in listed]):
             stored += await self._asend(part)
         return self._handles(listed, stored)
 
@@ -198,7 +198,7 @@ class TaskFlow:
 
     def _operation(self, part: list[Submission]) -> Any:
         connection = self._connection
-        return submit.enqueue(
+        return enqueue.enqueue(
             connection.keys,
             part,
             replicas=connection.replicas,

@@ -2,8 +2,8 @@
 
 import sys
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan
 from taskflow._protocol import inspect
 from taskflow._protocol.keys import ID_PATTERN
 from taskflow.errors import TaskNotFoundError

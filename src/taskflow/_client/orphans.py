@@ -4,13 +4,13 @@ from datetime import timedelta
 
 from attrs import frozen
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Pause, Plan
-from taskflow._client.waiting import WaitingList, waiting_lists
-from taskflow._protocol import checkup, overview, upkeep
-from taskflow._protocol.checkup import Mended
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Pause, Plan
+from taskflow._client.waiting_lists import WaitingList, waiting_lists
+from taskflow._protocol import consistency, queue_status, upkeep
+from taskflow._protocol.consistency import Mended
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskflowError
 
@@ -66,7 +66,7 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
     parking = sorted({each.upstream for each in lists if each.upstream})
     for task_id in orphans:
         try:
-            mended: Mended = yield checkup.mend(
+            mended: Mended = yield consistency.mend(
                 keys, task_id, parking, now_ms=connection.clock()
             )
         except TaskflowError as error:
@@ -90,10 +90,10 @@ def _let_workers_renew(connection: Connection) -> Plan[str]:
         Why nothing may be taken back now; empty when it may.
     """
     counts: QueueStatus = yield _counts(connection)
-    beats: list[WorkerStatus] = yield overview.workers(
+    beats: list[WorkerStatus] = yield queue_status.workers(
         connection.keys, now_ms=connection.clock()
     )
-    lease = overview.longest_lease(connection.settings.worker.lease, beats)
+    lease = queue_status.longest_lease(connection.settings.worker.lease, beats)
     silent = timedelta(seconds=connection.settings.worker.lease / 2)
     # After a step of more than an hour nobody is known to have beaten.
     is_odd = not beats or any(counts.now - each.last_beat_at > silent for each in beats)
@@ -110,7 +110,9 @@ def _let_workers_renew(connection: Connection) -> Plan[str]:
 
 
 def _counts(connection: Connection) -> Operation[QueueStatus]:
-    return overview.status(connection.keys, connection.share, now_ms=connection.clock())
+    return queue_status.status(
+        connection.keys, connection.share, now_ms=connection.clock()
+    )
 
 
 def _orphans(connection: Connection, lists: tuple[WaitingList, ...]) -> Plan[list[str]]:

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan, one
-from taskflow._protocol import control, overview
-from taskflow._protocol.overview import QueueStatus
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan, one
+from taskflow._protocol import actions, queue_status
+from taskflow._protocol.queue_status import QueueStatus
 
 Lane = Literal["primary", "retry"]
 
@@ -19,7 +19,7 @@ class Queues:
     def _status(self) -> Plan[QueueStatus]:
         connection = self._connection
         return one(
-            overview.status(
+            queue_status.status(
                 connection.keys, connection.share, now_ms=connection.clock()
             )
         )
@@ -30,7 +30,7 @@ class Queues:
             raise ValueError(message)
         connection = self._connection
         return one(
-            control.pause(
+            actions.pause(
                 connection.keys, lane, paused=paused, now_ms=connection.clock()
             )
         )

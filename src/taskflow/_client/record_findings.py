@@ -3,11 +3,11 @@
 from collections import Counter
 from typing import Final
 
-from taskflow._client.connection import Connection
+from taskflow._client.consistency import Amended, Misfit, Proof, Repair, mend, prove
 from taskflow._client.finding import Finding
-from taskflow._client.plan import Plan
-from taskflow._client.proof import Amended, Misfit, Proof, Repair, mend, prove
-from taskflow._protocol.checkup import MendWord
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan
+from taskflow._protocol.consistency import MendWord
 from taskflow._protocol.states import TaskState
 
 _DONE: Final[dict[MendWord, str]] = {

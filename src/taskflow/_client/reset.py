@@ -2,8 +2,8 @@
 
 from attrs import frozen
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan
 from taskflow._protocol.reset import Sweep, sweep
 
 

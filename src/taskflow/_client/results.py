@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from taskflow._client.connection import Connection, warn_on_a_loop
+from taskflow._client.flow_context import Connection, warn_on_a_loop
 from taskflow._client.ids import checked
 from taskflow._declare import ports
 from taskflow._protocol.inspect import Ending

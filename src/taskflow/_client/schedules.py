@@ -2,13 +2,13 @@
 
 import builtins
 
-from taskflow._client.connection import Connection
+from taskflow._client.flow_context import Connection
 from taskflow._client.ids import new_task_id
-from taskflow._client.plan import Plan, one
+from taskflow._client.sansio import Plan, one
 from taskflow._declare.schedule import NAME_PATTERN
-from taskflow._protocol import schedules, submit
+from taskflow._protocol import enqueue, schedules
+from taskflow._protocol.enqueue import Submission, SubmitOptions
 from taskflow._protocol.schedules import HoldVerb, ScheduleStatus, Timetable
-from taskflow._protocol.submit import Submission, SubmitOptions
 from taskflow.errors import ScheduleNotFoundError
 
 
@@ -40,7 +40,7 @@ class Schedules:
         )
         packed = SubmitOptions(upstream=upstream).pack()
         made = Submission(new_task_id(), payload, spec, packed)
-        yield submit.enqueue(connection.keys, [made], now_ms=connection.clock())
+        yield enqueue.enqueue(connection.keys, [made], now_ms=connection.clock())
         return made.id
 
     def list(self) -> "builtins.list[ScheduleStatus]":

@@ -8,16 +8,16 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from taskflow._client.connection import Connection
+from taskflow._client.flow_context import Connection
 from taskflow._client.ids import checked
 from taskflow._client.orphans import OrphanReport, requeue_orphans
-from taskflow._client.plan import Plan, one
-from taskflow._client.waiting import WaitingList, waiting_lists
-from taskflow._protocol import control, dead_letters, inspect, news
+from taskflow._client.sansio import Plan, one
+from taskflow._client.waiting_lists import WaitingList, waiting_lists
+from taskflow._protocol import actions, dead_letters, inspect, task_events
 from taskflow._protocol.inspect import Page
-from taskflow._protocol.news import TaskNews
 from taskflow._protocol.record import TaskRecord, TaskSummary
 from taskflow._protocol.states import TaskState
+from taskflow._protocol.task_events import TaskNews
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
 
 MOST_EXAMINED = 1000
@@ -156,7 +156,7 @@ class Tasks:
     def _news(self, task_id: str, after: str, limit: int) -> Plan[TaskNews]:
         connection = self._connection
         return one(
-            news.news(
+            task_events.news(
                 connection.keys,
                 checked(task_id),
                 after=after,
@@ -184,13 +184,13 @@ class Tasks:
     def _cancel(self, task_id: str) -> Plan[bool]:
         connection = self._connection
         return one(
-            control.cancel(connection.keys, checked(task_id), now_ms=connection.clock())
+            actions.cancel(connection.keys, checked(task_id), now_ms=connection.clock())
         )
 
     def _delete(self, task_id: str, *, force: bool) -> Plan[bool]:
         connection = self._connection
         return one(
-            control.delete(
+            actions.delete(
                 connection.keys,
                 checked(task_id),
                 force=force,

@@ -2,8 +2,8 @@
 
 import builtins
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan, one
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan, one
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.upstream import NAME_PATTERN
 from taskflow._protocol import upstreams

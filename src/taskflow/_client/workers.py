@@ -2,11 +2,11 @@
 
 import builtins
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan, one
-from taskflow._protocol import control, overview
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan, one
+from taskflow._protocol import actions, queue_status
 from taskflow._protocol.keys import WORKER_PATTERN
-from taskflow._protocol.overview import WorkerStatus
+from taskflow._protocol.queue_status import WorkerStatus
 
 
 class Workers:
@@ -17,13 +17,13 @@ class Workers:
 
     def _list(self) -> Plan[builtins.list[WorkerStatus]]:
         connection = self._connection
-        return one(overview.workers(connection.keys, now_ms=connection.clock()))
+        return one(queue_status.workers(connection.keys, now_ms=connection.clock()))
 
     def _drain(self, worker_id: str) -> Plan[bool]:
         connection = self._connection
         if not WORKER_PATTERN.fullmatch(worker_id):
             return False
-        found: bool = yield control.drain(
+        found: bool = yield actions.drain(
             connection.keys, worker_id, now_ms=connection.clock()
         )
         return found

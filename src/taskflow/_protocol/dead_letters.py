@@ -9,8 +9,8 @@ from attrs import frozen
 from taskflow._protocol import scripts
 from taskflow._protocol.inspect import name_of
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import error_of, moment, text
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import error_of, moment, text
 from taskflow._protocol.states import TaskState
 from taskflow.errors import IllegalMoveError, KeyConflictError, TaskNotFoundError
 

@@ -9,8 +9,7 @@ from attrs import frozen
 from taskflow._codec import Spec, decode_spec
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
-from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import (
+from taskflow._protocol.lenient import (
     error_of,
     fact,
     facts_in,
@@ -19,6 +18,7 @@ from taskflow._protocol.readable import (
     text,
     whole,
 )
+from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import (
     AttemptEntry,
     DeadLetterRecord,

@@ -10,8 +10,8 @@ from taskflow._codec import to_json
 from taskflow._declare.schedule import Schedule
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import facts_in, moment, score, text
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import facts_in, moment, score, text
 from taskflow.errors import ScheduleNotFoundError
 
 MOST_LISTED = 1000

@@ -6,8 +6,8 @@ from attrs import frozen
 
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import text
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import text
 
 MOST_PER_CALL = 100
 

@@ -10,8 +10,8 @@ from taskflow._codec import from_json, to_json
 from taskflow._declare.upstream import Upstream
 from taskflow._protocol import scripts
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import moment, text, whole
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import moment, text, whole
 from taskflow.errors import UpstreamNotFoundError
 
 MOST_UPSTREAMS = 200

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from taskflow._protocol.operation import Operation
-from taskflow._servers import wire
-from taskflow._servers.conversation import Pause, Trip, conversation
-from taskflow._servers.link import AsyncLink, LinkSource
-from taskflow._servers.replies import (
+from taskflow._servers import resp
+from taskflow._servers.connection import AsyncLink, LinkSource
+from taskflow._servers.errors import (
     FAILURES,
     FOREIGN,
     connecting,
@@ -20,6 +19,7 @@ from taskflow._servers.replies import (
     is_broken,
     translate,
 )
+from taskflow._servers.exchange import Pause, Trip, conversation
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
 from taskflow.errors import ServerUnavailableError, TaskflowError
 
@@ -89,7 +89,7 @@ class AsyncRedisRunner:
     async def wait_for(self, key: str, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until something stands in *key*, and take it; see the contract."""
         seconds = max(timeout, _SHORTEST_WAIT)
-        command = wire.pack(("BZPOPMIN", key, f"{seconds:.3f}"))
+        command = resp.pack(("BZPOPMIN", key, f"{seconds:.3f}"))
         try:
             (reply,) = await self._make(Trip(command, 1), seconds + _WAIT_MARGIN)
         except FOREIGN as error:
@@ -267,7 +267,7 @@ class AsyncRedisSubscription:
             # Who reads finds a broken connection, too, and listens again.
             with contextlib.suppress(*FAILURES):
                 await self._link.send_packed_command(
-                    [wire.pack((verb, *channels))], check_health=False
+                    [resp.pack((verb, *channels))], check_health=False
                 )
 
     async def begin(self) -> None:
@@ -286,7 +286,7 @@ class AsyncRedisSubscription:
                 # From here on, `add` sends for itself.
                 self._link = link
                 await link.send_packed_command(
-                    [wire.pack(("SUBSCRIBE", *channels))], check_health=False
+                    [resp.pack(("SUBSCRIBE", *channels))], check_health=False
                 )
                 confirmed = 0
                 while confirmed < len(channels):

@@ -16,8 +16,8 @@ from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from taskflow._servers.address import Place
-from taskflow._servers.client_server import flush
-from taskflow._servers.moving import Addresses, MovingServer, shown
+from taskflow._servers.discovery import Addresses, MovingServer, shown
+from taskflow._servers.redis_base import flush
 from taskflow.errors import (
     ConfigurationError,
     ServerRefusedError,

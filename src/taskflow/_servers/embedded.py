@@ -1,7 +1,7 @@
 """A real server of our own: Valkey from a wheel, data in a folder, no port.
 
 ``embedded://PATH`` is shared by all processes of one machine that name the
-same folder. The first one starts a keeper (``keeper.py``, which also tells of
+same folder. The first one starts a keeper (``embedded_process.py``, which also tells of
 the locks), the keeper holds the server and ends it a few seconds after its last
 user; the others connect. Bare ``embedded://`` has a folder of its own, which is
 removed with the server.
@@ -30,10 +30,10 @@ from urllib.parse import quote
 
 from redis import Redis
 
-from taskflow._servers.client_server import REPLY_TIMEOUT, ClientServer
+from taskflow._servers.connection import AsyncLink, Link
 from taskflow._servers.interpreter import python_program
-from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.redis import RedisServer
+from taskflow._servers.redis_base import REPLY_TIMEOUT, ClientServer
 from taskflow._servers.route import Route
 from taskflow.errors import ConfigurationError, ServerUnavailableError
 
@@ -214,7 +214,7 @@ class EmbeddedServer(ClientServer):
     @contextmanager
     def _refusing(self) -> Generator[None]:
         """Refuse a folder that cannot be used, or that another user can write."""
-        from taskflow._servers.keeper import NotPrivateError
+        from taskflow._servers.embedded_process import NotPrivateError
 
         try:
             yield
@@ -241,10 +241,10 @@ class EmbeddedServer(ClientServer):
         return users
 
     def _opened(self, path: Path) -> IO[bytes]:
-        from taskflow._servers import keeper
+        from taskflow._servers import embedded_process
 
         with self._refusing():
-            return keeper.open_private(path)
+            return embedded_process.open_private(path)
 
     @contextmanager
     def _alone(self, data: Path, deadline: float) -> Generator[None]:
@@ -271,12 +271,12 @@ class EmbeddedServer(ClientServer):
 
     def _found(self, data: Path, deadline: float) -> str | None:
         """Return the socket of the server that a keeper keeps, if one does."""
-        from taskflow._servers import keeper
+        from taskflow._servers import embedded_process
 
         with self._opened(data / "keeper.lock") as watching:
-            while not keeper.try_lock(watching):
+            while not embedded_process.try_lock(watching):
                 socket = self._socket(data)
-                if keeper.answers(socket):
+                if embedded_process.answers(socket):
                     return socket
                 if time.monotonic() > deadline:
                     message = (
@@ -288,7 +288,7 @@ class EmbeddedServer(ClientServer):
         return None
 
     def _started(self, data: Path, deadline: float) -> str:
-        from taskflow._servers import keeper
+        from taskflow._servers import embedded_process
 
         reading, writing = os.pipe()
         try:
@@ -296,12 +296,21 @@ class EmbeddedServer(ClientServer):
                 "data": str(data),
                 "command": self._command(data),
                 "temporary": self._temporary,
-                "linger": keeper.LINGER,
+                "linger": embedded_process.LINGER,
                 "report": writing,
             }
-            with os.fdopen(writing, "wb"), self._opened(data / keeper.LOG) as log:
+            with (
+                os.fdopen(writing, "wb"),
+                self._opened(data / embedded_process.LOG) as log,
+            ):
                 subprocess.run(  # noqa: S603 - our own script
-                    [python_program(), "-I", "-S", keeper.__file__, json.dumps(order)],
+                    [
+                        python_program(),
+                        "-I",
+                        "-S",
+                        embedded_process.__file__,
+                        json.dumps(order),
+                    ],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -323,10 +332,10 @@ class EmbeddedServer(ClientServer):
 
     def _socket(self, data: Path) -> str:
         """Return the socket that the keeper wrote down, or no text."""
-        from taskflow._servers import keeper, private
+        from taskflow._servers import embedded_process, private
 
         with self._refusing():
-            socket: str = keeper.facts(data).get("socket", "")
+            socket: str = embedded_process.facts(data).get("socket", "")
             if socket:
                 with suppress(FileNotFoundError):  # of a server that is gone
                     private.check_socket(Path(socket))

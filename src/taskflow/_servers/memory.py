@@ -7,9 +7,9 @@ from typing import Any
 
 from redis import Redis
 
-from taskflow._servers.client_server import REPLY_TIMEOUT, ClientServer, new_link
-from taskflow._servers.link import AsyncLink, Link
-from taskflow._servers.wire import pack
+from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.redis_base import REPLY_TIMEOUT, ClientServer, new_link
+from taskflow._servers.resp import pack
 from taskflow.errors import ConfigurationError
 
 _named: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from taskflow._servers.keeper import NotPrivateError, check_status, owner_of
+from taskflow._servers.embedded_process import NotPrivateError, check_status, owner_of
 
 _MOST_LINKS: Final = 40
 _ACL: Final = "system.posix_acl_access"

@@ -12,13 +12,13 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from taskflow._servers.address import checked
-from taskflow._servers.client_server import (
+from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.redis_base import (
     MOST_LINKS,
     REPLY_TIMEOUT,
     ClientServer,
     new_link,
 )
-from taskflow._servers.link import AsyncLink, Link
 from taskflow._servers.route import Route, route_by
 from taskflow._settings import mask_url
 from taskflow.errors import ConfigurationError, ServerRefusedError

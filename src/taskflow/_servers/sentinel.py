@@ -5,7 +5,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError
 
 from taskflow._servers.address import Place
-from taskflow._servers.moving import Addresses, MovingServer, shown
+from taskflow._servers.discovery import Addresses, MovingServer, shown
 from taskflow.errors import (
     ConfigurationError,
     ServerRefusedError,

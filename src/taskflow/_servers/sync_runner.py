@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from taskflow._protocol.operation import Operation
-from taskflow._servers import wire
-from taskflow._servers.conversation import Pause, Trip, conversation
-from taskflow._servers.link import Link, LinkSource
-from taskflow._servers.replies import (
+from taskflow._servers import resp
+from taskflow._servers.connection import Link, LinkSource
+from taskflow._servers.errors import (
     FAILURES,
     FOREIGN,
     connecting,
@@ -22,6 +21,7 @@ from taskflow._servers.replies import (
     is_broken,
     translate,
 )
+from taskflow._servers.exchange import Pause, Trip, conversation
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
 from taskflow.errors import ServerUnavailableError, TaskflowError
 
@@ -216,7 +216,7 @@ class RedisSubscription:
         if self._link is not None and channels:
             try:
                 self._link.send_packed_command(
-                    [wire.pack((verb, *channels))], check_health=False
+                    [resp.pack((verb, *channels))], check_health=False
                 )
             except FAILURES as error:
                 self._break(error)
@@ -234,7 +234,7 @@ class RedisSubscription:
             self._link = link
             channels = tuple(self._channels)
             link.send_packed_command(
-                [wire.pack(("SUBSCRIBE", *channels))], check_health=False
+                [resp.pack(("SUBSCRIBE", *channels))], check_health=False
             )
             confirmed = 0
             while confirmed < len(channels):

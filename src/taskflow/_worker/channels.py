@@ -9,7 +9,7 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from taskflow._worker.pump import Pump
+from taskflow._worker.dispatcher import Pump
 
 CHANNELS: Final = 2
 """Trips that may be underway at once."""

@@ -8,9 +8,9 @@ import asyncio
 import time
 from typing import Any
 
+from taskflow._worker.dispatcher import Pump
 from taskflow._worker.executor import Executor
 from taskflow._worker.leases import Leases
-from taskflow._worker.pump import Pump
 
 LEAST = 0.5
 """Seconds that each step of the end may take however short the grace period is."""

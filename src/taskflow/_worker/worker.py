@@ -17,8 +17,8 @@ from typing import Any
 
 from attrs import evolve
 
+from taskflow._client.admission import Gatekeeper, recovery_ms
 from taskflow._client.flow import TaskFlow
-from taskflow._client.guards import Gatekeeper, recovery_ms
 from taskflow._codec import to_json
 from taskflow._declare.registry import Registry
 from taskflow._events import (
@@ -34,22 +34,22 @@ from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import ExtendWord, Note, SettleWord
 from taskflow._settings import WorkerSettings
 from taskflow._worker import containment, event_loop, upkeep
-from taskflow._worker.breaker import UpstreamWatch
 from taskflow._worker.channels import Channels
 from taskflow._worker.consumer import ConsumerSettings
+from taskflow._worker.dispatcher import Pump, PumpSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
-from taskflow._worker.hearing import hear
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.identity import checked_worker_id, new_worker_id
 from taskflow._worker.leases import Leases
+from taskflow._worker.liveness import VitalsFile, folder_of
 from taskflow._worker.outage import Outage
-from taskflow._worker.pump import Pump, PumpSettings
+from taskflow._worker.pubsub import hear
 from taskflow._worker.reap_gate import ReapGate
+from taskflow._worker.scheduler import Timekeeper
 from taskflow._worker.standby import Standby
 from taskflow._worker.stopping import Stopping
-from taskflow._worker.timekeeper import Timekeeper
-from taskflow._worker.vitals import VitalsFile, folder_of
+from taskflow._worker.upstream_listener import UpstreamWatch
 from taskflow.errors import ServerUnavailableError
 
 _logger = logging.getLogger("taskflow.worker")

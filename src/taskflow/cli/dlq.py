@@ -12,10 +12,10 @@ import click
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.flow import TaskFlow
 from taskflow._protocol.keys import FINGERPRINT_PATTERN
-from taskflow.cli import shapes, text
-from taskflow.cli.apps import App
+from taskflow.cli import serializers, text
+from taskflow.cli.app_loading import App
 from taskflow.cli.exit_codes import NOT_FOUND, REFUSED, USAGE, EndError
-from taskflow.cli.opening import (
+from taskflow.cli.options import (
     cursor_option,
     json_option,
     limit_option,
@@ -90,7 +90,7 @@ def list_command(
         )
     )
     if as_json:
-        text.as_json(shapes.page(found))
+        text.as_json(serializers.page(found))
         return
     text.table(
         ("ID", "NAME", "CAUSE", "FINGERPRINT", "DIED", "ERROR"),
@@ -120,7 +120,7 @@ def groups_command(flow: TaskFlow, skip: int, limit: int, *, as_json: bool) -> N
     """Group dead letters by what killed them, the latest death first."""
     found = flow.dlq.groups(skip=skip, limit=limit)
     if as_json:
-        text.as_json(shapes.groups(found))
+        text.as_json(serializers.groups(found))
         return
     text.table(
         ("FINGERPRINT", "COUNT", "NAME", "CAUSE", "LAST DEATH", "ERROR"),
@@ -173,7 +173,7 @@ def edit_command(
     letters = DeadLetters(flow.connection, app.registry)
     letters.edit(task_id, **arguments)
     note(flow, "edit", task_id=task_id, arguments=sorted(arguments))
-    known = shapes.value(letters.get(task_id).payload)
+    known = serializers.value(letters.get(task_id).payload)
     click.echo(text.block(json.dumps(known, indent=2, ensure_ascii=False), indent=""))
 
 
@@ -282,4 +282,6 @@ def export_command(
 ) -> None:
     """Write dead letters whole, one JSON object to a line, the newest first."""
     records = flow.dlq.export(fingerprint=fingerprint, name=name)
-    output.writelines(f"{json.dumps(shapes.detail(record))}\n" for record in records)
+    output.writelines(
+        f"{json.dumps(serializers.detail(record))}\n" for record in records
+    )

@@ -9,7 +9,7 @@ from taskflow._client.flow import TaskFlow
 from taskflow._declare.plugins import load_plugins
 from taskflow._declare.registry import Registry
 from taskflow.cli import text
-from taskflow.cli.opening import json_option, with_flow
+from taskflow.cli.options import json_option, with_flow
 from taskflow.errors import PluginError
 
 _COLOURS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}

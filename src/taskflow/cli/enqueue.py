@@ -6,9 +6,9 @@ import click
 
 from taskflow._codec import from_json
 from taskflow.cli import text
-from taskflow.cli.apps import App
+from taskflow.cli.app_loading import App
 from taskflow.cli.exit_codes import USAGE, EndError
-from taskflow.cli.opening import duration, json_option, read_arguments, with_app
+from taskflow.cli.options import duration, json_option, read_arguments, with_app
 from taskflow.errors import ConfigurationError
 
 

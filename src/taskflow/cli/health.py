@@ -17,7 +17,7 @@ from taskflow._settings import WorkerSettings
 from taskflow._settings.environment import find_sources, read_class
 from taskflow._settings.kinds import Text, WholeNumber
 from taskflow._settings.settings import Checked, option
-from taskflow._worker.vitals import folder_of, look
+from taskflow._worker.liveness import folder_of, look
 from taskflow.cli.exit_codes import FAILED
 from taskflow.cli.text import clean
 

@@ -5,8 +5,8 @@ import json
 import click
 
 from taskflow._client.flow import TaskFlow
-from taskflow.cli import shapes, text
-from taskflow.cli.opening import cursor_option, json_option, limit_option, with_flow
+from taskflow.cli import serializers, text
+from taskflow.cli.options import cursor_option, json_option, limit_option, with_flow
 
 
 @click.command("journal")
@@ -21,7 +21,7 @@ def journal_command(flow: TaskFlow, limit: int, cursor: str, *, as_json: bool) -
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     if as_json:
-        text.as_json(shapes.journal(entries, limit))
+        text.as_json(serializers.journal(entries, limit))
         return
     text.table(
         ("AT", "EVENT", "ACTOR", "FACTS"),

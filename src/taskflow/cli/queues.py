@@ -7,9 +7,9 @@ from typing import Literal, cast
 import click
 
 from taskflow._client.flow import TaskFlow
-from taskflow._protocol.overview import QueueStatus
-from taskflow.cli import shapes, text
-from taskflow.cli.opening import Decorator, duration, json_option, note, with_flow
+from taskflow._protocol.queue_status import QueueStatus
+from taskflow.cli import serializers, text
+from taskflow.cli.options import Decorator, duration, json_option, note, with_flow
 
 lane_argument: Decorator = click.argument(
     "lane", type=click.Choice(["primary", "retry"])
@@ -40,7 +40,7 @@ def status_command(flow: TaskFlow, every: float, *, watch: bool, as_json: bool) 
     while True:
         found = flow.queues.status()
         if as_json:
-            text.as_json(shapes.status(found), indent=None if watch else 2)
+            text.as_json(serializers.status(found), indent=None if watch else 2)
         else:
             if watch and sys.stdout.isatty():
                 click.clear()

@@ -4,10 +4,10 @@ import click
 
 from taskflow._client.flow import TaskFlow
 from taskflow._client.reset import Inventory, pass_over
-from taskflow._protocol import checkup
+from taskflow._protocol import consistency
 from taskflow.cli import text
 from taskflow.cli.exit_codes import FAILED, REFUSED, EndError
-from taskflow.cli.opening import json_option, with_flow
+from taskflow.cli.options import json_option, with_flow
 from taskflow.errors import ScriptError
 
 
@@ -94,7 +94,7 @@ def _show(
 
 def _keyspace(flow: TaskFlow) -> str:
     connection = flow.connection
-    told = connection.runner.send(checkup.server_facts(connection.keys)).told
+    told = connection.runner.send(consistency.server_facts(connection.keys)).told
     databases = [
         f"{name} {value.partition(',')[0]}"
         for name, value in told.items()

@@ -3,8 +3,8 @@
 import click
 
 from taskflow._client.flow import TaskFlow
-from taskflow.cli import shapes, text
-from taskflow.cli.opening import Decorator, json_option, note, with_flow
+from taskflow.cli import serializers, text
+from taskflow.cli.options import Decorator, json_option, note, with_flow
 
 name_argument: Decorator = click.argument("name")
 
@@ -21,7 +21,7 @@ def list_command(flow: TaskFlow, *, as_json: bool) -> None:
     """List the schedules, the next tick first."""
     found = flow.schedules.list()
     if as_json:
-        text.as_json(shapes.schedules(found))
+        text.as_json(serializers.schedules(found))
         return
     text.table(
         ("SCHEDULE", "TASK", "WHEN", "NEXT", "LAST", "LAST TASK", ""),

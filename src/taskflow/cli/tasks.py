@@ -15,9 +15,9 @@ from taskflow._protocol.inspect import Page
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord
 from taskflow._protocol.states import TaskState
 from taskflow._settings import read_duration
-from taskflow.cli import shapes, text
+from taskflow.cli import serializers, text
 from taskflow.cli.exit_codes import USAGE, EndError, code_of
-from taskflow.cli.opening import (
+from taskflow.cli.options import (
     Decorator,
     cursor_option,
     json_option,
@@ -92,7 +92,7 @@ def list_command(
     chosen = _filter(state, parked=parked, **wanted)
     found = paged(lambda: flow.tasks.list(chosen, cursor=cursor, limit=limit))
     if as_json:
-        text.as_json(shapes.page(found))
+        text.as_json(serializers.page(found))
         return
     now = datetime.now(UTC)
     text.table(
@@ -168,7 +168,7 @@ def show_command(flow: TaskFlow, task_id: str, *, as_json: bool) -> None:
 def show(record: TaskRecord, *, as_json: bool) -> None:
     """Print *record*."""
     if as_json:
-        text.as_json(shapes.detail(record))
+        text.as_json(serializers.detail(record))
         return
     spec = record.spec
     text.facts(
@@ -216,7 +216,7 @@ def _compact(value: Any) -> str:
 def _pretty(stored: bytes | None) -> str:
     if not stored:
         return ""
-    value = shapes.value(stored)
+    value = serializers.value(stored)
     if value is None and stored != b"null":
         return stored.decode(errors="replace")
     return value if isinstance(value, str) else _indented(value)

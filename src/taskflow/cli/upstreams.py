@@ -6,8 +6,8 @@ import click
 
 from taskflow._client.flow import TaskFlow
 from taskflow._protocol.upstreams import UpstreamStatus
-from taskflow.cli import shapes, text
-from taskflow.cli.opening import Decorator, duration, json_option, note, with_flow
+from taskflow.cli import serializers, text
+from taskflow.cli.options import Decorator, duration, json_option, note, with_flow
 
 name_argument: Decorator = click.argument("name", required=False)
 all_option: Decorator = click.option(
@@ -30,7 +30,7 @@ def list_command(flow: TaskFlow, *, as_json: bool) -> None:
     """List the upstreams: whether they may be called, and what waits for them."""
     found = flow.upstreams.status()
     if as_json:
-        text.as_json([shapes.upstream(each) for each in found])
+        text.as_json([serializers.upstream(each) for each in found])
         return
     text.table(
         ("UPSTREAM", "STATE", "WHY", "TRIED AGAIN", "FAILED", "RUNNING", "PARKED"),
@@ -57,7 +57,7 @@ def show_command(flow: TaskFlow, name: str, *, as_json: bool) -> None:
     """Show one upstream with all its figures."""
     found = flow.upstreams.get(name)
     if as_json:
-        text.as_json(shapes.upstream(found))
+        text.as_json(serializers.upstream(found))
         return
     text.facts(
         (

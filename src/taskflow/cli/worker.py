@@ -35,7 +35,7 @@ from taskflow._worker.supervisor import (
 )
 from taskflow._worker.worker import Worker
 from taskflow.cli import logs
-from taskflow.cli.apps import App, load_app, refuse_name_clash
+from taskflow.cli.app_loading import App, load_app, refuse_name_clash
 from taskflow.cli.config import misspelt
 from taskflow.cli.exit_guard import ExitGuard
 from taskflow.errors import ConfigurationError

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from taskflow._client.flow import TaskFlow
-from taskflow._protocol.overview import WorkerStatus
-from taskflow.cli import shapes, text
+from taskflow._protocol.queue_status import WorkerStatus
+from taskflow.cli import serializers, text
 from taskflow.cli.exit_codes import NOT_FOUND, EndError
-from taskflow.cli.opening import json_option, note, with_flow
+from taskflow.cli.options import json_option, note, with_flow
 
 
 @click.group("workers", invoke_without_command=True)
@@ -22,7 +22,7 @@ def workers_group(flow: TaskFlow, *, gone: bool, as_json: bool) -> None:
     now = flow.queues.status().now
     found = [worker for worker in flow.workers.list() if worker.alive or gone]
     if as_json:
-        text.as_json(shapes.workers(found, now))
+        text.as_json(serializers.workers(found, now))
         return
     text.table(
         ("WORKER", "STATUS", "KIND", "RUNNING", "DONE", "FAILED", "LAST BEAT"),

@@ -38,7 +38,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from taskflow._client.flow import TaskFlow
-from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.upstreams import UpstreamStatus
 
 CONTENT_TYPE: str = CONTENT_TYPE_LATEST

@@ -31,10 +31,10 @@ from taskflow._events import Event
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker import containment, event_loop
 from taskflow._worker.executor import Limits
-from taskflow._worker.executors.desk import Desk
+from taskflow._worker.executors.child_progress import Notes
+from taskflow._worker.executors.execution import Desk
+from taskflow._worker.executors.ipc import ALERT, Frame, Line, pack
 from taskflow._worker.executors.job import Job, timed_out
-from taskflow._worker.executors.line import ALERT, Frame, Line, pack
-from taskflow._worker.executors.notes import Notes
 
 RECYCLE = 155
 """Exit code that billiard takes for an intended one: the child is replaced."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import Context as Variables
 from typing import Any
 
-from taskflow._client import breaker
+from taskflow._client import pybreaker_compat
 from taskflow._codec import Spec, continued, traceback_of
 from taskflow._declare.classification import CallVerdict
 from taskflow._declare.context import Context
@@ -17,7 +17,7 @@ from taskflow._events import Event
 from taskflow._protocol import settle
 from taskflow._protocol.record import LONGEST_ERROR_BYTES, Claim, Outcome
 from taskflow._worker.containment import TaskOwner
-from taskflow._worker.reports import Reports
+from taskflow._worker.progress import Reports
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -117,7 +117,7 @@ def reporting(
     if upstream.guards_only or call.kind in _MUTE or outcome.verb == "cancel":
         return outcome
     if upstream.listeners:
-        breaker.tell_end(upstream, call, error, "closed")
+        pybreaker_compat.tell_end(upstream, call, error, "closed")
     wait_ms = round(call.wait * 1000) if call.wait else 0
     report = settle.report_of(
         upstream.name, admission.epoch, call.kind, call.reason, wait_ms

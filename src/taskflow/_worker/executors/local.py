@@ -20,7 +20,7 @@ from taskflow._protocol.record import Claim
 from taskflow._worker import containment
 from taskflow._worker.containment import WorkerOwner
 from taskflow._worker.executor import Host, Limits
-from taskflow._worker.executors.desk import Desk
+from taskflow._worker.executors.execution import Desk
 from taskflow._worker.executors.job import (
     Ending,
     Job,
@@ -28,8 +28,8 @@ from taskflow._worker.executors.job import (
     timed_out,
 )
 from taskflow._worker.executors.threads import Room, Threads
-from taskflow._worker.reports import Reports
-from taskflow._worker.verdict import Verdict
+from taskflow._worker.outcome import Verdict
+from taskflow._worker.progress import Reports
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""

@@ -26,10 +26,10 @@ from taskflow._events import Event, TaskCompleted, TaskStarted
 from taskflow._protocol import settle
 from taskflow._protocol.record import Claim, Outcome, Verb
 from taskflow._worker.executor import Host
-from taskflow._worker.executors.desk import Desk
+from taskflow._worker.executors.execution import Desk
+from taskflow._worker.executors.ipc import Frame
+from taskflow._worker.executors.ipc_batch import ChildLine, Message, Packer, Pool
 from taskflow._worker.executors.job import Job
-from taskflow._worker.executors.line import Frame
-from taskflow._worker.executors.message import ChildLine, Message, Packer, Pool
 
 _logger = logging.getLogger("taskflow.worker")
 

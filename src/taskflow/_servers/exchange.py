@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from taskflow._protocol.operation import Operation
-from taskflow._servers import wire
-from taskflow._servers.replies import FAILURES, is_missing_script, translate
+from taskflow._servers import resp
+from taskflow._servers.errors import FAILURES, is_missing_script, translate
 from taskflow.errors import (
     NotReplicatedError,
     ScriptError,
@@ -113,7 +113,7 @@ def _attempt(operations: Sequence[Operation[Any]]) -> Generator[Trip, Any, Repli
         return replies
     again = [operations[number] for number in missing]
     scripts = {operation.script.sha: operation.script for operation in again}
-    second = yield from _trip(wire.load(scripts.values()), len(scripts), again)
+    second = yield from _trip(resp.load(scripts.values()), len(scripts), again)
     loads = dict(zip(scripts, second, strict=False))
     for number, reply in zip(missing, second[len(scripts) :], strict=True):
         load = loads[operations[number].script.sha]
@@ -126,12 +126,12 @@ def _trip(
     before: bytes, count: int, operations: Sequence[Operation[Any]]
 ) -> Generator[Trip, Any, Replies]:
     """Send *count* commands and *operations*; wait for replicas where one asks to."""
-    command = before + wire.evalshas(operations)
+    command = before + resp.evalshas(operations)
     wanted = max(operation.replicas for operation in operations)
     if not wanted:
         replies: Replies = yield Trip(command, count + len(operations))
         return replies
-    command += wire.wait(wanted, REPLICATED_WITHIN_MS)
+    command += resp.wait(wanted, REPLICATED_WITHIN_MS)
     *replies, confirmed = yield Trip(command, count + len(operations) + 1)
     for number, operation in enumerate(operations, count):
         if isinstance(replies[number], Exception) or not operation.replicas:

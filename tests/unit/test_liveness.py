@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taskflow._worker.vitals import SUFFIX, VitalsFile, folder_of, look
+from taskflow._worker.liveness import SUFFIX, VitalsFile, folder_of, look
 
 
 def test_each_user_has_a_folder_below_that_for_temporary_files(

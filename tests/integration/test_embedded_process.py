@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from taskflow._servers import keeper as keepers
+from taskflow._servers import embedded_process as keepers
 from taskflow._servers.embedded import find_binary
-from taskflow._servers.keeper import FACTS, Keeper, answers, ask, facts
+from taskflow._servers.embedded_process import FACTS, Keeper, answers, ask, facts
 
 SOON = 0.2  # seconds
 LATE = 10.0

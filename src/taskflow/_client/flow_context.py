@@ -13,16 +13,16 @@ from weakref import WeakSet
 
 from attrs import frozen
 
-from taskflow._client import plan as plans
+from taskflow._client import sansio as plans
 from taskflow._client.per_loop import PerLoop
-from taskflow._client.plan import Plan
+from taskflow._client.sansio import Plan
 from taskflow._client.waiters import AsyncWaiters, Waiters
 from taskflow._protocol import inspect as tasks
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.inspect import Ending
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
-from taskflow._servers.opening import open_server
+from taskflow._servers.from_url import open_server
 from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._servers.server import Server
 from taskflow._settings import Settings, load_settings, mask_url

@@ -4,7 +4,7 @@ A process of its own, started by the first user and told nothing afterwards. It
 starts the server, starts it again if it dies, and ends it when nobody else is
 left: every user holds a shared lock on a file, which the kernel takes from a
 process that dies, even by ``kill -9``. Run as a script with the standard library
-alone (``python -I -S keeper.py ORDER``): 10 MB, nothing of the package imported.
+alone (``python -I -S embedded_process.py ORDER``): 10 MB, nothing of the package imported.
 
 Four locks, all files in the data folder:
 

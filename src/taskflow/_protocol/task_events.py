@@ -10,8 +10,8 @@ from taskflow._codec import encode
 from taskflow._protocol import scripts
 from taskflow._protocol.batch import MOST_BYTES
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import facts_in, moment, state_of, text, whole
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import facts_in, moment, state_of, text, whole
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError
 

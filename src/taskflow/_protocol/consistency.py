@@ -8,8 +8,8 @@ from attrs import frozen
 from taskflow._protocol import scripts
 from taskflow._protocol.invariants import Letter, Sighting
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import text
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import text
 from taskflow._protocol.states import TaskState
 
 _LARGEST = 2**53  # that a float and a sorted set can count to

@@ -14,8 +14,8 @@ from redis.exceptions import (
 )
 
 from taskflow._protocol.operation import Operation, Script
-from taskflow._servers import wire
-from taskflow._servers.conversation import Pause, Trip, conversation
+from taskflow._servers import resp
+from taskflow._servers.exchange import Pause, Trip, conversation
 from taskflow.errors import (
     ScriptError,
     ServerRefusedError,
@@ -39,7 +39,7 @@ def operation(source, decode=str):
 
 def trip(*operations, loads=()):
     """Give the trip that is made for *operations*."""
-    packed = wire.load(each.script for each in loads) + wire.evalshas(operations)
+    packed = resp.load(each.script for each in loads) + resp.evalshas(operations)
     return Trip(packed, len(loads) + len(operations))
 
 

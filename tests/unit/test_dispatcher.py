@@ -16,9 +16,9 @@ from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
 from taskflow._worker import consumer
 from taskflow._worker.consumer import ConsumerSettings
+from taskflow._worker.dispatcher import Pump, PumpSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
-from taskflow._worker.pump import Pump, PumpSettings
 from taskflow.errors import ServerUnavailableError
 
 NONCE = 3

@@ -14,9 +14,9 @@ from urllib.parse import parse_qs
 from attrs import evolve, frozen
 
 from taskflow._servers.address import Place, read_place
-from taskflow._servers.link import AsyncLink, Link
+from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.errors import FAILURES, connecting, translate
 from taskflow._servers.redis import RedisServer
-from taskflow._servers.replies import FAILURES, connecting, translate
 from taskflow._servers.route import Route
 from taskflow._settings import mask_url
 from taskflow.errors import (

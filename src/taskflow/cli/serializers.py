@@ -9,10 +9,10 @@ from attrs import asdict
 from taskflow._codec import from_json
 from taskflow._protocol.dead_letters import DeadLetterGroup
 from taskflow._protocol.inspect import Page
-from taskflow._protocol.news import JournalEntry
-from taskflow._protocol.overview import QueueStatus, WorkerStatus
+from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord, TaskSummary
 from taskflow._protocol.schedules import ScheduleStatus
+from taskflow._protocol.task_events import JournalEntry
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import PayloadError
 

@@ -7,8 +7,8 @@ import socket
 from collections import deque
 from typing import Any, Protocol
 
+from taskflow._worker.executors.ipc import ALERT, Frame, Line, pack
 from taskflow._worker.executors.job import Job
-from taskflow._worker.executors.line import ALERT, Frame, Line, pack
 
 
 class Pool(Protocol):

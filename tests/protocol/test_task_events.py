@@ -2,11 +2,11 @@
 
 import pytest
 
-from taskflow._protocol.control import pause
-from taskflow._protocol.news import JournalEntry, TaskNews, jot, journal, news
-from taskflow._protocol.readable import moment
+from taskflow._protocol.actions import pause
+from taskflow._protocol.lenient import moment
 from taskflow._protocol.settle import Note, complete, note, settle
 from taskflow._protocol.states import TaskState
+from taskflow._protocol.task_events import JournalEntry, TaskNews, jot, journal, news
 from taskflow.errors import TaskNotFoundError
 from tests.support.keyspace import NOW
 

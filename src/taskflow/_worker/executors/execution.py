@@ -28,9 +28,8 @@ from taskflow._declare.ports import ContextPort
 from taskflow._declare.registry import Registry
 from taskflow._declare.task import Task
 from taskflow._protocol import settle
-from taskflow._protocol.readable import moment
+from taskflow._protocol.lenient import moment
 from taskflow._protocol.record import LONGEST_ERROR_BYTES, Claim, Outcome
-from taskflow._worker import verdict
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors.job import (
     Ending,
@@ -39,7 +38,7 @@ from taskflow._worker.executors.job import (
     reporting,
     timed_out,
 )
-from taskflow._worker.verdict import Run, Verdict
+from taskflow._worker.outcome import Run, Verdict, corrupt, crashed, judge, unknown
 from taskflow.errors import PayloadError, UnknownTaskError
 
 _logger = logging.getLogger("taskflow.worker")
@@ -73,9 +72,9 @@ class Desk:
         try:
             task, spec = self._declaration(claim.spec)
         except PayloadError as error:
-            return verdict.corrupt(_run_of(claim, "", None, None), error)
+            return corrupt(_run_of(claim, "", None, None), error)
         if task is None:
-            return verdict.unknown(_run_of(claim, spec.name, None, spec), self._rng)
+            return unknown(_run_of(claim, spec.name, None, spec), self._rng)
         return Job(claim, task, spec)
 
     def _declaration(self, packed: bytes) -> _Declared:
@@ -182,14 +181,14 @@ class Desk:
             told = continued(traceback_of(failure, LONGEST_ERROR_BYTES))
             _logger.error("the end of task %s can't be judged\n%s", job.claim.id, told)  # noqa: TRY400 - formatting may run its code
             run = evolve(run, task=None)
-            return verdict.judge(run, failure, self._limits, self._rng)
+            return judge(run, failure, self._limits, self._rng)
 
     def _judged(self, job: Job, run: Run, error: BaseException) -> Verdict:
         call = None
         if job.admission is not None:
             call = classify(self._registry.upstream(job.claim.upstream), error)
         run = evolve(run, call=call)
-        outcome, event = verdict.judge(run, error, self._limits, self._rng)
+        outcome, event = judge(run, error, self._limits, self._rng)
         if call is not None:
             outcome = self._reported(job, outcome, call, error)
         return outcome, event
@@ -211,7 +210,7 @@ class Desk:
             return self.judge(job, timed_out(job, "hard"), seconds)
         run = self._run_of(job, seconds)
         how = how or "its process ended, nobody knows how"
-        return verdict.crashed(run, how, self._limits.max_crashes)
+        return crashed(run, how, self._limits.max_crashes)
 
     def _run_of(self, job: Job, seconds: float) -> Run:
         is_cancelled = job.stop == "cancel"

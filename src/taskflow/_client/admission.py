@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Iterable
 
-from taskflow._client import breaker
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Pause, Plan
+from taskflow._client import pybreaker_compat
+from taskflow._client.flow_context import Connection
 from taskflow._client.renewing import Renewals
+from taskflow._client.sansio import Pause, Plan
 from taskflow._declare import ports
 from taskflow._declare.classification import CallVerdict, classify
 from taskflow._declare.error_groups import is_cancellation
@@ -157,7 +157,7 @@ class Gatekeeper:
                 return
             old = copy.state
             self._note(copy, state, epoch, retry or FOR_GOOD, reason)
-        breaker.tell_turn(upstream, old, state)
+        pybreaker_compat.tell_turn(upstream, old, state)
 
     def _copy(self, name: str) -> Copy:
         return self._copies.setdefault(name, Copy())
@@ -178,7 +178,7 @@ class Gatekeeper:
         admission = here.admission if here is not None else None
         if admission is not None and admission.upstream != upstream.name:
             admission = None
-        breaker.tell_before(upstream)
+        pybreaker_compat.tell_before(upstream)
         if admission is not None and admission.spend():
             return Pass(self, admission.task_id, admission.epoch, admission)
         known = self._known(upstream)
@@ -207,7 +207,7 @@ class Gatekeeper:
             ):
                 return None
         if is_open:
-            raise breaker.refusal(upstream.name, left, reason)
+            raise pybreaker_compat.refusal(upstream.name, left, reason)
         return epoch
 
     def _ask(
@@ -235,10 +235,10 @@ class Gatekeeper:
             left = None if deadline is None else deadline - time.monotonic()
             if reply.word == "SHUT":
                 self._take_note(upstream, reply)
-                raise breaker.refusal(upstream.name, reply.wait, reply.reason)
+                raise pybreaker_compat.refusal(upstream.name, reply.wait, reply.reason)
             if left is not None and left <= 0:
                 why = f"its turn did not come within {timeout:g} s"
-                raise breaker.refusal(upstream.name, reply.wait, why)
+                raise pybreaker_compat.refusal(upstream.name, reply.wait, why)
             pause = min(reply.wait, LONGEST_NAP, nap * random.uniform(0.5, 1.5))  # noqa: S311
             nap *= 2
             yield Pause(max(0.001, pause if left is None else min(pause, left)))
@@ -299,7 +299,7 @@ class Gatekeeper:
             copy = self._copy(upstream.name)
             old = copy.state
             self._note(copy, reply.state, reply.epoch, reply.wait, reply.reason)
-        breaker.tell_turn(upstream, old, reply.state)
+        pybreaker_compat.tell_turn(upstream, old, reply.state)
 
     # Leaving.
 
@@ -311,7 +311,7 @@ class Gatekeeper:
         verdict = classify(upstream, error)
         with self._lock:
             state = self._copy(upstream.name).state
-        breaker.tell_end(upstream, verdict, error, state)
+        pybreaker_compat.tell_end(upstream, verdict, error, state)
         if admission is not None:
             admission.give_back()
         here = ports.scope.get()
@@ -394,7 +394,7 @@ class Gatekeeper:
             old = copy.state
             retry = FOR_GOOD if reply.retry is None else reply.retry
             self._note(copy, reply.state, reply.epoch, retry, reply.reason)
-        breaker.tell_turn(upstream, old, reply.state)
+        pybreaker_compat.tell_turn(upstream, old, reply.state)
 
     # Alone.
 
@@ -419,7 +419,7 @@ class Gatekeeper:
                     copy.tat = max(now, copy.tat) + weight * limit.per / limit.limit
                 return Pass(self, "", copy.epoch, is_local=True)
         why = "the server that keeps its state is away"
-        raise breaker.refusal(upstream.name, wait, why)
+        raise pybreaker_compat.refusal(upstream.name, wait, why)
 
     def _count_alone(self, upstream: Upstream, verdict: CallVerdict) -> None:
         rules = upstream.breaker

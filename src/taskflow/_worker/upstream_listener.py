@@ -12,8 +12,8 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from taskflow._client.connection import Connection
-from taskflow._client.guards import Gatekeeper
+from taskflow._client.admission import Gatekeeper
+from taskflow._client.flow_context import Connection
 from taskflow._declare.registry import Registry
 from taskflow._declare.upstream import Upstream
 from taskflow._events import Events, UpstreamTurned
@@ -21,7 +21,7 @@ from taskflow._protocol import upstreams
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
 from taskflow._servers.runner import AsyncRunner
-from taskflow._worker.hearing import hear
+from taskflow._worker.pubsub import hear
 from taskflow.errors import ServerError
 
 DECLARE_EVERY = 60.0

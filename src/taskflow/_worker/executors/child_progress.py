@@ -11,12 +11,12 @@ import random
 import threading
 import time
 
-from taskflow._client.connection import Connection
+from taskflow._client.flow_context import Connection
 from taskflow._protocol import settle
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import SettleWord
-from taskflow._worker.reports import FLUSH_EVERY, SAVE_ON_LOOP, Gathering
+from taskflow._worker.progress import FLUSH_EVERY, SAVE_ON_LOOP, Gathering
 from taskflow.errors import LeaseLostError, ServerUnavailableError
 
 _logger = logging.getLogger("taskflow.worker")

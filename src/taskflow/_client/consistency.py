@@ -14,13 +14,13 @@ from contextlib import suppress
 
 from attrs import define, field, frozen
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan
-from taskflow._client.waiting import WaitingList, waiting_lists
-from taskflow._protocol import checkup, overview
-from taskflow._protocol.checkup import Census, Mended, Muster, Strikes, Whereabouts
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan
+from taskflow._client.waiting_lists import WaitingList, waiting_lists
+from taskflow._protocol import consistency, queue_status
+from taskflow._protocol.consistency import Census, Mended, Muster, Strikes, Whereabouts
 from taskflow._protocol.invariants import Broken, Sighting, broken, broken_group
-from taskflow._protocol.overview import WorkerStatus
+from taskflow._protocol.queue_status import WorkerStatus
 from taskflow._protocol.states import TaskState
 from taskflow.errors import ScriptError
 
@@ -165,7 +165,7 @@ def mend(connection: Connection) -> Plan[Repair]:
     amended: list[Amended] = []
     for task_id in looks.candidates():
         try:
-            each: Mended = yield checkup.mend(
+            each: Mended = yield consistency.mend(
                 keys, task_id, looks.upstreams, now_ms=connection.clock()
             )
             if each.word != "FINE":
@@ -195,7 +195,7 @@ def _amend(connection: Connection, looks: _Looks, task_id: str) -> Plan[list[Ame
 def _put_right(
     connection: Connection, looks: _Looks, task_id: str, fingerprints: Sequence[str]
 ) -> Plan[tuple[str, ...]]:
-    words: list[str] = yield checkup.amend(
+    words: list[str] = yield consistency.amend(
         connection.keys,
         task_id,
         looks.upstreams if task_id else (),
@@ -207,7 +207,7 @@ def _put_right(
 
 
 def _judge(connection: Connection, looks: _Looks, task_id: str) -> Plan[Misfit]:
-    where: Whereabouts = yield checkup.whereabouts(
+    where: Whereabouts = yield consistency.whereabouts(
         connection.keys,
         task_id,
         looks.upstreams,
@@ -225,7 +225,7 @@ def _judge(connection: Connection, looks: _Looks, task_id: str) -> Plan[Misfit]:
 def _odd_groups(connection: Connection, looks: _Looks) -> Plan[list[Broken]]:
     found: list[Broken] = []
     for fingerprint in list(looks.odd)[:MOST_PROVEN]:
-        where: Whereabouts = yield checkup.whereabouts(
+        where: Whereabouts = yield consistency.whereabouts(
             connection.keys, "", (), (fingerprint,), now_ms=connection.clock()
         )
         members, is_listed = where.groups[fingerprint]
@@ -235,10 +235,12 @@ def _odd_groups(connection: Connection, looks: _Looks) -> Plan[list[Broken]]:
 
 def _longest_lease(connection: Connection) -> Plan[int]:
     """Find the longest lease that is given, in ms, by us or by a worker that beats."""
-    beats: list[WorkerStatus] = yield overview.workers(
+    beats: list[WorkerStatus] = yield queue_status.workers(
         connection.keys, now_ms=connection.clock()
     )
-    return round(overview.longest_lease(connection.settings.worker.lease, beats) * 1000)
+    return round(
+        queue_status.longest_lease(connection.settings.worker.lease, beats) * 1000
+    )
 
 
 def _look(connection: Connection) -> Plan[_Looks]:
@@ -261,7 +263,7 @@ def _look(connection: Connection) -> Plan[_Looks]:
 def _over_records(connection: Connection, looks: _Looks) -> Plan[None]:
     cursor = "0"
     while True:
-        step: Census = yield checkup.census(
+        step: Census = yield consistency.census(
             connection.keys, cursor, now_ms=connection.clock()
         )
         looks.records += len(step.sightings)
@@ -290,7 +292,7 @@ def _over_home(
     """Look up what stands in a sorted set; return how many do."""
     first = 0
     while True:
-        step: Muster = yield checkup.muster(
+        step: Muster = yield consistency.muster(
             connection.keys,
             home,
             state=state,
@@ -312,7 +314,7 @@ def _over_groups(connection: Connection, looks: _Looks) -> Plan[None]:
     keys, dead = connection.keys, TaskState.DLQ
     listed: list[str] = []
     while True:
-        step: Muster = yield checkup.muster(
+        step: Muster = yield consistency.muster(
             keys,
             keys.groups,
             state=dead,
@@ -346,7 +348,7 @@ def _over_list(connection: Connection, looks: _Looks, home: WaitingList) -> Plan
     first = 0
     entries: Counter[str] = Counter()
     while True:
-        step: Muster = yield checkup.muster(
+        step: Muster = yield consistency.muster(
             connection.keys,
             home.key,
             state=TaskState.PENDING,
@@ -363,7 +365,7 @@ def _over_list(connection: Connection, looks: _Looks, home: WaitingList) -> Plan
     all_struck: set[str] = set()
     cursor = "0"
     while True:
-        struck: Strikes = yield checkup.strikes(
+        struck: Strikes = yield consistency.strikes(
             connection.keys,
             home.tombstones(connection.keys),
             cursor,

@@ -17,9 +17,9 @@ from itertools import islice
 from typing import Any
 
 from taskflow._protocol.batch import fitting
-from taskflow._protocol.news import MOST_CHUNKS
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import Note, SettleWord
+from taskflow._protocol.task_events import MOST_CHUNKS
 from taskflow.errors import LeaseLostError
 
 _logger = logging.getLogger("taskflow.worker")

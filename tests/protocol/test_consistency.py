@@ -2,8 +2,8 @@
 
 import pytest
 
-from taskflow._protocol import checkup
-from taskflow._protocol.checkup import Census, ServerFacts
+from taskflow._protocol import consistency
+from taskflow._protocol.consistency import Census, ServerFacts
 from taskflow._protocol.invariants import Broken, Letter, Sighting
 from taskflow._protocol.invariants import broken as broken_of
 from taskflow._protocol.keys import Keys
@@ -160,7 +160,7 @@ def judged(seen: Sighting) -> list[Broken]:
 
 def census(stage: Stage) -> Census:
     """Look over every record at once."""
-    return stage.send(checkup.census(stage.keys, "0", count=1000, now_ms=NOW))
+    return stage.send(consistency.census(stage.keys, "0", count=1000, now_ms=NOW))
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_seen_and_judged(stage: Stage, case: str):
     before = stage.dump()
     step = census(stage)
     where = stage.send(
-        checkup.whereabouts(stage.keys, "1", (), ("f1",), now_ms=NOW)
+        consistency.whereabouts(stage.keys, "1", (), ("f1",), now_ms=NOW)
     ).seen
     whole = {each.id: each for each in sightings(Keys(), before, before)}
 
@@ -191,14 +191,14 @@ def test_nobody_is_found_where_all_is_well(stage: Stage):
     stage.fill(FITS)
     homes = [
         stage.send(
-            checkup.muster(stage.keys, stage.keys.home(state), state=state, first=0)
+            consistency.muster(stage.keys, stage.keys.home(state), state=state, first=0)
         )
         for state in TaskState
         if state is not TaskState.PENDING
     ]
     lists = [
         stage.send(
-            checkup.muster(
+            consistency.muster(
                 stage.keys,
                 stage.keys.waiting(lane),
                 state=TaskState.PENDING,
@@ -209,7 +209,7 @@ def test_nobody_is_found_where_all_is_well(stage: Stage):
         for lane in ("primary", "retry", "suspects")
     ]
     proofs = [
-        stage.send(checkup.whereabouts(stage.keys, each, now_ms=NOW)).seen
+        stage.send(consistency.whereabouts(stage.keys, each, now_ms=NOW)).seen
         for each in "ascfxdprk"
     ]
 
@@ -227,7 +227,7 @@ def test_a_letter_without_a_record_is_found(stage: Stage):
     stage.fill(FITS | {"dlq:task:gone": LETTER})
 
     assert ["gone"] == census(stage).strays
-    (fault,) = judged(stage.send(checkup.whereabouts(stage.keys, "gone")).seen)[:1]
+    (fault,) = judged(stage.send(consistency.whereabouts(stage.keys, "gone")).seen)[:1]
     assert "I15" == fault.rule
 
 
@@ -235,7 +235,7 @@ def test_who_stands_in_another_group_is_found(stage: Stage):
     """By the fingerprint of the letter, which is not that of the group."""
     stage.fill(FITS | {"dlq:group:f2": {"d": NOW, "gone": NOW}})
     step = stage.send(
-        checkup.muster(
+        consistency.muster(
             stage.keys,
             stage.keys.group("f2"),
             state=TaskState.DLQ,
@@ -251,7 +251,9 @@ def test_who_stands_in_another_group_is_found(stage: Stage):
 def test_a_ticket_of_who_runs_no_more_is_found(stage: Stage, kind: str):
     """It would be missing to others until it lapses."""
     stage.fill(FITS | {f"upstream:api:{kind}": {"s": NOW}})
-    seen = stage.send(checkup.whereabouts(stage.keys, "s", ["api"], now_ms=NOW)).seen
+    seen = stage.send(
+        consistency.whereabouts(stage.keys, "s", ["api"], now_ms=NOW)
+    ).seen
 
     assert (f"upstream:api:{kind}",) == seen.tickets
     assert ["I1"] == [each.rule for each in judged(seen)]
@@ -269,10 +271,10 @@ def test_an_entry_without_its_record_is_found(stage: Stage):
             "task:dropped": record(),
         }
     )
-    ended = checkup.muster(
+    ended = consistency.muster(
         stage.keys, stage.keys.completed, state=TaskState.COMPLETED, first=0
     )
-    waiting = checkup.muster(
+    waiting = consistency.muster(
         stage.keys,
         stage.keys.primary,
         state=TaskState.PENDING,
@@ -289,7 +291,7 @@ def test_a_home_is_looked_over_in_steps(stage: Stage):
     stage.fill({"tasks:failed": {str(each): each for each in range(1, 6)}})
 
     def step(first: int) -> list[str]:
-        operation = checkup.muster(
+        operation = consistency.muster(
             stage.keys,
             stage.keys.failed,
             state=TaskState.FAILED,
@@ -306,7 +308,7 @@ def test_a_home_is_looked_over_in_steps(stage: Stage):
 def test_who_waits_twice_is_not_at_home(stage: Stage):
     """It would run twice."""
     stage.fill({"task:1": record(), "tasks:pending:primary": ["1", "2", "1"]})
-    proof = stage.send(checkup.whereabouts(stage.keys, "1")).seen
+    proof = stage.send(consistency.whereabouts(stage.keys, "1")).seen
 
     assert ("PENDING:primary",) * 2 == proof.homes
     assert not proof.is_home
@@ -326,7 +328,7 @@ def test_records_of_another_prefix_are_not_looked_at(stage: Stage):
 
     def seen(prefix: str) -> list[str]:
         keys = Keys(stage.keys.prefix + prefix)
-        step = stage.send(checkup.census(keys, "0", count=1000))
+        step = stage.send(consistency.census(keys, "0", count=1000))
         return [each.id for each in step.sightings]
 
     assert [["1"], ["2"]] == [seen(prefix) for prefix in ("a:", "")]
@@ -334,7 +336,7 @@ def test_records_of_another_prefix_are_not_looked_at(stage: Stage):
 
 def test_the_server_tells_about_itself(real_stage: Stage):
     """What the checks need is there on a real server."""
-    facts = real_stage.send(checkup.server_facts(real_stage.keys))
+    facts = real_stage.send(consistency.server_facts(real_stage.keys))
 
     needed = {
         "redis_version",
@@ -357,8 +359,8 @@ def test_what_the_server_may_not_tell_is_left_out(real_stage: Stage):
     )
     try:
         client.execute_command("AUTH", "guest", "x")
-        facts = real_stage.send(checkup.server_facts(real_stage.keys))
-        script = checkup.server_facts(real_stage.keys).script.source
+        facts = real_stage.send(consistency.server_facts(real_stage.keys))
+        script = consistency.server_facts(real_stage.keys).script.source
         reply = client.eval(script, 0, 0, "")
     finally:
         client.execute_command("AUTH", "default", "")

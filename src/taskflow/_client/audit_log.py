@@ -3,10 +3,10 @@
 import builtins
 from typing import Any
 
-from taskflow._client.connection import Connection
-from taskflow._client.plan import Plan, one
-from taskflow._protocol import news
-from taskflow._protocol.news import JournalEntry
+from taskflow._client.flow_context import Connection
+from taskflow._client.sansio import Plan, one
+from taskflow._protocol import task_events
+from taskflow._protocol.task_events import JournalEntry
 
 
 class Journal:
@@ -18,7 +18,7 @@ class Journal:
     def _list(self, cursor: str, limit: int) -> "Plan[builtins.list[JournalEntry]]":
         connection = self._connection
         return one(
-            news.journal(
+            task_events.journal(
                 connection.keys,
                 before=cursor,
                 limit=limit,
@@ -29,7 +29,7 @@ class Journal:
     def _record(self, event: str, actor: str, facts: dict[str, Any]) -> Plan[bool]:
         connection = self._connection
         return one(
-            news.jot(
+            task_events.jot(
                 connection.keys,
                 event,
                 actor=actor,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskflow._protocol.control import cancel, delete, drain, pause
+from taskflow._protocol.actions import cancel, delete, drain, pause
 from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.inspect import watch
 from taskflow._protocol.settle import complete, dead_letter, settle

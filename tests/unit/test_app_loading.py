@@ -13,8 +13,8 @@ from taskflow._client import doctor
 from taskflow._client import flow as flows
 from taskflow._declare import registry as registries
 from taskflow._settings import load_settings
-from taskflow.cli import apps
-from taskflow.cli.apps import App, load_app, refuse_name_clash
+from taskflow.cli import app_loading
+from taskflow.cli.app_loading import App, load_app, refuse_name_clash
 from taskflow.errors import ConfigurationError
 
 HOST = """
@@ -122,7 +122,7 @@ def _task(name: str) -> str:
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """Let an empty registry be the default one."""
     made = Registry()
-    for home in (apps, registries, flows, taskflow):
+    for home in (app_loading, registries, flows, taskflow):
         if hasattr(home, "default_registry"):
             monkeypatch.setattr(home, "default_registry", made)
     monkeypatch.setattr(taskflow, "task", made.task)

@@ -23,8 +23,8 @@ from taskflow._declare.schedule import Cron, Every, Schedule
 from taskflow._declare.task import Call
 from taskflow._protocol import schedules
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import moment
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import moment
 from taskflow._protocol.schedules import (
     MOST_PER_CALL,
     Announcement,

@@ -9,8 +9,8 @@ from attrs import frozen
 from taskflow._protocol import scripts
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
+from taskflow._protocol.lenient import facts_in, moment, text, whole
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.readable import facts_in, moment, text, whole
 from taskflow._protocol.states import TaskState
 
 

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from taskflow._client.flow import TaskFlow
 from taskflow._settings import Settings, export_dotenv, load_settings, read_duration
-from taskflow.cli.apps import App, load_app, load_host
+from taskflow.cli.app_loading import App, load_app, load_host
 from taskflow.cli.exit_codes import USAGE, EndError
 from taskflow.cli.text import clean
 from taskflow.errors import TaskflowError

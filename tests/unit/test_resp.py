@@ -4,7 +4,7 @@ from enum import IntEnum, StrEnum
 
 import pytest
 
-from taskflow._servers.wire import pack, pack_plainly
+from taskflow._servers.resp import pack, pack_plainly
 
 
 class Lane(StrEnum):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from taskflow._servers.cluster import ClusterServer
-from taskflow._servers.moving import Addresses, MovingServer
+from taskflow._servers.discovery import Addresses, MovingServer
 from taskflow._servers.sentinel import SentinelServer
 from taskflow.errors import ServerRefusedError, ServerUnavailableError
 from tests.support.echo_scripts import echo

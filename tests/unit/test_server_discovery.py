@@ -5,8 +5,8 @@ from redis.crc import key_slot
 
 from taskflow import TaskFlow
 from taskflow._servers.cluster import ClusterServer
-from taskflow._servers.moving import Addresses
-from taskflow._servers.opening import open_server
+from taskflow._servers.discovery import Addresses
+from taskflow._servers.from_url import open_server
 from taskflow._servers.sentinel import SentinelServer
 from taskflow.errors import ConfigurationError
 

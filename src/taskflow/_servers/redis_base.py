@@ -8,8 +8,8 @@ from typing import Any
 from redis import Redis
 
 from taskflow._servers.async_runner import AsyncRedisRunner
-from taskflow._servers.link import AsyncLink, Link
-from taskflow._servers.replies import FOREIGN, translate
+from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.errors import FOREIGN, translate
 from taskflow._servers.runner import PATIENCE
 from taskflow._servers.server import Server
 from taskflow._servers.sync_runner import RedisRunner
