@@ -28,26 +28,59 @@ from tests.explorer.store import ScriptError, Store
 
 SCRIPTS: Final = (
     *("enqueue", "claim", "settle", "reap", "extend", "promote"),
-    *("cancel", "delete", "discard", "requeue", "prune", "steer"),
+    *("cancel", "delete", "discard", "requeue", "prune", "set_upstream"),
 )
 TESTED: Final = (
-    *("mend", "amend", "announce", "tick", "hold", "enter", "leave", "edit"),
-    *("pause", "drain", "beat", "note", "jot", "sweep", "watch"),
+    *(
+        "repair_placement",
+        "repair_record",
+        "upsert_schedule",
+        "tick",
+        "pause_schedule",
+        "acquire_permit",
+        "release_permit",
+        "edit",
+    ),
+    *(
+        "pause",
+        "drain",
+        "heartbeat",
+        "report_progress",
+        "audit_append",
+        "delete_keys",
+        "watch",
+    ),
 )
 """What nobody calls in the explorer's worlds: the tests alone judge these."""
 
 SHARED: Final = (
-    *("admission", "bury", "crash", "ending", "entries", "hand_over", "history"),
+    *(
+        "admission",
+        "dead_letter",
+        "crash",
+        "ending",
+        "list_entries",
+        "deliver",
+        "history",
+    ),
     "idempotency",
-    *("homes", "lanes", "moves", "parking", "promote", "put_back", "quarantine"),
+    *(
+        "indexes",
+        "lanes",
+        "settle_moves",
+        "parking",
+        "promote",
+        "put_back",
+        "quarantine",
+    ),
     *(
         "rules",
         "share",
-        "sighting",
-        "sources",
-        "unbury",
+        "snapshot",
+        "claim_sources",
+        "undo_dead_letter",
         "upstream",
-        "verbs",
+        "outcomes",
         "verdicts",
     ),
 )

@@ -50,13 +50,13 @@ _ENDS: Final = {
 _COUNTED: Final = {"settle retry", "settle dead", "settle fail"}
 _REMEMBERED: Final = _ENDS.keys() - {"settle complete", "settle release"}
 _NEVER: Final = (ScriptError, LookupError, ValueError, TypeError, AttributeError)
-_MAY_AGAIN: Final = {"prune", "steer", "delete"}
+_MAY_AGAIN: Final = {"prune", "set_upstream", "delete"}
 """What may find more to do when it is sent again: a task may be stored meanwhile."""
 _SCRIPTS: Final = {
     "destroy": "delete",
-    "open": "steer",
-    "close": "steer",
-    "declare": "steer",
+    "open": "set_upstream",
+    "close": "set_upstream",
+    "declare": "set_upstream",
 }
 _CANCELS: Final = {"cancel", "settle cancel"}
 _WAITING: Final = ("PENDING", "SCHEDULED", "ACTIVE")

@@ -26,7 +26,7 @@ SETTINGS = [
     for each in (*SMALL, *FURTHER)
 ]
 MOST = 6_000  # worlds, where a fault was put in
-NOT_HERE = {"tick", "mend", "amend"}
+NOT_HERE = {"tick", "repair_placement", "repair_record"}
 """Scripts that nobody calls in these worlds: tests of their own judge their moves."""
 
 NOT_TORN = ("claim", "PENDING", "DLQ")
@@ -91,7 +91,7 @@ def test_every_legal_move_was_made_and_no_other() -> None:
         ("cancel", "redis.call('SADD', tombstones", "tostring(tombstones"),
         ("delete", "\nunbury(id)\n", "\n"),
         ("claim", "if not u.is_known then\n    u.left", "if false then\n    u.left"),
-        ("steer", "elseif recovery > 0", "elseif false"),
+        ("set_upstream", "elseif recovery > 0", "elseif false"),
     ],
 )
 def test_a_fault_that_is_put_in_is_found(script: str, before: str, after: str) -> None:

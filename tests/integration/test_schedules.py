@@ -153,7 +153,7 @@ async def test_many_schedules_cost_an_idle_worker_one_script_a_look(many):
     first = counted.taken()
     waits = [await keeper.look() for _ in range(3 * MANY // 100)]
 
-    assert {"poll_schedules": 1, "announce": MANY // 100} == first
+    assert {"poll_schedules": 1, "upsert_schedule": MANY // 100} == first
     assert {1.0} == set(waits)
     assert {"poll_schedules": len(waits)} == counted.taken()
 
@@ -185,7 +185,7 @@ async def test_schedules_that_were_lost_are_announced_again_with_their_next_tick
     await keeper.look()
     sent = counted.taken()
 
-    assert MANY // 100 == sent["announce"]
+    assert MANY // 100 == sent["upsert_schedule"]
     assert MANY == (await flow.queues.astatus()).primary
 
 
@@ -201,7 +201,7 @@ async def test_one_schedule_of_many_that_is_removed_is_found_by_the_next_look(
     await keeper.look()
     sent = counted.taken()
 
-    assert (1 + MANY // 100, 1) == (sent["poll_schedules"], sent["announce"])
+    assert (1 + MANY // 100, 1) == (sent["poll_schedules"], sent["upsert_schedule"])
     await keeper.look()
     assert {"poll_schedules": 1} == counted.taken()
 

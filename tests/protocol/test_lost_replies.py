@@ -94,5 +94,5 @@ def test_a_script_that_is_taken_for_a_reader_says_that_it_moves_nothing(
 
 def test_what_writes_is_found_in_the_text() -> None:
     """A writer and a reader of each sort, by name."""
-    assert {"claim", "extend", "sweep", "watch"} <= WRITERS
-    assert not {"get", "status", "unrenewed", "whereabouts"} & WRITERS
+    assert {"claim", "extend", "delete_keys", "watch"} <= WRITERS
+    assert not {"get", "status", "expiring_leases", "inspect_task"} & WRITERS

@@ -238,9 +238,9 @@ REPORT = Note(1, b'{"done":1}', {"tokens": 3}, {"a": "1"}, b"7", ("one", "two"))
 NOTHING = Sweep("0", 0, dict.fromkeys((kind.name for kind in KINDS), 0))
 
 CASES = {
-    "announce": Case(lambda _: announced(), again=[(False, NOW + 10_000)]),
-    "beat": Case(lambda _: ALIVE),
-    "beat: goodbye": Case(
+    "upsert_schedule": Case(lambda _: announced(), again=[(False, NOW + 10_000)]),
+    "heartbeat": Case(lambda _: ALIVE),
+    "heartbeat: goodbye": Case(
         filled(
             {"worker:w": {"info": "{}"}, "tasks:workers": {"w": NOW}},
             beat(KEYS, worker="w", info=b"", ttl_ms=1, known="", new="d1", now_ms=NOW),
@@ -278,9 +278,9 @@ CASES = {
         lambda _: enqueue(KEYS, [submission("t1", delay_ms=5)], now_ms=NOW)
     ),
     "enqueue: with a key": Case(keyed),
-    "enter": Case(of_api(entered())),
-    "enter: a renewal": Case(of_api(entered(), entered("renewed"))),
-    "enter: one that is shut": Case(of_api(steered("open"), entered())),
+    "acquire_permit": Case(of_api(entered())),
+    "acquire_permit: a renewal": Case(of_api(entered(), entered("renewed"))),
+    "acquire_permit: one that is shut": Case(of_api(steered("open"), entered())),
     "extend": Case(
         of_running(
             lambda held: extend(
@@ -288,40 +288,40 @@ CASES = {
             )
         )
     ),
-    "hold: pause": Case(
+    "pause_schedule: pause": Case(
         of_schedule(schedules.hold(KEYS, "ten", "pause", now_ms=NOW)), tells=True
     ),
-    "hold: resume": Case(
+    "pause_schedule: resume": Case(
         of_schedule(schedules.hold(KEYS, "ten", "resume", now_ms=NOW)), tells=True
     ),
-    "hold: remove": Case(
+    "pause_schedule: remove": Case(
         of_schedule(schedules.hold(KEYS, "ten", "remove", now_ms=NOW)),
         again=ScheduleNotFoundError,
     ),
-    "jot": Case(
+    "audit_append": Case(
         lambda _: jot(KEYS, "reset", actor="ann", facts={}, now_ms=NOW), tells=True
     ),
-    "leave": Case(of_api(entered(), left("success"))),
-    "leave: with a failure": Case(of_api(entered(), left("failure"))),
-    "amend": Case(
+    "release_permit": Case(of_api(entered(), left("success"))),
+    "release_permit: with a failure": Case(of_api(entered(), left("failure"))),
+    "repair_record": Case(
         filled(
             {"task:t1": record(crashes="x"), "tasks:pending:primary": ["t1"]},
             amend(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
         ),
         again=[],
     ),
-    "amend: a task without a token": Case(
+    "repair_record: a task without a token": Case(
         filled(
             {"task:t1": record("ACTIVE", crashes=1), "tasks:active": {"t1": NOW}},
             amend(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
         ),
         again=[],
     ),
-    "mend": Case(
+    "repair_placement": Case(
         filled({"task:t1": record("ACTIVE")}, mend(KEYS, "t1", now_ms=NOW)),
         again=Mended("FINE", "PENDING", ("PENDING:retry",)),
     ),
-    "note": Case(
+    "report_progress": Case(
         of_running(lambda held: note(KEYS, held.id, held.token, REPORT, now_ms=NOW))
     ),
     "pause": Case(lambda _: pause(KEYS, "retry", paused=True, now_ms=NOW), tells=True),
@@ -360,19 +360,19 @@ CASES = {
         settled(lambda held: verbs.park(held, WHY, entry={}), upstream="1 api")
     ),
     "settle: with a verdict": Case(settled(failed_call, upstream="1 api")),
-    "steer: declare": Case(
+    "set_upstream: declare": Case(
         lambda _: upstreams.declare(KEYS, "api", RULES, now_ms=NOW), again=False
     ),
-    "steer: name": Case(
+    "set_upstream: name": Case(
         lambda _: upstreams.declare(KEYS, "api", RULES, is_only_named=True, now_ms=NOW),
         again=False,
     ),
-    "steer: open": Case(of_api(steered("open")), tells=True),
-    "steer: close": Case(of_api(steered("open"), steered("close")), again=False),
-    "steer: reset": Case(
+    "set_upstream: open": Case(of_api(steered("open")), tells=True),
+    "set_upstream: close": Case(of_api(steered("open"), steered("close")), again=False),
+    "set_upstream: reset": Case(
         of_api(steered("open"), steered("reset")), again=False, tells=True
     ),
-    "sweep": Case(
+    "delete_keys": Case(
         of_one(lambda _: sweep(KEYS, "0", delete=True, count=1000)), again=NOTHING
     ),
     "tick": Case(of_schedule(tick("t1")), again=PASSED),

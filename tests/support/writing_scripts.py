@@ -24,7 +24,7 @@ def _writes(name: str) -> bool:
     text = (FOLDER / f"{name}.lua").read_text("utf-8")
     body = "\n".join(line.partition("-- ")[0] for line in text.splitlines())
     commands = set(re.findall(r"redis\.p?call\('(\w+)'", body))
-    return bool(commands - READING) or "-- @include roomy" in text
+    return bool(commands - READING) or "-- @include free_memory" in text
 
 
 WRITERS = frozenset(name for name in NAMES if _writes(name))

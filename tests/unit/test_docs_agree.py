@@ -136,7 +136,7 @@ def test_the_life_cycle_names_the_entries_that_its_scripts_write() -> None:
         names |= set(re.findall(r"\*`(\w+)`\*", events))
 
     # What these bury has no state, so it makes no move; or it is dead already.
-    for script in ("promote", "amend"):
+    for script in ("promote", "repair_record"):
         documented[script].add("dead_letter")
     assert documented == {script: entries_of(script) for script in documented}
 

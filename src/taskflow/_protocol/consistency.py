@@ -42,7 +42,7 @@ def server_facts(keys: Keys, *, now_ms: int = 0) -> Operation[ServerFacts]:
         An operation whose reply holds what it may tell.
 
     Source:
-        ``_protocol/lua/facts.lua``; O(1).
+        ``_protocol/lua/server_info.lua``; O(1).
     """
 
     def decode(reply: list[Any]) -> ServerFacts:
@@ -53,7 +53,7 @@ def server_facts(keys: Keys, *, now_ms: int = 0) -> Operation[ServerFacts]:
             {name: value.strip() for name, colon, value in pairs if colon},
         )
 
-    return Operation(scripts.load("facts"), (), (now_ms, keys.prefix), decode)
+    return Operation(scripts.load("server_info"), (), (now_ms, keys.prefix), decode)
 
 
 @frozen
@@ -99,7 +99,7 @@ def census(
         An operation whose reply is one step.
 
     Source:
-        ``_protocol/lua/census.lua``; O(count).
+        ``_protocol/lua/scan_records.lua``; O(count).
     """
 
     def decode(reply: list[Any]) -> Census:
@@ -109,7 +109,7 @@ def census(
         return Census(cursor.decode(), int(now), _texts(strays), unlisted, sightings)
 
     return Operation(
-        scripts.load("census"),
+        scripts.load("scan_records"),
         _homes(keys),
         (now_ms, keys.prefix, cursor, count),
         decode,
@@ -191,14 +191,14 @@ def muster(
         An operation whose reply is one step.
 
     Source:
-        ``_protocol/lua/muster.lua``; O(first + count) for a list.
+        ``_protocol/lua/verify_index.lua``; O(first + count) for a list.
     """
 
     def decode(reply: list[Any]) -> Muster:
         return Muster(_texts(reply[0]), _texts(reply[1]))
 
     return Operation(
-        scripts.load("muster"),
+        scripts.load("verify_index"),
         (home,),
         (
             *(now_ms, keys.prefix, state.value, lane, first, count),
@@ -244,7 +244,7 @@ def whereabouts(
         An operation whose reply is proof.
 
     Source:
-        ``_protocol/lua/whereabouts.lua``; O(length of the waiting lists).
+        ``_protocol/lua/inspect_task.lua``; O(length of the waiting lists).
     """
 
     def decode(reply: list[Any]) -> Whereabouts:
@@ -258,7 +258,7 @@ def whereabouts(
         return Whereabouts(int(now), seen, groups)
 
     return Operation(
-        scripts.load("whereabouts"),
+        scripts.load("inspect_task"),
         _homes(keys),
         (now_ms, keys.prefix, task_id, len(upstreams), *upstreams, *fingerprints),
         decode,
@@ -287,14 +287,14 @@ def strikes(
         An operation whose reply is one step.
 
     Source:
-        ``_protocol/lua/strikes.lua``; O(count).
+        ``_protocol/lua/list_tombstones.lua``; O(count).
     """
 
     def decode(reply: list[Any]) -> Strikes:
         return Strikes(reply[0].decode(), _texts(reply[1]))
 
     return Operation(
-        scripts.load("strikes"),
+        scripts.load("list_tombstones"),
         (tombstones,),
         (now_ms, keys.prefix, cursor, count),
         decode,
@@ -339,7 +339,7 @@ def mend(
         An operation whose reply says what was wrong; sent again, nothing is.
 
     Source:
-        ``_protocol/lua/mend.lua``; O(length of the waiting lists).
+        ``_protocol/lua/repair_placement.lua``; O(length of the waiting lists).
     """
 
     def decode(reply: list[Any]) -> Mended:
@@ -347,7 +347,7 @@ def mend(
         return Mended(cast("MendWord", word), state, tuple(homes))
 
     return Operation(
-        scripts.load("mend"),
+        scripts.load("repair_placement"),
         (*_homes(keys), keys.retry, keys.marker),
         (now_ms, keys.prefix, task_id, len(upstreams), *upstreams),
         decode,
@@ -380,10 +380,10 @@ def amend(
         empty when nothing was wrong.
 
     Source:
-        ``_protocol/lua/amend.lua``; O(lines of its history).
+        ``_protocol/lua/repair_record.lua``; O(lines of its history).
     """
     return Operation(
-        scripts.load("amend"),
+        scripts.load("repair_record"),
         (*_homes(keys), keys.retry, keys.marker),
         (
             *(now_ms, keys.prefix, task_id, lease_ms, len(upstreams)),

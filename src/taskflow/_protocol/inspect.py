@@ -323,15 +323,15 @@ def find(
         An operation whose reply is the next cursor, ``0`` at the end, and the ids.
 
     Source:
-        ``_protocol/lua/find.lua``; O(count).
+        ``_protocol/lua/find_ids.lua``; O(count).
     """
 
     def decode(reply: list[Any]) -> tuple[str, list[str]]:
         return text(reply[0]), [text(item) for item in reply[1]]
 
     return Operation(
-        scripts.load("find"),
-        (keys.active,),
+        scripts.load("find_ids"),
+        (),
         (now_ms, keys.prefix, cursor, count, part),
         decode,
     )

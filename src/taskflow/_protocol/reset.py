@@ -36,7 +36,7 @@ def sweep(
         An operation whose reply is one step.
 
     Source:
-        ``_protocol/lua/sweep.lua``; O(count).
+        ``_protocol/lua/delete_keys.lua``; O(count).
     """
 
     def decode(reply: list[Any]) -> Sweep:
@@ -47,7 +47,7 @@ def sweep(
 
     rules = [part for kind in KINDS for part in (kind.pattern, kind.type, kind.fields)]
     return Operation(
-        scripts.load("sweep"),
+        scripts.load("delete_keys"),
         (),
         (now_ms, keys.prefix, cursor, count, int(delete), len(KINDS), *rules),
         decode,

@@ -104,7 +104,7 @@ def announce(
         and its next tick in ms.
 
     Source:
-        ``_protocol/lua/announce.lua``; O(n log s).
+        ``_protocol/lua/upsert_schedule.lua``; O(n log s).
     """
     args: list[str | int | float | bytes] = [now_ms, keys.prefix, len(announcements)]
     for each in announcements:
@@ -122,7 +122,9 @@ def announce(
             (reply[at] == 1, score(reply[at + 1])) for at in range(0, len(reply), 2)
         ]
 
-    return Operation(scripts.load("announce"), (keys.schedules,), tuple(args), decode)
+    return Operation(
+        scripts.load("upsert_schedule"), (keys.schedules,), tuple(args), decode
+    )
 
 
 @frozen
@@ -185,7 +187,7 @@ def timetable(
         An operation whose reply is a `Timetable`.
 
     Source:
-        ``_protocol/lua/timetable.lua``; O(limit).
+        ``_protocol/lua/list_schedules.lua``; O(limit).
     """
 
     def decode(reply: list[Any]) -> Timetable:
@@ -193,7 +195,7 @@ def timetable(
         return Timetable(moment(reply[0]), tuple(map(_status, rows)))
 
     return Operation(
-        scripts.load("timetable"),
+        scripts.load("list_schedules"),
         (keys.schedules,),
         (now_ms, keys.prefix, limit),
         decode,
@@ -300,7 +302,7 @@ def hold(keys: Keys, name: str, verb: HoldVerb, *, now_ms: int = 0) -> Operation
         An operation whose decoding raises ``ScheduleNotFoundError``.
 
     Source:
-        ``_protocol/lua/hold.lua``; O(log s).
+        ``_protocol/lua/pause_schedule.lua``; O(log s).
     """
 
     def decode(reply: int) -> None:
@@ -308,7 +310,7 @@ def hold(keys: Keys, name: str, verb: HoldVerb, *, now_ms: int = 0) -> Operation
             raise ScheduleNotFoundError(name)
 
     return Operation(
-        scripts.load("hold"),
+        scripts.load("pause_schedule"),
         (keys.schedules, keys.schedule(name)),
         (now_ms, keys.prefix, name, verb),
         decode,

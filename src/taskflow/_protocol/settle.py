@@ -288,7 +288,7 @@ def unrenewed(
         An operation whose reply holds pairs of task id and token.
 
     Source:
-        ``_protocol/lua/unrenewed.lua``; O(log m + limit).
+        ``_protocol/lua/expiring_leases.lua``; O(log m + limit).
     """
 
     def decode(reply: list[bytes]) -> list[tuple[str, str]]:
@@ -296,7 +296,7 @@ def unrenewed(
         return list(zip(texts[::2], texts[1::2], strict=True))
 
     return Operation(
-        scripts.load("unrenewed"),
+        scripts.load("expiring_leases"),
         (keys.active,),
         (now_ms, keys.prefix, worker, horizon_ms, limit),
         decode,
@@ -333,10 +333,10 @@ def note(
         An operation whose reply is ``OK``, ``STALE`` or ``GONE``.
 
     Source:
-        ``_protocol/lua/note.lua``; O(n) for n chunks.
+        ``_protocol/lua/report_progress.lua``; O(n) for n chunks.
     """
     return Operation(
-        scripts.load("note"),
+        scripts.load("report_progress"),
         (keys.task(task_id), keys.emitted(task_id)),
         (
             now_ms,

@@ -96,7 +96,7 @@ def news(
         ValueError: *after* is no chunk's id, or *limit* is outside 1..500.
 
     Source:
-        ``_protocol/lua/news.lua``; O(limit).
+        ``_protocol/lua/task_events.lua``; O(limit).
     """
     if not 1 <= limit <= MOST_CHUNKS:
         message = f"limit must be 1..{MOST_CHUNKS}, got {limit}"
@@ -120,7 +120,7 @@ def news(
         )
 
     return Operation(
-        scripts.load("news"),
+        scripts.load("task_events"),
         (keys.task(task_id), keys.emitted(task_id)),
         (now_ms, keys.prefix, _position(after), limit, MOST_BYTES),
         decode,
@@ -139,7 +139,7 @@ def journal(
         ValueError: *before* is no entry's id, or *limit* is outside 1..200.
 
     Source:
-        ``_protocol/lua/journal.lua``; O(limit).
+        ``_protocol/lua/audit_read.lua``; O(limit).
     """
     if not 1 <= limit <= MOST_EVENTS:
         message = f"limit must be 1..{MOST_EVENTS}, got {limit}"
@@ -152,7 +152,7 @@ def journal(
         ]
 
     return Operation(
-        scripts.load("journal"),
+        scripts.load("audit_read"),
         (keys.events,),
         (now_ms, keys.prefix, _position(before), limit),
         decode,
@@ -186,10 +186,10 @@ def jot(
         PayloadError: *facts* cannot be written as JSON.
 
     Source:
-        ``_protocol/lua/jot.lua``; O(1).
+        ``_protocol/lua/audit_append.lua``; O(1).
     """
     return Operation(
-        scripts.load("jot"),
+        scripts.load("audit_append"),
         (keys.events,),
         (now_ms, keys.prefix, event, actor, encode(facts)),
         bool,

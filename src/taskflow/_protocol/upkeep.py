@@ -157,7 +157,7 @@ def survey(
         An operation whose reply is one step of the survey.
 
     Source:
-        ``_protocol/lua/survey.lua``; O(count).
+        ``_protocol/lua/scan_homeless.lua``; O(count).
     """
 
     def decode(reply: list[Any]) -> Survey:
@@ -168,7 +168,7 @@ def survey(
         )
 
     return Operation(
-        scripts.load("survey"),
+        scripts.load("scan_homeless"),
         (keys.active, keys.scheduled),
         (now_ms, keys.prefix, cursor, count),
         decode,
@@ -184,14 +184,17 @@ def roll(
         An operation whose reply is a list of ids, empty at the end.
 
     Source:
-        ``_protocol/lua/roll.lua``; O(first + count).
+        ``_protocol/lua/list_ids.lua``; O(first + count).
     """
 
     def decode(reply: list[bytes]) -> list[str]:
         return [text(item) for item in reply]
 
     return Operation(
-        scripts.load("roll"), (waiting,), (now_ms, keys.prefix, first, count), decode
+        scripts.load("list_ids"),
+        (waiting,),
+        (now_ms, keys.prefix, first, count),
+        decode,
     )
 
 
@@ -236,14 +239,14 @@ def beat(
         An operation whose reply holds the time, the wish to drain and the data id.
 
     Source:
-        ``_protocol/lua/beat.lua``; O(log w) for w workers.
+        ``_protocol/lua/heartbeat.lua``; O(log w) for w workers.
     """
 
     def decode(reply: list[Any]) -> BeatReply:
         return BeatReply(int(reply[0]), bool(int(reply[1])), text(reply[2]))
 
     return Operation(
-        scripts.load("beat"),
+        scripts.load("heartbeat"),
         (
             keys.heartbeat(worker),
             keys.worker(worker),

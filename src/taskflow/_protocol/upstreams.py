@@ -199,7 +199,7 @@ def _steer(
     is_first: bool = False,
 ) -> Operation[bool]:
     return Operation(
-        scripts.load("steer"),
+        scripts.load("set_upstream"),
         (keys.upstreams, keys.lanes, keys.held),
         (now_ms, keys.prefix, name, verb, detail, expires_ms, int(is_first)),
         partial(_steered, name=name),
@@ -244,7 +244,7 @@ def declare(
         An operation whose reply is True when the rules are new.
 
     Source:
-        ``_protocol/lua/steer.lua``; O(1).
+        ``_protocol/lua/set_upstream.lua``; O(1).
     """
     verb = "name" if is_only_named else "declare"
     return _steer(keys, name, verb, rules, recovery_ms, now_ms, is_first=is_first)
@@ -275,7 +275,7 @@ def steer(
         ``UpstreamNotFoundError``.
 
     Source:
-        ``_protocol/lua/steer.lua``; O(1).
+        ``_protocol/lua/set_upstream.lua``; O(1).
     """
     return _steer(keys, name, verb, reason, expires_ms, now_ms)
 
@@ -340,10 +340,10 @@ def enter(
         The operation.
 
     Source:
-        ``_protocol/lua/enter.lua``; O(log p) for p permits.
+        ``_protocol/lua/acquire_permit.lua``; O(log p) for p permits.
     """
     return Operation(
-        scripts.load("enter"),
+        scripts.load("acquire_permit"),
         (keys.upstreams,),
         (
             now_ms,
@@ -413,10 +413,10 @@ def leave(
         The operation.
 
     Source:
-        ``_protocol/lua/leave.lua``; O(log p) for p permits.
+        ``_protocol/lua/release_permit.lua``; O(log p) for p permits.
     """
     return Operation(
-        scripts.load("leave"),
+        scripts.load("release_permit"),
         (keys.parked,),
         (
             now_ms,

@@ -30,7 +30,7 @@ RESTART_PAUSE: Final = 5.0
 """Seconds between two starts of a standby process, at least."""
 
 _LONGEST_REPLY: Final = 5.0  # seconds, as for the worker itself
-_SCRIPTS: Final = ("extend", "unrenewed")
+_SCRIPTS: Final = ("extend", "expiring_leases")
 
 _PROGRAM: Final = """
 import sys

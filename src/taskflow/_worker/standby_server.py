@@ -58,7 +58,7 @@ class RedisServer(Server):
     def unrenewed(self) -> tuple[Any, ...]:
         """Return the command that finds leases of the worker that end soon."""
         worker, horizon_ms = self._facts["worker"], self._facts["lease_ms"] // 2
-        return self._script("unrenewed", worker, horizon_ms, PER_CALL)
+        return self._script("expiring_leases", worker, horizon_ms, PER_CALL)
 
     def _script(self, name: str, *args: Any) -> tuple[Any, ...]:
         facts = self._facts

@@ -16,7 +16,7 @@
 local task, scheduled, cancelled = KEYS[1], KEYS[2], KEYS[3]
 local id = ARGV[3]
 -- @include clock
--- @include roomy
+-- @include free_memory
 -- @include lanes
 -- @include parking
 -- @include idempotency

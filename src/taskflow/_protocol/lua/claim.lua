@@ -46,8 +46,8 @@ local may_suspect = ARGV[7] == '1'
 local ratio, warning, critical, max_age = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local most_bytes, after = tonumber(ARGV[12]), ARGV[13]
 -- @include clock
--- @include roomy
--- @include bury
+-- @include free_memory
+-- @include dead_letter
 -- @include idempotency
 -- @include ending
 -- @include quarantine
@@ -57,9 +57,9 @@ local most_bytes, after = tonumber(ARGV[12]), ARGV[13]
 -- @include share
 -- @include upstream
 -- @include admission
--- @include sources
+-- @include claim_sources
 -- @include put_back
--- @include hand_over
+-- @include deliver
 
 if repeated() then
   has_parked_tasks = redis.call('EXISTS', prefix .. 'tasks:parked') == 1

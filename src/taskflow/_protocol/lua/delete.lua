@@ -21,7 +21,7 @@ local task, active, scheduled = KEYS[1], KEYS[2], KEYS[3]
 local completed, failed, cancelled = KEYS[4], KEYS[5], KEYS[6]
 local id, force = ARGV[3], ARGV[4]
 -- @include clock
--- @include unbury
+-- @include undo_dead_letter
 -- @include lanes
 -- @include parking
 -- @include idempotency

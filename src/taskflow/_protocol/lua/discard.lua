@@ -14,8 +14,8 @@
 local failed, events = KEYS[1], KEYS[2]
 local count = tonumber(ARGV[3])
 -- @include clock
--- @include roomy
--- @include unbury
+-- @include free_memory
+-- @include undo_dead_letter
 -- @include idempotency
 -- @include ending
 

@@ -12,7 +12,7 @@
 --          the worker, so no wish outlives it.
 local worker_hash, heartbeat = KEYS[1], KEYS[2]
 -- @include clock
--- @include roomy
+-- @include free_memory
 
 if redis.call('EXISTS', heartbeat) == 0 then
   return 0

@@ -15,7 +15,7 @@
 local active = KEYS[1]
 local lease, count = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- @include clock
--- @include roomy
+-- @include free_memory
 
 local words, plain, renewed = {}, true, {}
 for i = 1, count do

@@ -14,7 +14,7 @@
 local lanes, marker = KEYS[1], KEYS[2]
 local lane, paused = ARGV[3], ARGV[4]
 -- @include clock
--- @include roomy
+-- @include free_memory
 
 make_room()
 if paused == '1' then

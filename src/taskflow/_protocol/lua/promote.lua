@@ -13,8 +13,8 @@
 local scheduled = KEYS[1]
 local limit = tonumber(ARGV[3])
 -- @include clock
--- @include roomy
--- @include bury
+-- @include free_memory
+-- @include dead_letter
 -- @include idempotency
 -- @include ending
 -- @include quarantine

@@ -23,8 +23,8 @@
 local active, marker, events = KEYS[1], KEYS[2], KEYS[3]
 local limit, max_crashes, latest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- @include clock
--- @include roomy
--- @include bury
+-- @include free_memory
+-- @include dead_letter
 -- @include idempotency
 -- @include ending
 -- @include quarantine

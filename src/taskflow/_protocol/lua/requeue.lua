@@ -23,7 +23,7 @@ local scheduled, failed, cancelled = KEYS[1], KEYS[2], KEYS[3]
 local retry, marker, events = KEYS[4], KEYS[5], KEYS[6]
 local nonce, only, count = ARGV[3], ARGV[4], tonumber(ARGV[5])
 -- @include clock
--- @include unbury
+-- @include undo_dead_letter
 -- @include lanes
 -- @include parking
 -- @include idempotency

@@ -35,8 +35,8 @@ local active, completed, scheduled = KEYS[1], KEYS[2], KEYS[3]
 local failed, cancelled, marker = KEYS[4], KEYS[5], KEYS[6]
 local count = tonumber(ARGV[3])
 -- @include clock
--- @include roomy
--- @include bury
+-- @include free_memory
+-- @include dead_letter
 -- @include history
 -- @include lanes
 -- @include idempotency
@@ -44,9 +44,9 @@ local count = tonumber(ARGV[3])
 -- @include upstream
 -- @include parking
 -- @include verdicts
--- @include moves
+-- @include settle_moves
 -- @include crash
--- @include verbs
+-- @include outcomes
 
 local has_places = (ARGV[4 * count + 9] or '0') ~= '0'
 local words, refused, accepted, removed, seen, places, held, last_need = {}, false, {}, {}, {}, {}, {}, nil

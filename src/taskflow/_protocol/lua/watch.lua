@@ -10,7 +10,7 @@
 -- Why      Only tasks that somebody waits for are announced when they end.
 local task = KEYS[1]
 -- @include clock
--- @include roomy
+-- @include free_memory
 
 local found = redis.call('HMGET', task, 'state', 'result', 'error', 'attempts', 'watched')
 local state = found[1]

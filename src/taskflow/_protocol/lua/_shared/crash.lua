@@ -1,5 +1,5 @@
 -- crash: where a task goes that its worker, or its process, died of.
--- Needs   prefix, now, bury, ending, parking.
+-- Needs   prefix, now, dead_letter, ending, parking.
 --         Gives  crashed(id, crashes, most, of) -> retry, suspects, poison or
 --         cancelled; of has cancel, key, watched and upstream of the record, worker,
 --         and of a poison and of a cancelled one what to say.

@@ -1,5 +1,5 @@
 -- quarantine: dead-letter a task whose record cannot be read.
--- Needs   prefix, now, bury, ending.  Gives  quarantine(id, why).
+-- Needs   prefix, now, dead_letter, ending.  Gives  quarantine(id, why).
 -- One bad record must not stop a loop that serves all others. The record may
 -- be a key of another type, so writing its state is allowed to fail.
 local function quarantine(id, why)
