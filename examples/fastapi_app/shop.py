@@ -44,7 +44,7 @@ app.include_router(
         flow,
         access=who,
         # The shop has a /health of its own.
-        parts=("tasks", "queues", "dlq", "journal", "schedules"),
+        parts=("tasks", "queues", "dlq", "audit-log", "schedules"),
     ),
     prefix="/jobs",
 )

@@ -5,7 +5,7 @@ Declare a task with `task`, enqueue it through a `TaskFlow`, and run
 configuration and starts no thread.
 """
 
-from taskflow._client.audit_log import Journal
+from taskflow._client.audit_log import AuditLog
 from taskflow._client.dead_letters import DeadLetters, Requeued
 from taskflow._client.finding import Finding
 from taskflow._client.flow import TaskFlow
@@ -32,7 +32,7 @@ from taskflow._protocol.record import (
 )
 from taskflow._protocol.schedules import ScheduleStatus
 from taskflow._protocol.states import TaskState
-from taskflow._protocol.task_events import Chunk, JournalEntry, TaskNews
+from taskflow._protocol.task_events import AuditEntry, Chunk, TaskNews
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow._worker.worker import Worker
 from taskflow.errors import (
@@ -46,6 +46,8 @@ from taskflow.errors import (
 
 __all__ = [
     "AttemptEntry",
+    "AuditEntry",
+    "AuditLog",
     "Call",
     "Cancel",
     "Chunk",
@@ -58,8 +60,6 @@ __all__ = [
     "DeadLetters",
     "Finding",
     "Guard",
-    "Journal",
-    "JournalEntry",
     "OrphanReport",
     "Page",
     "QueueStatus",

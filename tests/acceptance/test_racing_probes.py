@@ -83,7 +83,7 @@ class Race:
     def _enter(self, stage: Stage, number: int) -> None:
         ticket = f"guard:{number}-{self._trial}"
         reply = stage.send(
-            upstreams.enter(
+            upstreams.acquire_permit(
                 stage.keys,
                 "api",
                 ticket=ticket,
@@ -98,7 +98,7 @@ class Race:
 
             def end(verdict: str) -> None:
                 stage.send(
-                    upstreams.leave(
+                    upstreams.release_permit(
                         stage.keys,
                         "api",
                         ticket=ticket,
@@ -136,7 +136,7 @@ def test_exactly_one_of_many_is_the_probe(stages: list[Stage]) -> None:
             verdict = VERDICTS[trial % len(VERDICTS)]
             if trial == 0 or VERDICTS[(trial - 1) % len(VERDICTS)] != "neutral":
                 now += 10_000
-                steer = upstreams.steer(
+                steer = upstreams.set_upstream(
                     first.keys, "api", "open", expires_ms=1, now_ms=now
                 )
                 first.send(steer)

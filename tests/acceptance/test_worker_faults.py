@@ -11,7 +11,7 @@ from tests.support.processes import Deployment, wait_until
 APP = """
 import asyncio, os, time
 from taskflow import Registry
-from taskflow._worker.timekeeper import Timekeeper
+from taskflow._worker.scheduler import Scheduler
 
 registry = Registry()
 
@@ -27,7 +27,7 @@ async def fail(timekeeper):
         await asyncio.sleep(0.02)
     raise ArithmeticError("a fault of ours")
 
-Timekeeper.run = fail
+Scheduler.run = fail
 """
 
 pytestmark = pytest.mark.timeout(120)

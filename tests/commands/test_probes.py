@@ -60,12 +60,12 @@ class Machine:
         self._processes: list[subprocess.Popen[bytes]] = []
         self.url = f"unix://{self._data / 's'}"
         self.errors = folder / "errors.log"
-        self.vitals = folder / "vitals"
+        self.liveness = folder / "vitals"
         self.environ = {
             **{n: v for n, v in os.environ.items() if not n.startswith("TASKFLOW")},
             "REDIS_URL": self.url,
             "TASKFLOW_LEASE": "1",
-            "TASKFLOW_HEALTH_DIR": str(self.vitals),
+            "TASKFLOW_HEALTH_DIR": str(self.liveness),
             "TASKFLOW_APP": "probed_app:registry",
             "PYTHONPATH": str(folder),
         }
@@ -121,7 +121,7 @@ class Machine:
 
     def files(self) -> list[str]:
         """Name the files that workers have left."""
-        return sorted(path.name for path in self.vitals.glob("*.json"))
+        return sorted(path.name for path in self.liveness.glob("*.json"))
 
     def close(self) -> None:
         """End all processes."""

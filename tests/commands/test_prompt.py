@@ -175,9 +175,9 @@ def test_the_shell_completes_commands_and_options(here: Path) -> None:
 def test_an_output_that_knows_few_characters_is_no_error(here: Path) -> None:
     """What it cannot show is shown as letters."""
     with taskflow.TaskFlow(f"embedded://{here}/data") as flow:
-        flow.journal.record("x", actor="漢")
+        flow.audit_log.record("x", actor="漢")
         code, out, err = run(
-            "journal",
+            "audit-log",
             "--url",
             f"embedded://{here}/data",
             cwd=here,

@@ -81,7 +81,7 @@ SHARED: Final = (
         "undo_dead_letter",
         "upstream",
         "outcomes",
-        "verdicts",
+        "call_outcomes",
     ),
 )
 WORLDS: Final = 4_000

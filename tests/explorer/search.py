@@ -438,7 +438,7 @@ def _reap() -> Any:
 
 
 def _close() -> Any:
-    return upstreams.steer(KEYS, "api", "close")
+    return upstreams.set_upstream(KEYS, "api", "close")
 
 
 def _claim_all(turn: int) -> Any:

@@ -383,8 +383,8 @@ _DEEDS: Final[dict[str, Callable[[str, str], Operation[Any]]]] = {
         KEYS, [task_id], nonce=nonce
     ),
     "discard": lambda task_id, _: dead_letters.discard(KEYS, [task_id]),
-    "open": lambda *_: upstreams.steer(KEYS, "api", "open"),
-    "close": lambda *_: upstreams.steer(KEYS, "api", "close"),
+    "open": lambda *_: upstreams.set_upstream(KEYS, "api", "open"),
+    "close": lambda *_: upstreams.set_upstream(KEYS, "api", "close"),
     "prune completed": lambda *_: upkeep.prune(KEYS, KEYS.completed, keep_ms=1),
     "prune failed": lambda *_: upkeep.prune(KEYS, KEYS.failed, keep_ms=1),
     "prune cancelled": lambda *_: upkeep.prune(KEYS, KEYS.cancelled, keep_ms=1),

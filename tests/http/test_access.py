@@ -131,7 +131,7 @@ async def test_a_key_is_changed_without_a_gap(flow):
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
         answers = [
-            await client.get("/api/v1/journal/", headers={"X-API-Key": key})
+            await client.get("/api/v1/audit-log/", headers={"X-API-Key": key})
             for key, _ in (old, new)
         ]
     await flow.connection.aclose()
@@ -139,10 +139,10 @@ async def test_a_key_is_changed_without_a_gap(flow):
     assert [200, 200] == [answer.status_code for answer in answers]
 
 
-async def test_the_journal_names_the_holder_of_the_key(keyed):
+async def test_the_audit_log_names_the_holder_of_the_key(keyed):
     """Not the key, not its digest."""
     await keyed.post("/api/v1/queues/retry/pause", headers=bearer(Level.ADMIN))
-    answer = await keyed.get("/api/v1/journal/", headers=bearer(Level.READ))
+    answer = await keyed.get("/api/v1/audit-log/", headers=bearer(Level.READ))
 
     assert ("pause", "admin") == (
         answer.json()["items"][0]["event"],

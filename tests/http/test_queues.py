@@ -1,4 +1,4 @@
-"""Lanes, dead letters and the journal over HTTP."""
+"""Lanes, dead letters and the audit log over HTTP."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ async def test_an_unknown_queue_is_refused(client):
 
 
 async def test_a_lane_is_held_back_and_goes_on(client, flow):
-    """Nothing is claimed from it meanwhile; the journal says who did it."""
+    """Nothing is claimed from it meanwhile; the audit log says who did it."""
     paused = (await client.post(f"{QUEUES}/primary/pause")).json()
     task_id = await store(client, "add", x=1)
     await arun_until_idle(flow)
@@ -80,12 +80,12 @@ async def test_a_lane_is_held_back_and_goes_on(client, flow):
     resumed = (await client.post(f"{QUEUES}/primary/resume")).json()
     await arun_until_idle(flow)
     done = (await client.get(f"/api/v1/tasks/{task_id}")).json()["state"]
-    journal = (await client.get("/api/v1/journal/")).json()["items"]
+    audit_log = (await client.get("/api/v1/audit-log/")).json()["items"]
 
     assert ({"paused": ["primary"]}, {"paused": []}) == (paused, resumed)
     assert ("PENDING", "COMPLETED") == (waiting, done)
     assert {("pause", "127.0.0.1"), ("resume", "127.0.0.1")} <= {
-        (entry["event"], entry["actor"]) for entry in journal
+        (entry["event"], entry["actor"]) for entry in audit_log
     }
 
 
@@ -205,12 +205,14 @@ async def test_dead_letters_are_exported_whole(client, flow):
     assert (200, "") == (none.status_code, none.text)
 
 
-async def test_the_journal_is_paged(client, flow):
+async def test_the_audit_log_is_paged(client, flow):
     """The newest first, without a gap."""
     for number in range(3):
-        await flow.journal.arecord("looked", actor="ada", number=number)
-    first = (await client.get("/api/v1/journal/?limit=2")).json()
-    rest = (await client.get(f"/api/v1/journal/?cursor={first['next_cursor']}")).json()
+        await flow.audit_log.arecord("looked", actor="ada", number=number)
+    first = (await client.get("/api/v1/audit-log/?limit=2")).json()
+    rest = (
+        await client.get(f"/api/v1/audit-log/?cursor={first['next_cursor']}")
+    ).json()
 
     assert [2, 1] == [entry["facts"]["number"] for entry in first["items"]]
     assert [0] == [entry["facts"]["number"] for entry in rest["items"]]

@@ -45,7 +45,7 @@ async def test_the_key_is_in_no_record_log_or_page(
                     "/api/v1/tasks/",
                     "/api/v1/queues/dlq/groups",
                     "/api/v1/queues/dlq/export",
-                    "/api/v1/journal/",
+                    "/api/v1/audit-log/",
                     "/health/workers/diagnostics",
                 )
             ]
@@ -60,7 +60,7 @@ async def test_the_key_is_in_no_record_log_or_page(
 
 @pytest.mark.parametrize("header", ["authorization", "x-api-key"])
 async def test_a_key_of_the_api_is_in_no_record_log_or_answer(flow, caplog, header):
-    """Neither one that is let in, nor one that is not: its name is, in the journal."""
+    """Neither one that is let in, nor one that is not: its name is, in the audit log."""
     key, entry = make_key("ada", Level.ADMIN)
     settings = ApiSettings(keys=(entry,))
     app = create_app(flow, settings=settings)
@@ -76,7 +76,7 @@ async def test_a_key_of_the_api_is_in_no_record_log_or_answer(flow, caplog, head
                     ("POST", "/api/v1/tasks/", {"name": "add", "args": {"x": 1}}),
                     ("POST", "/api/v1/tasks/", {"name": "add", "args": {"x": "one"}}),
                     ("POST", "/api/v1/queues/retry/pause", None),
-                    ("GET", "/api/v1/journal/", None),
+                    ("GET", "/api/v1/audit-log/", None),
                     ("GET", "/api/v1/tasks/nope", None),
                     ("GET", "/openapi.json", None),
                 ):

@@ -42,7 +42,7 @@ def flow() -> Any:
             run_until_idle(made)
         made.enqueue(work.options(delay=60, key="k", timeout=9).call(3.0))
         made.enqueue(work.options(expires=60).call(4.0))
-        made.journal.record("x", actor="y", number=1)
+        made.audit_log.record("x", actor="y", number=1)
         yield made
 
 
@@ -57,20 +57,20 @@ def test_tasks_have_one_shape(flow: TaskFlow) -> None:
         assert told(_schemas.TaskBody.of_record(record)) == serializers.detail(record)
 
 
-def test_counts_groups_and_journal_have_one_shape(flow: TaskFlow) -> None:
+def test_counts_groups_and_audit_log_have_one_shape(flow: TaskFlow) -> None:
     """Whatever is counted, grouped or told."""
     status, groups, entries = (
         flow.queues.status(),
         flow.dlq.groups(),
-        flow.journal.list(limit=2),
+        flow.audit_log.list(limit=2),
     )
 
     assert told(_schemas.QueueStatusBody.of(status)) == serializers.status(status)
     assert told(_schemas.GroupsBody.of(groups)) == serializers.groups(groups)
     assert groups
     for limit in (2, 50):
-        body = _schemas.JournalBody.of(entries, limit)
-        assert told(body) == serializers.journal(entries, limit)
+        body = _schemas.AuditBody.of(entries, limit)
+        assert told(body) == serializers.audit_log(entries, limit)
 
 
 INFO: dict[str, Any] = {

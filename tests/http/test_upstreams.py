@@ -53,7 +53,7 @@ async def test_parked_tasks_are_counted_and_listed(client, shut):
 
 
 async def test_an_upstream_is_closed_opened_and_reset(client, flow, shut):
-    """Each deed is in the journal, with who did it."""
+    """Each deed is in the audit log, with who did it."""
     closed = (await client.post("/api/v1/upstreams/api/close")).json()
     again = (await client.post("/api/v1/upstreams/api/close")).json()
     opened = await client.post(
@@ -61,8 +61,8 @@ async def test_an_upstream_is_closed_opened_and_reset(client, flow, shut):
     )
     held = await flow.upstreams.aget("api")
     reset = (await client.post("/api/v1/upstreams/api/reset")).json()
-    journal = (await client.get("/api/v1/journal/")).json()["items"]
-    deeds = [each["event"] for each in journal if each["actor"]]
+    audit_log = (await client.get("/api/v1/audit-log/")).json()["items"]
+    deeds = [each["event"] for each in audit_log if each["actor"]]
 
     assert (["api"], []) == (closed["upstreams"], again["upstreams"])
     assert (200, "shut: api") == (opened.status_code, opened.json()["message"])

@@ -411,7 +411,7 @@ def claimed_by_w(
     )
     info = json.dumps({"lease": lease}).encode()
     connection.runner.send(
-        upkeep.beat(
+        upkeep.heartbeat(
             connection.keys,
             worker="w",
             info=info,

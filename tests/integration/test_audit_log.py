@@ -1,4 +1,4 @@
-"""The journal and the news, asked for in both ways."""
+"""The audit log and the news, asked for in both ways."""
 
 from collections.abc import Iterator
 
@@ -15,18 +15,18 @@ def flow(server_url: str) -> Iterator[TaskFlow]:
         yield made
 
 
-def test_what_a_person_did_is_in_the_journal(flow):
+def test_what_a_person_did_is_in_the_audit_log(flow):
     """Blocking: with the actor, the facts and the events of the scripts."""
     flow.queues.pause("retry")
-    flow.journal.record("purge", actor="ada", count=3)
-    newest, oldest = flow.journal.list(limit=2)
+    flow.audit_log.record("purge", actor="ada", count=3)
+    newest, oldest = flow.audit_log.list(limit=2)
 
     assert ("purge", "ada", {"count": 3}) == (newest.event, newest.actor, newest.facts)
-    assert [oldest] == flow.journal.list(cursor=newest.id, limit=1)
+    assert [oldest] == flow.audit_log.list(cursor=newest.id, limit=1)
     assert "paused" == oldest.event
 
 
-async def test_news_and_journal_can_be_awaited(flow):
+async def test_news_and_audit_log_can_be_awaited(flow):
     """On a loop, the same answers."""
     registry = taskflow.Registry()
 
@@ -38,8 +38,8 @@ async def test_news_and_journal_can_be_awaited(flow):
     handle = await flow.aenqueue(stream.call())
     await taskflow.Worker(flow, registry=registry).run_until_idle()
     news = await flow.tasks.anews(handle.id)
-    await flow.journal.arecord("looked", actor="ada")
+    await flow.audit_log.arecord("looked", actor="ada")
 
     assert flow.tasks.news(handle.id) == news
     assert ["a", "b"] == [chunk.text for chunk in news.chunks]
-    assert ["looked"] == [entry.event for entry in await flow.journal.alist(limit=1)]
+    assert ["looked"] == [entry.event for entry in await flow.audit_log.alist(limit=1)]

@@ -12,7 +12,7 @@ import pytest
 
 import taskflow
 from taskflow import TaskFlow, TaskState, Upstream
-from taskflow._client.audit_log import Journal
+from taskflow._client.audit_log import AuditLog
 from taskflow._declare import ports
 from taskflow.cli import commands, doctor, exit_codes
 from taskflow.errors import PluginError, ServerFullError
@@ -430,7 +430,7 @@ def test_what_a_task_carries_does_not_reach_the_terminal_raw(
 ) -> None:
     """An escape sequence in an error is shown, not obeyed."""
     (task_id,) = dead(flow, HOSTILE)
-    flow.journal.record("x", actor=HOSTILE, fact=HOSTILE)
+    flow.audit_log.record("x", actor=HOSTILE, fact=HOSTILE)
     outputs = [
         cli(*command).out
         for command in (
@@ -443,8 +443,8 @@ def test_what_a_task_carries_does_not_reach_the_terminal_raw(
             ["dlq", "groups", "--json"],
             ["dlq", "show", task_id],
             ["dlq", "export"],
-            ["journal"],
-            ["journal", "--json"],
+            ["audit-log"],
+            ["audit-log", "--json"],
         )
     ]
 
@@ -458,7 +458,7 @@ def test_what_a_task_carries_does_not_reach_the_terminal_raw(
 
 
 def test_tasks_are_retried_cancelled_and_deleted(cli: Cli, flow: TaskFlow) -> None:
-    """Each by its id, and the journal says who did it."""
+    """Each by its id, and the audit log says who did it."""
     (task_id,) = dead(flow, "no")
     told = [cli(verb, task_id).out for verb in ("retry", "cancel", "delete")]
 
@@ -469,7 +469,7 @@ def test_tasks_are_retried_cancelled_and_deleted(cli: Cli, flow: TaskFlow) -> No
     ] == told
     entries = [
         entry
-        for entry in cli("journal", "--json").json["items"]
+        for entry in cli("audit-log", "--json").json["items"]
         if entry["actor"].startswith("cli")
     ]
     assert ["delete", "cancel", "retry"] == [entry["event"] for entry in entries]
@@ -709,7 +709,7 @@ def test_a_lane_is_paused_and_goes_on(cli: Cli, flow: TaskFlow) -> None:
 
 
 def test_upstreams_are_listed_shut_and_let_go_on(cli: Cli, flow: TaskFlow) -> None:
-    """One or all, with a reason and for a time; each deed is in the journal."""
+    """One or all, with a reason and for a time; each deed is in the audit log."""
     for name in ("mail-api", "maps"):
         with ports.using(flow), Upstream(name, concurrency=3).guard():
             pass
@@ -720,7 +720,7 @@ def test_upstreams_are_listed_shut_and_let_go_on(cli: Cli, flow: TaskFlow) -> No
     closed = cli("upstreams", "close", "--all")
     again = cli("upstreams", "close", "--all")
     reset = cli("upstreams", "reset", "--all")
-    deeds = {each.event for each in flow.journal.list()}
+    deeds = {each.event for each in flow.audit_log.list()}
 
     assert "maps is shut\n" == opened.out
     assert ("open", "person", "they move") == (
@@ -767,12 +767,12 @@ def test_an_upstream_must_be_named(
 def test_workers_are_listed_with_what_they_run(cli: Cli, flow: TaskFlow) -> None:
     """Alive, running what for how long; and one can be asked to stop."""
     from taskflow._codec import to_json
-    from taskflow._protocol.upkeep import beat
+    from taskflow._protocol.upkeep import heartbeat
 
     connection = flow.connection
     running = {"id": "t1", "name": "add", "attempt": 2, "seconds": 75.0}
     info = {"concurrency": 4, "polled": 0.5, "done": 3, "running": [running]}
-    operation = beat(
+    operation = heartbeat(
         connection.keys,
         worker="w-1",
         info=to_json(info),
@@ -893,14 +893,14 @@ def test_a_corrupt_record_is_shown_as_it_is(cli: Cli, flow: TaskFlow) -> None:
     assert (None, None) == (told["arguments"], told["result"])
 
 
-def test_the_journal_is_paged(cli: Cli, flow: TaskFlow) -> None:
+def test_the_audit_log_is_paged(cli: Cli, flow: TaskFlow) -> None:
     """The id of the last entry leads to the next."""
     for number in range(3):
-        flow.journal.record(f"event{number}", number=number)
-    first = cli("journal", "--limit", "2")
+        flow.audit_log.record(f"event{number}", number=number)
+    first = cli("audit-log", "--limit", "2")
     cursor = first.err.split()[-1]
-    second = cli("journal", "--cursor", cursor)
-    wrong = cli("journal", "--cursor", "nonsense")
+    second = cli("audit-log", "--cursor", cursor)
+    wrong = cli("audit-log", "--cursor", "nonsense")
 
     assert ["event2", "event1"] == [
         line.split()[3] for line in first.out.splitlines()[1:]
@@ -912,18 +912,18 @@ def test_the_journal_is_paged(cli: Cli, flow: TaskFlow) -> None:
 def test_a_deed_that_cannot_be_written_down_is_done_all_the_same(
     cli: Cli, flow: TaskFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal serves the deed and not the other way round."""
+    """The audit log serves the deed and not the other way round."""
 
     def full(*_: object, **__: object) -> None:
         message = "full"
         raise ServerFullError(message)
 
     handle = flow.enqueue(add.call(1))
-    monkeypatch.setattr(Journal, "record", full)
+    monkeypatch.setattr(AuditLog, "record", full)
     ended = cli("cancel", handle.id)
 
     assert (0, f"{handle.id} CANCELLED\n") == (ended.code, ended.out)
-    assert "not written to the journal: full\n" == ended.err
+    assert "not written to the audit log: full\n" == ended.err
 
 
 def test_a_plugin_that_cannot_be_loaded_is_a_finding(

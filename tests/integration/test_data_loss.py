@@ -134,7 +134,7 @@ async def test_a_worker_says_what_an_operator_had_set(flow: TaskFlow) -> None:
         flow.upstreams.get("api").state,
         flow.upstreams.get("api").concurrency,
     )
-    assert "data_lost" in [each.event for each in flow.journal.list()]
+    assert "data_lost" in [each.event for each in flow.audit_log.list()]
     (finding,) = [each for each in flow.doctor() if each.check == "data"]
     assert "warning" == finding.severity
 
@@ -196,10 +196,10 @@ async def test_a_guard_believes_the_state_of_a_server_that_has_lost_its_data() -
 
     api = Upstream("api", listeners=[Listener()])
     async with TaskFlow(f"memory://{uuid.uuid4().hex}") as flow:
-        flow.guards.hear_turn(api, "open", 7, 0.0, "maintenance")
-        flow.guards.hear_turn(api, "closed", 1, 0.0, "")
+        flow.guards.on_state_change(api, "open", 7, 0.0, "maintenance")
+        flow.guards.on_state_change(api, "closed", 1, 0.0, "")
         before = list(heard)
         flow.guards.forget()
-        flow.guards.hear_turn(api, "closed", 0, 0.0, "")
+        flow.guards.on_state_change(api, "closed", 0, 0.0, "")
 
     assert (["open"], ["open", "closed"]) == (before, heard)

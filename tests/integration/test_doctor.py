@@ -7,7 +7,7 @@ import pytest
 import taskflow
 from taskflow import Finding, TaskFlow
 from taskflow._protocol.keys import Keys
-from taskflow._protocol.upkeep import beat
+from taskflow._protocol.upkeep import heartbeat
 from tests.support.keyspace import NOW, Stage, record
 
 registry = taskflow.Registry()
@@ -64,7 +64,7 @@ def test_every_check_has_its_finding(flow: TaskFlow) -> None:
 async def test_the_doctor_comes_to_a_coroutine_too(flow: TaskFlow) -> None:
     """The same checks, from a loop."""
     connection = flow.connection
-    alive = beat(
+    alive = heartbeat(
         connection.keys, worker="w", info=b"{}", ttl_ms=60_000, known="", new="d1"
     )
     await connection.async_runner.send(alive)

@@ -13,7 +13,13 @@ import pytest
 
 from taskflow._servers import embedded_process as keepers
 from taskflow._servers.embedded import find_binary
-from taskflow._servers.embedded_process import FACTS, Keeper, answers, ask, facts
+from taskflow._servers.embedded_process import (
+    FACTS,
+    EmbeddedProcess,
+    answers,
+    ask,
+    facts,
+)
 
 SOON = 0.2  # seconds
 LATE = 10.0
@@ -25,7 +31,7 @@ class Watched:
     def __init__(self, data, *options, temporary=False, linger=SOON):
         self.reports = []
         self.told = threading.Event()
-        self.keeper = Keeper(
+        self.keeper = EmbeddedProcess(
             {
                 "data": str(data),
                 "command": command(data, *options),
@@ -165,7 +171,7 @@ def test_a_program_that_is_gone_is_reported(tmp_path):
     """The wheel was uninstalled meanwhile."""
     keeper_reports = []
     order = {"data": str(tmp_path), "command": ["/no/such"], "temporary": False}
-    Keeper({**order, "linger": SOON}, keeper_reports.append).keep()
+    EmbeddedProcess({**order, "linger": SOON}, keeper_reports.append).keep()
 
     assert ["[Errno 2] No such file or directory: '/no/such'"] == keeper_reports
 

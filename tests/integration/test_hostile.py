@@ -21,7 +21,7 @@ from tests.support.keyspace import dump
 from tests.support.population import WORKER, add, populate, registry
 
 PREFIX = "hostile:"
-SURFACES = ("tasks", "dlq", "queues", "upstreams", "workers", "schedules", "journal")
+SURFACES = ("tasks", "dlq", "queues", "upstreams", "workers", "schedules", "audit_log")
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
@@ -169,7 +169,7 @@ def test_the_calls_are_found() -> None:
         ("upstreams", "open", "reason"),
         ("workers", "drain", "worker_id"),
         ("schedules", "run", "name"),
-        ("journal", "record", "facts"),
+        ("audit_log", "record", "facts"),
     }
 
     assert known <= set(PARAMETERS)

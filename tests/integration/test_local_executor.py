@@ -32,7 +32,7 @@ from taskflow._declare import ports
 from taskflow._declare.ports import Pass
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
-from taskflow._protocol.settle import Note, SettleWord
+from taskflow._protocol.settle import ProgressReport, SettleWord
 from taskflow._worker import containment
 from taskflow._worker.executor import Executor, Host, Limits
 from taskflow._worker.executors import local, threads
@@ -91,7 +91,7 @@ class Stage:
         self.slots = slots
         self.guards: Any = Gate()
         self.outcomes: list[Outcome] = []
-        self.reports: list[Note] = []
+        self.reports: list[ProgressReport] = []
         self.given_back: list[Claim] = []
         self.narrowed: list[int] = []
         self.times: dict[str, float] = {}
@@ -123,7 +123,7 @@ class Stage:
         self.narrowed.append(slots)
         self._changed.set()
 
-    async def note(self, claim: Claim, report: Note) -> SettleWord:
+    async def note(self, claim: Claim, report: ProgressReport) -> SettleWord:
         """Keep a report."""
         del claim
         await asyncio.sleep(0)

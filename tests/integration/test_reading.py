@@ -22,7 +22,7 @@ WRITES = {
 }
 """Verbs that change something; all others only look. `close` leaves the server."""
 
-PARTS = ("", "tasks", "dlq", "queues", "upstreams", "workers", "schedules", "journal")
+PARTS = ("", "tasks", "dlq", "queues", "upstreams", "workers", "schedules", "audit_log")
 
 
 @pytest_asyncio.fixture
@@ -98,7 +98,12 @@ async def test_reading_writes_nothing(flow: TaskFlow, ids: dict[str, str]) -> No
 
     names = {name for name, _ in found}
     assert {".adoctor", ".result", "dlq.aexport", "dlq.groups", "tasks.list"} <= names
-    assert {"journal.alist", "queues.status", "upstreams.get", "workers.list"} <= names
+    assert {
+        "audit_log.alist",
+        "queues.status",
+        "upstreams.get",
+        "workers.list",
+    } <= names
     assert [] == foreign_keys(before, PREFIX)
     assert any(WORKER in key for key in before)
 

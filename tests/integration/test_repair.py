@@ -282,7 +282,7 @@ def everything(flow: TaskFlow, ids: list[str]) -> None:
     flow.upstreams.status()
     flow.schedules.list()
     flow.workers.list()
-    flow.journal.list(limit=200)
+    flow.audit_log.list(limit=200)
     list(flow.dlq.export())
     for task_id in ids:
         try:

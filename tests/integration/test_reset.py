@@ -8,7 +8,7 @@ import pytest
 
 import taskflow
 from taskflow import TaskFlow
-from taskflow._protocol.upkeep import beat
+from taskflow._protocol.upkeep import heartbeat
 from taskflow.cli import commands, exit_codes
 
 registry = taskflow.Registry()
@@ -51,7 +51,7 @@ def alive(flow: TaskFlow) -> None:
     """Let a worker beat."""
     connection = flow.connection
     connection.runner.send(
-        beat(
+        heartbeat(
             connection.keys, worker="w-1", info=b"{}", ttl_ms=60_000, known="", new="d1"
         )
     )
@@ -90,7 +90,7 @@ def test_what_is_ours_is_deleted_and_what_is_not_stays(
         TaskFlow(server_url, registry=registry, prefix="other:") as other,
     ):
         flow.enqueue_many([add.call(each, each) for each in range(500)])
-        flow.journal.record("x")
+        flow.audit_log.record("x")
         other.enqueue(add.call(1, 1))
         client = flow.connection.server.sync_client()  # type: ignore[attr-defined]
         client.set("session:9", "alice")

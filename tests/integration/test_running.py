@@ -96,10 +96,10 @@ class TestResults:
         together = threading.Barrier(10)
 
         @registry.task(name="meet")
-        def meet() -> int:
+        def register() -> int:
             return together.wait(timeout=10)
 
-        handles = await flow.aenqueue_many([meet.call() for _ in range(10)])
+        handles = await flow.aenqueue_many([register.call() for _ in range(10)])
         await arun_until_idle(flow, concurrency=10)
 
         assert list(range(10)) == sorted([await each.aresult(5) for each in handles])

@@ -11,7 +11,7 @@ import pytest
 
 import taskflow
 from taskflow import Registry, TaskFlow, Worker
-from taskflow._worker.scheduler import Timekeeper
+from taskflow._worker.scheduler import Scheduler
 from taskflow.errors import PayloadError, ScheduleNotFoundError
 from taskflow.testing import ManualClock, arun_until_idle
 
@@ -45,12 +45,12 @@ def registry_of(missed: str = "last", period: float = 10) -> Registry:
 
 
 @pytest.fixture
-def keeper(flow: TaskFlow) -> Callable[..., Timekeeper]:
+def keeper(flow: TaskFlow) -> Callable[..., Scheduler]:
     """Give timekeepers of the same server."""
 
-    def made(registry: Registry) -> Timekeeper:
+    def made(registry: Registry) -> Scheduler:
         connection = flow.connection
-        return Timekeeper(
+        return Scheduler(
             connection.async_runner,
             connection.keys,
             registry.schedules(),
@@ -77,12 +77,12 @@ async def test_a_tick_is_enqueued_when_it_is_due_and_knows_its_time(
     """Not before; with the arguments of the schedule."""
     registry = registry_of()
     one = keeper(registry)
-    await one.look()
+    await one.poll()
     before = (await flow.queues.astatus()).primary
     clock.advance(10.1)
-    wait = await one.look()
+    wait = await one.poll()
     clock.advance(9.8)
-    after = await one.look()
+    after = await one.poll()
 
     assert 0 == before
     assert ["Ada 00:00:10"] == await results(flow, registry)
@@ -96,12 +96,12 @@ async def test_a_tick_that_is_skipped_is_let_go_and_the_next_one_is_made(
     """It is more than a minute late, and nobody wants it any more."""
     registry = registry_of("skip", period=600)
     one = keeper(registry)
-    await one.look()
+    await one.poll()
     clock.advance(700)
-    await one.look()
+    await one.poll()
     let_go = (await flow.queues.astatus()).primary
     clock.advance(500)
-    await one.look()
+    await one.poll()
 
     assert 0 == let_go
     assert ["Ada 00:20:00"] == await results(flow, registry)
@@ -130,7 +130,7 @@ class Counted:
 
 
 @pytest.fixture
-async def many(flow: TaskFlow) -> tuple[Timekeeper, Counted]:
+async def many(flow: TaskFlow) -> tuple[Scheduler, Counted]:
     """Give a timekeeper of many schedules that are due at once, and its scripts."""
     registry = Registry()
 
@@ -143,15 +143,15 @@ async def many(flow: TaskFlow) -> tuple[Timekeeper, Counted]:
     counted = Counted(connection.async_runner)
     runner: Any = counted
     served, clock = registry.schedules(), connection.clock
-    return Timekeeper(runner, connection.keys, served, clock, Random(1)), counted
+    return Scheduler(runner, connection.keys, served, clock, Random(1)), counted
 
 
 async def test_many_schedules_cost_an_idle_worker_one_script_a_look(many):
     """They are announced once, a hundred at a time, and never again."""
     keeper, counted = many
-    await keeper.look()
+    await keeper.poll()
     first = counted.taken()
-    waits = [await keeper.look() for _ in range(3 * MANY // 100)]
+    waits = [await keeper.poll() for _ in range(3 * MANY // 100)]
 
     assert {"poll_schedules": 1, "upsert_schedule": MANY // 100} == first
     assert {1.0} == set(waits)
@@ -161,12 +161,12 @@ async def test_many_schedules_cost_an_idle_worker_one_script_a_look(many):
 async def test_many_ticks_at_once_are_made_a_hundred_at_a_time(flow, clock, many):
     """In as many scripts as there are hundreds, whatever is due."""
     one, counted = many
-    await one.look()
+    await one.poll()
     clock.advance(3600)
     counted.taken()
-    await one.look()
+    await one.poll()
     made = counted.taken()
-    await one.look()
+    await one.poll()
 
     assert MANY == (await flow.queues.astatus()).primary
     assert {"poll_schedules": 1, "tick": MANY // 100} == made
@@ -178,11 +178,11 @@ async def test_schedules_that_were_lost_are_announced_again_with_their_next_tick
 ):
     """A tick that was due meanwhile is made: an empty server forgets none of them."""
     keeper, counted = many
-    await keeper.look()
+    await keeper.poll()
     flow.connection.server.sync_client().flushdb()
     clock.advance(3605)
     counted.taken()
-    await keeper.look()
+    await keeper.poll()
     sent = counted.taken()
 
     assert MANY // 100 == sent["upsert_schedule"]
@@ -194,15 +194,15 @@ async def test_one_schedule_of_many_that_is_removed_is_found_by_the_next_look(
 ):
     """By the number of those that are left."""
     keeper, counted = many
-    await keeper.look()
-    await keeper.look()
+    await keeper.poll()
+    await keeper.poll()
     await flow.schedules.aremove(f"s{MANY - 1}")
     counted.taken()
-    await keeper.look()
+    await keeper.poll()
     sent = counted.taken()
 
     assert (1 + MANY // 100, 1) == (sent["poll_schedules"], sent["upsert_schedule"])
-    await keeper.look()
+    await keeper.poll()
     assert {"poll_schedules": 1} == counted.taken()
 
 
@@ -210,10 +210,10 @@ async def test_many_timekeepers_make_each_tick_once(flow, clock, keeper):
     """They all look at the same moment."""
     registry = registry_of()
     crowd = [keeper(registry) for _ in range(20)]
-    await asyncio.gather(*(each.look() for each in crowd))
+    await asyncio.gather(*(each.poll() for each in crowd))
     for _ in range(5):
         clock.advance(10)
-        await asyncio.gather(*(each.look() for each in crowd))
+        await asyncio.gather(*(each.poll() for each in crowd))
 
     assert [f"Ada 00:00:{second}0" for second in range(1, 6)] == await results(
         flow, registry
@@ -233,9 +233,9 @@ async def test_ticks_that_nobody_made_are_made_up_for(
 ):
     """As the policy says, by whoever comes first."""
     registry = registry_of(missed)
-    await keeper(registry).look()
+    await keeper(registry).poll()
     clock.advance(300)
-    await asyncio.gather(*(keeper(registry).look() for _ in range(3)))
+    await asyncio.gather(*(keeper(registry).poll() for _ in range(3)))
 
     assert made == await results(flow, registry)
 
@@ -244,14 +244,14 @@ async def test_a_paused_schedule_makes_no_tick_and_goes_on(flow, clock, keeper):
     """By a client that has none of its code."""
     registry = registry_of()
     one = keeper(registry)
-    await one.look()
+    await one.poll()
     await flow.schedules.apause("ten")
     clock.advance(30)
-    await one.look()
+    await one.poll()
     paused = (await flow.schedules.alist())[0].paused_at
     await flow.schedules.aresume("ten")
     clock.advance(10)
-    await one.look()
+    await one.poll()
 
     assert paused == datetime(2026, 1, 1, tzinfo=UTC)
     assert ["Ada 00:00:40"] == await results(flow, registry)
@@ -266,7 +266,7 @@ async def test_a_schedule_is_run_now_and_its_ticks_stay(flow, clock, keeper):
     def greet(ctx: taskflow.Context, who: str) -> str:
         return f"{who} {ctx.tick}"
 
-    await keeper(registry).look()
+    await keeper(registry).poll()
     before = await flow.schedules.alist()
     task_id = await flow.schedules.arun("hourly")
 
@@ -279,13 +279,13 @@ async def test_a_definition_whose_workers_are_gone_is_taken_over(flow, clock, ke
     """During a deploy the old and the new one do not take turns."""
     old, new = registry_of(period=10), registry_of(period=7)
     first, second = keeper(old), keeper(new)
-    await first.look()
-    await second.look()
+    await first.poll()
+    await second.poll()
     clock.advance(10)
-    await first.look()
+    await first.poll()
     during = (await flow.schedules.alist())[0].when
     clock.advance(100)
-    await first.look()
+    await first.poll()
     after = (await flow.schedules.alist())[0].when
 
     assert ("every 0:00:07", "every 0:00:10") == (during, after)
@@ -294,10 +294,10 @@ async def test_a_definition_whose_workers_are_gone_is_taken_over(flow, clock, ke
 async def test_a_removed_schedule_is_forgotten(flow, keeper):
     """A worker that still serves it makes it known again."""
     one = keeper(registry_of())
-    await one.look()
+    await one.poll()
     await flow.schedules.aremove("ten")
     gone = await flow.schedules.alist()
-    await one.look()
+    await one.poll()
 
     assert [] == gone
     assert ["ten"] == [each.name for each in await flow.schedules.alist()]
@@ -308,14 +308,14 @@ def test_the_blocking_twins_do_the_same(flow):
 
     async def announce() -> None:
         connection = flow.connection
-        keeper = Timekeeper(
+        keeper = Scheduler(
             connection.async_runner,
             connection.keys,
             registry_of().schedules(),
             connection.clock,
             Random(1),
         )
-        await keeper.look()
+        await keeper.poll()
         await connection.aclose()
 
     asyncio.run(announce())

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from taskflow._servers.cluster import ClusterServer
-from taskflow._servers.discovery import Addresses, MovingServer
+from taskflow._servers.discovery import Addresses, DiscoveredServer
 from taskflow._servers.sentinel import SentinelServer
 from taskflow.errors import ServerRefusedError, ServerUnavailableError
 from tests.support.echo_scripts import echo
@@ -24,7 +24,7 @@ def place_of(stub):
     return parts.hostname, parts.port
 
 
-class Told(MovingServer):
+class Told(DiscoveredServer):
     """Is where it is told to be: at each of *places* in turn, then at the last."""
 
     _question = "WHERE"

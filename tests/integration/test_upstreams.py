@@ -627,7 +627,7 @@ class TestAlone:
         """What was known last counts, until it can be asked again."""
         flow = TaskFlow("redis://127.0.0.1:1/0")
         api = Upstream("api")
-        flow.guards.hear_turn(api, "open", 1, 0.0, "they asked us")
+        flow.guards.on_state_change(api, "open", 1, 0.0, "they asked us")
         with ports.using(flow):
             for _ in range(2):
                 with pytest.raises(CircuitBreakerError):

@@ -14,7 +14,7 @@ from taskflow import Registry, TaskFlow, TaskState, Worker
 from taskflow._worker.executors import threads
 from taskflow._worker.executors.local import LocalExecutor
 from taskflow._worker.lease_table import LeaseReader
-from taskflow._worker.scheduler import Timekeeper
+from taskflow._worker.scheduler import Scheduler
 from tests.support.rlimits import ThreadLimit
 
 
@@ -94,7 +94,7 @@ async def test_a_fault_of_its_own_hands_back_all_that_a_worker_holds(
         failing = fault.before(LocalExecutor._launch)
         monkeypatch.setattr(LocalExecutor, "_launch", failing)
     else:
-        monkeypatch.setattr(Timekeeper, "run", fault.loop)
+        monkeypatch.setattr(Scheduler, "run", fault.loop)
 
     @flow.registry.task(name="coroutine")
     async def coroutine() -> None:
@@ -140,7 +140,7 @@ async def test_a_worker_that_is_over_has_no_standby_process(
 ) -> None:
     """Its process may last; what it could not hand back begins again elsewhere."""
     fault, began = Fault(), asyncio.Event()
-    monkeypatch.setattr(Timekeeper, "run", fault.loop)
+    monkeypatch.setattr(Scheduler, "run", fault.loop)
     worker = Worker(flow, concurrency=1)
 
     @flow.registry.task(name="long", timeout=30.0)

@@ -408,7 +408,7 @@ class Tasks(RuleBasedStateMachine):
     @rule(verb=st.sampled_from(["open", "close"]))
     def steer(self, verb):
         """Somebody shuts the upstream, or lets calls begin again."""
-        self.runner.send(upstreams.steer(KEYS, "api", verb, now_ms=self.now))
+        self.runner.send(upstreams.set_upstream(KEYS, "api", verb, now_ms=self.now))
         self.is_shut = verb == "open"
 
     @precondition(lambda self: self.of("PENDING"))

@@ -7,7 +7,7 @@ from taskflow._protocol.dead_letters import requeue
 from taskflow._protocol.inspect import watch
 from taskflow._protocol.settle import complete, dead_letter, settle
 from taskflow._protocol.states import TaskState
-from taskflow._protocol.upkeep import beat
+from taskflow._protocol.upkeep import heartbeat
 from taskflow.errors import IllegalMoveError, TaskNotFoundError
 from tests.support.keyspace import NOW, WHY, Expiring, record
 
@@ -228,7 +228,7 @@ def test_a_pause_is_a_flag(stage, paused):
 
 def test_a_worker_hears_that_it_shall_drain_with_its_next_beat(stage):
     """The wish expires with the worker."""
-    hello = beat(
+    hello = heartbeat(
         stage.keys, worker="w", info=b"{}", ttl_ms=9000, known="", new="d1", now_ms=NOW
     )
     before = stage.send(hello).drain

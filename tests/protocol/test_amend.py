@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taskflow._protocol.consistency import amend
+from taskflow._protocol.consistency import repair_record
 from taskflow.errors import ScriptError
 from tests.support.invariants import broken
 from tests.support.keyspace import LEASE, NOW, Expiring, Stage, record
@@ -30,7 +30,9 @@ DEAD = {
 def put_right(stage: Stage, *fingerprints: str) -> list[str]:
     """Look at t1, and put right what is wrong."""
     return stage.send(
-        amend(stage.keys, "t1", ["api"], fingerprints, lease_ms=LEASE, now_ms=NOW)
+        repair_record(
+            stage.keys, "t1", ["api"], fingerprints, lease_ms=LEASE, now_ms=NOW
+        )
     )
 
 
@@ -305,7 +307,7 @@ def test_a_task_without_a_token_waits_again_where_no_upstream_is_known(
 ) -> None:
     """It needed none."""
     stage.fill({"task:t1": record("ACTIVE"), "tasks:active": {"t1": NOW}})
-    words = stage.send(amend(stage.keys, "t1", lease_ms=LEASE, now_ms=NOW))
+    words = stage.send(repair_record(stage.keys, "t1", lease_ms=LEASE, now_ms=NOW))
 
     assert ["token"] == words
     assert ["t1"] == stage.dump()["tasks:pending:retry"]

@@ -435,10 +435,10 @@ def test_parked_tasks_that_do_not_fit_stay_parked_in_their_order(stage):
     api = Upstream("api", breaker=CircuitBreaker(), concurrency=5)
     rules = upstreams.pack_rules(api, BreakerDefaults())
     stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
-    stage.send(upstreams.steer(stage.keys, "api", "open", now_ms=NOW))
+    stage.send(upstreams.set_upstream(stage.keys, "api", "open", now_ms=NOW))
     stage.enqueue("t1", "t2", "t3", upstream="1 api")
     assert [] == stage.claim(5).claims
-    stage.send(upstreams.steer(stage.keys, "api", "close", now_ms=NOW))
+    stage.send(upstreams.set_upstream(stage.keys, "api", "close", now_ms=NOW))
     later = NOW + 20_000  # its slow start is over
     first = stage.claim(5, most_bytes=1, now_ms=later)
     permits = stage.dump()["upstream:api:permits"]

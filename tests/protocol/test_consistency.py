@@ -3,8 +3,8 @@
 import pytest
 
 from taskflow._protocol import consistency
-from taskflow._protocol.consistency import Census, ServerFacts
-from taskflow._protocol.invariants import Broken, Letter, Sighting
+from taskflow._protocol.consistency import RecordScan, ServerFacts
+from taskflow._protocol.invariants import Broken, Letter, Snapshot
 from taskflow._protocol.invariants import broken as broken_of
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.states import TaskState
@@ -47,22 +47,22 @@ FITS = {
 WRONG = {
     "homeless": (
         {"task:1": record("ACTIVE")},
-        Sighting("1", "ACTIVE", "primary"),
+        Snapshot("1", "ACTIVE", "primary"),
         ["I1"],
     ),
     "elsewhere": (
         {"task:1": record("FAILED", finished_ms=NOW), "tasks:cancelled": {"1": NOW}},
-        Sighting("1", "FAILED", "primary", is_finished=True, homes=("CANCELLED",)),
+        Snapshot("1", "FAILED", "primary", is_finished=True, homes=("CANCELLED",)),
         ["I1"],
     ),
     "letter without text": (
         {"task:1": record("DLQ", finished_ms=NOW), "dlq:tasks": {"1": NOW}},
-        Sighting("1", "DLQ", "primary", is_finished=True, homes=("DLQ",)),
+        Snapshot("1", "DLQ", "primary", is_finished=True, homes=("DLQ",)),
         ["I15"],
     ),
     "without a state": (
         {"task:1": {"payload": "{}", "spec": "[]"}},
-        Sighting("1", "nothing", missing=("lane", "created_ms")),
+        Snapshot("1", "nothing", missing=("lane", "created_ms")),
         ["I1", "I18", "I18"],
     ),
     "twice": (
@@ -73,7 +73,7 @@ WRONG = {
             "dlq:group:f1": {"1": NOW},
             "tasks:failed": {"1": NOW},
         },
-        Sighting(
+        Snapshot(
             *("1", "DLQ", "primary"),
             is_finished=True,
             letter=Letter("permanent", "f1", "", ""),
@@ -84,12 +84,12 @@ WRONG = {
     ),
     "waiting and running": (
         {"task:1": record(), "tasks:active": {"1": NOW}},
-        Sighting("1", "PENDING", "primary", lease_ends_ms=NOW, homes=("ACTIVE",)),
+        Snapshot("1", "PENDING", "primary", lease_ends_ms=NOW, homes=("ACTIVE",)),
         ["I1", "I4"],
     ),
     "state unknown": (
         {"task:1": record("LOST")},
-        Sighting("1", "LOST", "primary"),
+        Snapshot("1", "LOST", "primary"),
         ["I1"],
     ),
     "torn": (
@@ -103,7 +103,7 @@ WRONG = {
             ),
             "tasks:active": {"1": NOW + LEASE + 1},
         },
-        Sighting(
+        Snapshot(
             *("1", "ACTIVE", "retry", "api", "1::", ("", "x", "")),
             lines=21,
             lease_ends_ms=NOW + LEASE + 1,
@@ -117,7 +117,7 @@ WRONG = {
             "tasks:completed": {"1": NOW},
             "tasks:key:n:j": "1 digest",
         },
-        Sighting(
+        Snapshot(
             *("1", "COMPLETED", "primary"),
             is_finished=True,
             key="stays",
@@ -132,7 +132,7 @@ WRONG = {
             "dlq:tasks": {"1": NOW},
             "dlq:group:f1": {"1": NOW},
         },
-        Sighting(
+        Snapshot(
             *("1", "DLQ", "primary", "", "", ("2", "", "")),
             is_finished=True,
             letter=Letter("", "f2", "1", "", ("cause", "error", "died_ms")),
@@ -153,14 +153,14 @@ def fill(stage: Stage, keyspace: dict) -> None:
     stage.fill(FITS | merged)
 
 
-def judged(seen: Sighting) -> list[Broken]:
+def judged(seen: Snapshot) -> list[Broken]:
     """Judge what was seen."""
     return broken_of(seen, now_ms=NOW, lease_ms=LEASE)
 
 
-def census(stage: Stage) -> Census:
+def census(stage: Stage) -> RecordScan:
     """Look over every record at once."""
-    return stage.send(consistency.census(stage.keys, "0", count=1000, now_ms=NOW))
+    return stage.send(consistency.scan_records(stage.keys, "0", count=1000, now_ms=NOW))
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -171,7 +171,7 @@ def test_what_is_wrong_is_seen_and_judged(stage: Stage, case: str):
     before = stage.dump()
     step = census(stage)
     where = stage.send(
-        consistency.whereabouts(stage.keys, "1", (), ("f1",), now_ms=NOW)
+        consistency.inspect_task(stage.keys, "1", (), ("f1",), now_ms=NOW)
     ).seen
     whole = {each.id: each for each in sightings(Keys(), before, before)}
 
@@ -191,14 +191,16 @@ def test_nobody_is_found_where_all_is_well(stage: Stage):
     stage.fill(FITS)
     homes = [
         stage.send(
-            consistency.muster(stage.keys, stage.keys.home(state), state=state, first=0)
+            consistency.verify_index(
+                stage.keys, stage.keys.home(state), state=state, first=0
+            )
         )
         for state in TaskState
         if state is not TaskState.PENDING
     ]
     lists = [
         stage.send(
-            consistency.muster(
+            consistency.verify_index(
                 stage.keys,
                 stage.keys.waiting(lane),
                 state=TaskState.PENDING,
@@ -209,7 +211,7 @@ def test_nobody_is_found_where_all_is_well(stage: Stage):
         for lane in ("primary", "retry", "suspects")
     ]
     proofs = [
-        stage.send(consistency.whereabouts(stage.keys, each, now_ms=NOW)).seen
+        stage.send(consistency.inspect_task(stage.keys, each, now_ms=NOW)).seen
         for each in "ascfxdprk"
     ]
 
@@ -227,7 +229,7 @@ def test_a_letter_without_a_record_is_found(stage: Stage):
     stage.fill(FITS | {"dlq:task:gone": LETTER})
 
     assert ["gone"] == census(stage).strays
-    (fault,) = judged(stage.send(consistency.whereabouts(stage.keys, "gone")).seen)[:1]
+    (fault,) = judged(stage.send(consistency.inspect_task(stage.keys, "gone")).seen)[:1]
     assert "I15" == fault.rule
 
 
@@ -235,7 +237,7 @@ def test_who_stands_in_another_group_is_found(stage: Stage):
     """By the fingerprint of the letter, which is not that of the group."""
     stage.fill(FITS | {"dlq:group:f2": {"d": NOW, "gone": NOW}})
     step = stage.send(
-        consistency.muster(
+        consistency.verify_index(
             stage.keys,
             stage.keys.group("f2"),
             state=TaskState.DLQ,
@@ -252,7 +254,7 @@ def test_a_ticket_of_who_runs_no_more_is_found(stage: Stage, kind: str):
     """It would be missing to others until it lapses."""
     stage.fill(FITS | {f"upstream:api:{kind}": {"s": NOW}})
     seen = stage.send(
-        consistency.whereabouts(stage.keys, "s", ["api"], now_ms=NOW)
+        consistency.inspect_task(stage.keys, "s", ["api"], now_ms=NOW)
     ).seen
 
     assert (f"upstream:api:{kind}",) == seen.tickets
@@ -271,10 +273,10 @@ def test_an_entry_without_its_record_is_found(stage: Stage):
             "task:dropped": record(),
         }
     )
-    ended = consistency.muster(
+    ended = consistency.verify_index(
         stage.keys, stage.keys.completed, state=TaskState.COMPLETED, first=0
     )
-    waiting = consistency.muster(
+    waiting = consistency.verify_index(
         stage.keys,
         stage.keys.primary,
         state=TaskState.PENDING,
@@ -291,7 +293,7 @@ def test_a_home_is_looked_over_in_steps(stage: Stage):
     stage.fill({"tasks:failed": {str(each): each for each in range(1, 6)}})
 
     def step(first: int) -> list[str]:
-        operation = consistency.muster(
+        operation = consistency.verify_index(
             stage.keys,
             stage.keys.failed,
             state=TaskState.FAILED,
@@ -308,7 +310,7 @@ def test_a_home_is_looked_over_in_steps(stage: Stage):
 def test_who_waits_twice_is_not_at_home(stage: Stage):
     """It would run twice."""
     stage.fill({"task:1": record(), "tasks:pending:primary": ["1", "2", "1"]})
-    proof = stage.send(consistency.whereabouts(stage.keys, "1")).seen
+    proof = stage.send(consistency.inspect_task(stage.keys, "1")).seen
 
     assert ("PENDING:primary",) * 2 == proof.homes
     assert not proof.is_home
@@ -319,7 +321,7 @@ def test_who_waits_twice_is_not_at_home(stage: Stage):
 )
 def test_no_record_belongs_in_no_home(homes: tuple[str, ...], is_home: bool):
     """A deleted task leaves nothing behind."""
-    assert is_home == Sighting("1", homes=homes).is_home
+    assert is_home == Snapshot("1", homes=homes).is_home
 
 
 def test_records_of_another_prefix_are_not_looked_at(stage: Stage):
@@ -328,7 +330,7 @@ def test_records_of_another_prefix_are_not_looked_at(stage: Stage):
 
     def seen(prefix: str) -> list[str]:
         keys = Keys(stage.keys.prefix + prefix)
-        step = stage.send(consistency.census(keys, "0", count=1000))
+        step = stage.send(consistency.scan_records(keys, "0", count=1000))
         return [each.id for each in step.sightings]
 
     assert [["1"], ["2"]] == [seen(prefix) for prefix in ("a:", "")]

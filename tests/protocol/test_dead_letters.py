@@ -32,7 +32,7 @@ def bring_back(stage, *task_ids, nonce="n", **changes):
     )
 
 
-def journal(stage):
+def audit_log(stage):
     """Read what people have done."""
     return stage.dump()["tasks:events"]
 
@@ -123,9 +123,9 @@ def test_a_scheduled_task_runs_now(stage):
     assert ["t1"] == stage.dump()["tasks:pending:primary"]
     assert "tasks:scheduled" not in stage.dump()
     told = [{"event": "requeued", "id": "t1", "from": "SCHEDULED"}]
-    assert [each | {"at_ms": str(NOW + 1)} for each in told] == journal(stage)
+    assert [each | {"at_ms": str(NOW + 1)} for each in told] == audit_log(stage)
     assert ["OK"] == bring_back(stage, "t1")
-    assert 1 == len(journal(stage))
+    assert 1 == len(audit_log(stage))
 
 
 def test_a_retry_that_is_brought_forward_keeps_its_attempts_and_begins_its_age_again(

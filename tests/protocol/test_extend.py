@@ -3,7 +3,7 @@
 import pytest
 
 from taskflow._protocol.actions import cancel, delete
-from taskflow._protocol.settle import complete, extend, settle, unrenewed
+from taskflow._protocol.settle import complete, expiring_leases, extend, settle
 from taskflow._protocol.upkeep import reap
 from tests.support.keyspace import LEASE, NOW
 
@@ -77,7 +77,7 @@ def test_a_worker_finds_the_leases_it_did_not_renew(stage):
     stage.claim(worker="other")
     renew(stage, (one.id, one.token))
     before = stage.dump()
-    find = unrenewed(stage.keys, worker="w", horizon_ms=LEASE, now_ms=NOW)
+    find = expiring_leases(stage.keys, worker="w", horizon_ms=LEASE, now_ms=NOW)
 
     assert [(two.id, two.token)] == stage.send(find)
     assert before == stage.dump()
@@ -86,6 +86,8 @@ def test_a_worker_finds_the_leases_it_did_not_renew(stage):
 def test_the_look_for_unrenewed_leases_is_bounded(stage):
     """Only so many leases are examined."""
     stage.claimed(*[f"t{n}" for n in range(10)])
-    find = unrenewed(stage.keys, worker="w", horizon_ms=LEASE, limit=4, now_ms=NOW)
+    find = expiring_leases(
+        stage.keys, worker="w", horizon_ms=LEASE, limit=4, now_ms=NOW
+    )
 
     assert 4 == len(stage.send(find))

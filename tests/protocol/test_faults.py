@@ -4,10 +4,10 @@ import pytest
 
 from taskflow._protocol import upstreams
 from taskflow._protocol.actions import cancel, drain, pause
-from taskflow._protocol.consistency import amend, mend
+from taskflow._protocol.consistency import repair_placement, repair_record
 from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.settle import complete, extend, retry, settle
-from taskflow._protocol.upkeep import beat, promote, prune, reap
+from taskflow._protocol.upkeep import heartbeat, promote, prune, reap
 from taskflow.errors import ServerFullError
 from tests.support.keyspace import LEASE, NOW, WHY, Stage, record, submission
 from tests.support.script_calls import CASES, RULES
@@ -59,7 +59,7 @@ def test_a_full_server_still_drains(real_stage):
         }
         forget = prune(keys, keys.completed, keep_ms=0, now_ms=NOW)
         assert 1 == stage.send(forget)
-        hello = beat(
+        hello = heartbeat(
             keys, worker="w", info=b"{}", ttl_ms=9000, known="", new="d1", now_ms=NOW
         )
         assert stage.send(hello).drain is False
@@ -103,8 +103,8 @@ def test_a_full_server_hears_how_calls_without_a_permit_ended(real_stage):
     """An upstream that fails is shut then too."""
     stage, keys = real_stage, real_stage.keys
     stage.send(upstreams.declare(keys, "api", RULES, now_ms=NOW))
-    left = upstreams.leave(
-        keys, "api", ticket="", epoch=0, verdict="failure", now_ms=NOW
+    left = upstreams.release_permit(
+        keys, "api", ticket="", epoch=0, outcome="failure", now_ms=NOW
     )
     fill_up(stage)
     try:
@@ -118,7 +118,7 @@ def test_a_full_server_hands_out_what_was_parked(real_stage):
     stage, keys = real_stage, real_stage.keys
     stage.send(upstreams.declare(keys, "api", RULES, now_ms=NOW))
     stage.enqueue("t1", "t2", upstream="1 api")
-    stage.send(upstreams.steer(keys, "api", "open", expires_ms=5, now_ms=NOW))
+    stage.send(upstreams.set_upstream(keys, "api", "open", expires_ms=5, now_ms=NOW))
     assert () == tuple(stage.claim().claims)
     fill_up(stage)
     try:
@@ -142,9 +142,9 @@ def test_a_full_server_can_be_repaired(real_stage):
     )
     fill_up(stage)
     try:
-        assert "PLACED" == stage.send(mend(keys, "ended", now_ms=NOW)).word
-        assert "REQUEUED" == stage.send(mend(keys, "lost", now_ms=NOW)).word
-        right = stage.send(amend(keys, "torn", lease_ms=LEASE, now_ms=NOW))
+        assert "PLACED" == stage.send(repair_placement(keys, "ended", now_ms=NOW)).word
+        assert "REQUEUED" == stage.send(repair_placement(keys, "lost", now_ms=NOW)).word
+        right = stage.send(repair_record(keys, "torn", lease_ms=LEASE, now_ms=NOW))
     finally:
         stage.client.config_set("maxmemory", 0)
 

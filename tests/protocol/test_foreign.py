@@ -95,7 +95,7 @@ def test_dead_letters_with_a_foreign_key_are_listed_and_brought_back(stage, key)
     page = stage.send(inspect.page(stage.keys, stage.keys.dlq, kind="newest"))
     stage.send(groups(stage.keys, skip=0, limit=10))
     letters = {stage.send(inspect.get(stage.keys, each)).state for each in ("t1", "t2")}
-    mended = stage.send(consistency.mend(stage.keys, "t1"))
+    mended = stage.send(consistency.repair_placement(stage.keys, "t1"))
     words = stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
 
     assert {"t1", "t2"} == {each.id for each in page.items}
@@ -122,7 +122,9 @@ def test_an_upstream_of_a_foreign_type_holds_nobody_up(stage, key):
     again = retry(claims[0], WHY, delay=1, counts=True, entry={})
     words = stage.send(settle(stage.keys, [again], now_ms=NOW))
     stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
-    stage.send(upstreams.steer(stage.keys, "api", "open", reason="stop", now_ms=NOW))
+    stage.send(
+        upstreams.set_upstream(stage.keys, "api", "open", reason="stop", now_ms=NOW)
+    )
 
     assert ("closed", ["t1"], ["OK"]) == (
         status.state,
@@ -169,7 +171,7 @@ def test_a_broken_record_is_read_as_far_as_it_can_be(stage):
     stage.client.hset("task:t1", mapping=BROKEN)
     page = stage.send(inspect.page(stage.keys, stage.keys.primary, kind="list"))
     read = stage.send(inspect.get(stage.keys, "t1"))
-    told = stage.send(task_events.news(stage.keys, "t1"))
+    told = stage.send(task_events.task_events(stage.keys, "t1"))
 
     assert ["t1", "t2"] == [each.id for each in page.items]
     assert (0, 0, "f", b"{}") == (read.attempts, read.crashes, read.name, read.payload)
@@ -179,7 +181,7 @@ def test_a_broken_record_is_read_as_far_as_it_can_be(stage):
 
 
 def test_lists_of_the_fleet_leave_nothing_out_for_what_is_broken(stage):
-    """Workers, schedules and the journal, each with an entry of a foreign hand."""
+    """Workers, schedules and the audit log, each with an entry of a foreign hand."""
     stage.fill(
         {
             "tasks:workers": {"w1": 1e300, "w2": NOW},
@@ -192,8 +194,8 @@ def test_lists_of_the_fleet_leave_nothing_out_for_what_is_broken(stage):
     )
     stage.client.xadd("tasks:events", {b"\xff": b"\xff"})
     workers = stage.send(queue_status.workers(stage.keys, now_ms=NOW))
-    table = stage.send(schedules.timetable(stage.keys, now_ms=NOW))
-    (entry,) = stage.send(task_events.journal(stage.keys))
+    table = stage.send(schedules.list_schedules(stage.keys, now_ms=NOW))
+    (entry,) = stage.send(task_events.audit_read(stage.keys))
 
     assert [("w1", {}), ("w2", {})] == [(each.id, each.info) for each in workers]
     assert ["s1", "s2"] == [each.name for each in table.schedules]
@@ -230,7 +232,7 @@ def test_a_guard_enters_and_leaves_an_upstream_of_a_foreign_type(stage, key):
 
     def enter(ticket):
         return stage.send(
-            upstreams.enter(
+            upstreams.acquire_permit(
                 stage.keys,
                 "api",
                 ticket=ticket,
@@ -270,7 +272,7 @@ def test_a_home_of_a_foreign_type_refuses_an_enqueue_whole(stage, key):
 
 @pytest.mark.parametrize("key", ["tasks:events", "tasks:marker"])
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"audit_append", "delete_keys"}))
-def test_a_journal_or_a_wake_up_key_of_a_foreign_type_stops_no_call(
+def test_a_audit_log_or_a_wake_up_key_of_a_foreign_type_stops_no_call(
     real_stage, name, key
 ):
     """It does what it does otherwise: half a move would lose a task."""

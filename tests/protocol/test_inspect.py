@@ -5,17 +5,27 @@ import pytest
 from taskflow._protocol.actions import cancel, delete, pause
 from taskflow._protocol.inspect import get, moment, page, watch
 from taskflow._protocol.queue_status import status
-from taskflow._protocol.settle import Note, complete, dead_letter, note, settle
+from taskflow._protocol.settle import (
+    ProgressReport,
+    complete,
+    dead_letter,
+    report_progress,
+    settle,
+)
 from taskflow._protocol.states import TaskState
 from taskflow.errors import TaskNotFoundError
 from tests.support.keyspace import LEASE, NOW, SHARE, WHY, record
 
-REPORT = Note(1, b'{"done":1}', {"tokens": 2.0}, {"a": "[1]"}, b'"c"', ("x", "y"))
+REPORT = ProgressReport(
+    1, b'{"done":1}', {"tokens": 2.0}, {"a": "[1]"}, b'"c"', ("x", "y")
+)
 
 
 def report(stage, held, what=REPORT):
     """Store what the run reports."""
-    return stage.send(note(stage.keys, held.id, held.token, what, now_ms=NOW))
+    return stage.send(
+        report_progress(stage.keys, held.id, held.token, what, now_ms=NOW)
+    )
 
 
 def test_a_report_is_stored_and_a_repeat_is_dropped(stage):
@@ -40,7 +50,7 @@ def test_amounts_are_added_up(stage):
     """Over reports, and over runs."""
     (held,) = stage.claimed("t1")
     report(stage, held)
-    report(stage, held, Note(2, usage={"tokens": 0.5, "calls": 1}))
+    report(stage, held, ProgressReport(2, usage={"tokens": 0.5, "calls": 1}))
     found = stage.send(get(stage.keys, "t1", now_ms=NOW))
 
     assert {"tokens": 2.5, "calls": 1} == found.usage

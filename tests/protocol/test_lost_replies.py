@@ -44,8 +44,8 @@ def answer(runner: Any, operation: Operation[Any]) -> Any:
     return type(found) if isinstance(found, Exception) else found
 
 
-def journal(found: dict[str, Any]) -> list[Any]:
-    """Take the journal out of a keyspace."""
+def audit_log(found: dict[str, Any]) -> list[Any]:
+    """Take the audit log out of a keyspace."""
     told: list[Any] = found.pop("tasks:events", [])
     return told
 
@@ -68,7 +68,7 @@ def test_a_call_whose_reply_was_lost_is_sent_again_without_harm(
     assert [name] == lost
     assert (first if case.again is SAME else case.again) == second
     if case.tells:
-        told, again = journal(expected), journal(found)
+        told, again = audit_log(expected), audit_log(found)
         assert told[-1:] * 2 == again[-2:]
         assert told == again[:-1]
         for keyspace in (expected, found):

@@ -4,7 +4,11 @@ from typing import Any
 
 import pytest
 
-from taskflow._protocol.consistency import Mended, mend, strikes
+from taskflow._protocol.consistency import (
+    RepairedPlacement,
+    list_tombstones,
+    repair_placement,
+)
 from taskflow._protocol.settle import dead_letter, settle
 from taskflow.errors import ScriptError
 from tests.support.invariants import broken
@@ -26,9 +30,9 @@ AGAIN = {
 }
 
 
-def look(stage: Stage, *upstreams: str) -> Mended:
+def look(stage: Stage, *upstreams: str) -> RepairedPlacement:
     """Look at t1, and mend it."""
-    return stage.send(mend(stage.keys, "t1", upstreams, now_ms=NOW))
+    return stage.send(repair_placement(stage.keys, "t1", upstreams, now_ms=NOW))
 
 
 @pytest.mark.parametrize("state", ["PENDING", "ACTIVE", "SCHEDULED"])
@@ -38,7 +42,7 @@ def test_a_task_without_a_home_waits_in_the_retry_lane(
     """Its old token is void; a second look finds nothing wrong."""
     stage.fill({"task:t1": record(state, token=TOKEN)})
 
-    assert Mended("REQUEUED", state, ()) == look(stage)
+    assert RepairedPlacement("REQUEUED", state, ()) == look(stage)
     assert "FINE" == look(stage).word
     assert stage.dump() == AGAIN
 
@@ -87,7 +91,7 @@ def test_a_dead_letter_in_its_home_is_left_alone(stage: Stage) -> None:
     stage.send(settle(stage.keys, [outcome], now_ms=NOW))
     before = stage.dump()
 
-    assert Mended("FINE", "DLQ", ("DLQ",)) == look(stage)
+    assert RepairedPlacement("FINE", "DLQ", ("DLQ",)) == look(stage)
     assert before == stage.dump()
 
 
@@ -243,7 +247,9 @@ def test_tombstones_are_listed_in_steps(stage: Stage) -> None:
     found, cursor = set[str](), "0"
     while True:
         step = stage.send(
-            strikes(stage.keys, stage.keys.tombstones("retry"), cursor, now_ms=NOW)
+            list_tombstones(
+                stage.keys, stage.keys.tombstones("retry"), cursor, now_ms=NOW
+            )
         )
         found |= set(step.ids)
         cursor = step.cursor
@@ -254,7 +260,7 @@ def test_tombstones_are_listed_in_steps(stage: Stage) -> None:
     assert (
         []
         == stage.send(
-            strikes(stage.keys, stage.keys.tombstones("none"), "0", now_ms=NOW)
+            list_tombstones(stage.keys, stage.keys.tombstones("none"), "0", now_ms=NOW)
         ).ids
     )
 
@@ -315,7 +321,7 @@ def test_a_letter_of_who_is_alive_is_taken_away(stage: Stage) -> None:
     stage.fill(alive | {"dlq:task:t1": {"cause": "permanent"}})
     found = look(stage)
 
-    assert Mended("PLACED", "PENDING", ("PENDING:primary", "DLQ")) == found
+    assert RepairedPlacement("PLACED", "PENDING", ("PENDING:primary", "DLQ")) == found
     assert alive == stage.dump()
 
 

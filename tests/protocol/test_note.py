@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from taskflow._protocol.settle import Note, note
+from taskflow._protocol.settle import ProgressReport, report_progress
 from taskflow.errors import ServerError
 from tests.support.keyspace import NOW
 
@@ -14,8 +14,10 @@ LARGEST = 1.7976931348623e308
 
 def report(stage, held, number, **facts):
     """Store a report of *held*."""
-    what = Note(number, **facts)
-    return stage.send(note(stage.keys, held.id, held.token, what, now_ms=NOW))
+    what = ProgressReport(number, **facts)
+    return stage.send(
+        report_progress(stage.keys, held.id, held.token, what, now_ms=NOW)
+    )
 
 
 def usage(stage):

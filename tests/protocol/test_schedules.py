@@ -10,17 +10,17 @@ from taskflow._codec import Spec, encode_spec, to_json
 from taskflow._declare.schedule import Schedule, every
 from taskflow._protocol.lenient import moment
 from taskflow._protocol.schedules import (
-    Announcement,
     SchedulePoll,
     ScheduleStatus,
+    ScheduleUpsert,
     Tick,
     TickReply,
-    announce,
-    hold,
+    list_schedules,
+    pause_schedule,
     poll,
     template,
     tick,
-    timetable,
+    upsert_schedules,
 )
 from taskflow.errors import ScheduleNotFoundError, ServerError
 from tests.support.keyspace import NOW
@@ -41,8 +41,8 @@ SPEC = encode_spec(Spec(name="f", tick_ms=NOW + 10_000))
 
 def announced(stage, schedule=TEN, first=FIRST):
     """Make a schedule known; say whether its definition is new."""
-    told = Announcement(schedule, schedule.digest, b"{}", TASK.spec, first)
-    ((is_new, _),) = stage.send(announce(stage.keys, [told], now_ms=NOW))
+    told = ScheduleUpsert(schedule, schedule.digest, b"{}", TASK.spec, first)
+    ((is_new, _),) = stage.send(upsert_schedules(stage.keys, [told], now_ms=NOW))
     return is_new
 
 
@@ -157,10 +157,10 @@ def test_a_tick_can_be_let_pass(stage):
 def test_a_paused_schedule_lets_its_ticks_pass(stage):
     """Until it is resumed."""
     announced(stage)
-    stage.send(hold(stage.keys, "ten", "pause", now_ms=NOW))
+    stage.send(pause_schedule(stage.keys, "ten", "pause", now_ms=NOW))
     assert "PAUSED" == ticked(stage)
-    paused = stage.send(timetable(stage.keys, now_ms=NOW)).schedules[0].paused_at
-    stage.send(hold(stage.keys, "ten", "resume", now_ms=NOW))
+    paused = stage.send(list_schedules(stage.keys, now_ms=NOW)).schedules[0].paused_at
+    stage.send(pause_schedule(stage.keys, "ten", "resume", now_ms=NOW))
 
     assert moment(NOW) == paused
     assert "MADE" == ticked(stage, due=SECOND, following=SECOND + timedelta(seconds=10))
@@ -171,7 +171,7 @@ def test_the_timetable_has_the_next_tick_first(stage):
     announced(stage)
     announced(stage, Schedule("soon", TASK, every(5)), moment(NOW + 5000))
     ticked(stage)
-    table = stage.send(timetable(stage.keys, now_ms=NOW))
+    table = stage.send(list_schedules(stage.keys, now_ms=NOW))
 
     assert moment(NOW) == table.now
     assert ["soon", "ten"] == [each.name for each in table.schedules]
@@ -195,16 +195,16 @@ def test_a_look_writes_nothing(stage):
     """Timetable and template leave the keyspace as it was."""
     announced(stage)
     before = stage.dump()
-    stage.send(timetable(stage.keys))
+    stage.send(list_schedules(stage.keys))
 
     assert (b"{}", TASK.spec, "") == stage.send(template(stage.keys, "ten"))
     assert before == stage.dump()
 
 
 def test_a_removed_schedule_is_gone(stage):
-    """With everything that belonged to it, but the line in the journal."""
+    """With everything that belonged to it, but the line in the audit log."""
     announced(stage)
-    stage.send(hold(stage.keys, "ten", "remove", now_ms=NOW))
+    stage.send(pause_schedule(stage.keys, "ten", "remove", now_ms=NOW))
 
     assert ["tasks:events"] == list(stage.dump())
 
@@ -213,7 +213,7 @@ def test_a_removed_schedule_is_gone(stage):
 def test_a_schedule_that_is_not_there_is_said_so(stage, verb):
     """Nothing is written for it."""
     with pytest.raises(ScheduleNotFoundError, match="'ten'"):
-        stage.send(hold(stage.keys, "ten", verb))
+        stage.send(pause_schedule(stage.keys, "ten", verb))
     with pytest.raises(ScheduleNotFoundError):
         stage.send(template(stage.keys, "ten"))
 
@@ -243,10 +243,11 @@ def test_many_schedules_are_announced_and_ticked_in_one_call(stage):
     soon = Schedule("soon", TASK, every(5))
     gone = Schedule("gone", TASK, every(5))
     told = [
-        Announcement(each, each.digest, b"{}", TASK.spec, FIRST) for each in (TEN, soon)
+        ScheduleUpsert(each, each.digest, b"{}", TASK.spec, FIRST)
+        for each in (TEN, soon)
     ]
-    known = stage.send(announce(stage.keys, told, now_ms=NOW))
-    again = stage.send(announce(stage.keys, told, now_ms=NOW))
+    known = stage.send(upsert_schedules(stage.keys, told, now_ms=NOW))
+    again = stage.send(upsert_schedules(stage.keys, told, now_ms=NOW))
     ticks = [made("t1"), made("t2", gone), made("t3", soon), made("t4")]
     replies = stage.send(tick(stage.keys, ticks, now_ms=NOW + 10_000))
 
@@ -315,8 +316,8 @@ def test_a_home_of_a_foreign_type_refuses_a_tick_whole(stage):
 
 def test_the_tasks_of_a_schedule_wait_for_its_upstream(stage):
     """As the definition in force says; a newer one may name none."""
-    told = Announcement(TEN, TEN.digest, b"{}", TASK.spec, FIRST, "1 api")
-    stage.send(announce(stage.keys, [told], now_ms=NOW))
+    told = ScheduleUpsert(TEN, TEN.digest, b"{}", TASK.spec, FIRST, "1 api")
+    stage.send(upsert_schedules(stage.keys, [told], now_ms=NOW))
     named = stage.send(template(stage.keys, "ten"))[2]
     calls = evolve(made("t1"), upstream="1 api")
     stage.send(tick(stage.keys, [calls], now_ms=NOW + 10_000))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.reset import Inventory, pass_over
 from taskflow._protocol.keys import KINDS
-from taskflow._protocol.reset import sweep
+from taskflow._protocol.reset import delete_keys
 from tests.support.keyspace import NOW, SPEC, Stage, record
 
 OURS = {
@@ -47,7 +47,7 @@ OTHERS = {
 def swept(stage: Stage, prefix: str = "", *, delete: bool) -> Inventory:
     """Pass over every key of *prefix*, a few at a time."""
     whole = stage.keys.prefix + prefix
-    plan = pass_over(Connection(None, whole, None, lambda: NOW), delete=delete)
+    plan = pass_over(FlowContext(None, whole, None, lambda: NOW), delete=delete)
     answer = None
     try:
         while True:
@@ -93,7 +93,7 @@ def test_counting_deletes_nothing(shared: Stage):
         "dead-letter queue": 4,
         "idempotency keys": 1,
         "state of the lanes": 2,
-        "journal": 1,
+        "audit log": 1,
         "schedules": 2,
         "workers": 3,
     } == found.counts
@@ -116,7 +116,7 @@ def test_many_keys_are_deleted_in_steps(stage: Stage):
     stage.fill({f"task:{each}": record() for each in range(1000)})
     cursor, steps, found = "0", 0, 0
     while True:
-        step = stage.send(sweep(stage.keys, cursor, delete=True, count=100))
+        step = stage.send(delete_keys(stage.keys, cursor, delete=True, count=100))
         found += step.counts["records of tasks"]
         cursor, steps = step.cursor, steps + 1
         if cursor == "0":
@@ -128,6 +128,6 @@ def test_many_keys_are_deleted_in_steps(stage: Stage):
 
 def test_every_kind_is_counted_under_a_name(stage: Stage):
     """Also where there is none of it."""
-    found = stage.send(sweep(stage.keys, "0", delete=False))
+    found = stage.send(delete_keys(stage.keys, "0", delete=False))
 
     assert dict.fromkeys([kind.name for kind in KINDS], 0) == found.counts

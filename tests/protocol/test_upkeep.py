@@ -2,12 +2,18 @@
 
 import pytest
 
-from taskflow._protocol.inspect import find
+from taskflow._protocol.inspect import find_ids
 from taskflow._protocol.lenient import moment
 from taskflow._protocol.queue_status import status, workers
 from taskflow._protocol.settle import complete, settle
-from taskflow._protocol.task_events import journal
-from taskflow._protocol.upkeep import BeatReply, beat, prune, roll, survey
+from taskflow._protocol.task_events import audit_read
+from taskflow._protocol.upkeep import (
+    BeatReply,
+    heartbeat,
+    list_ids,
+    prune,
+    scan_homeless,
+)
 from tests.support.keyspace import NOW, SHARE, Expiring, record
 
 
@@ -59,7 +65,7 @@ def test_the_survey_finds_tasks_without_a_home(stage):
     before = stage.dump()
     cursor, homeless, waiting = "0", [], []
     while True:
-        step = stage.send(survey(stage.keys, cursor, count=2, now_ms=NOW))
+        step = stage.send(scan_homeless(stage.keys, cursor, count=2, now_ms=NOW))
         cursor = step.cursor
         homeless += step.homeless
         waiting += step.waiting
@@ -80,7 +86,9 @@ def test_ids_are_found_by_their_beginning_or_their_end(stage, part, ids):
     stage.fill({"task:x:ab": ["side key"], "tasks:pending:retry": ["abe"]})
     before, cursor, found = stage.dump(), "0", []
     while True:
-        cursor, some = stage.send(find(stage.keys, part, cursor, count=1, now_ms=NOW))
+        cursor, some = stage.send(
+            find_ids(stage.keys, part, cursor, count=1, now_ms=NOW)
+        )
         found += some
         if cursor == "0":
             break
@@ -95,7 +103,7 @@ def test_a_list_is_read_in_stretches(stage):
 
     def read(first):
         return stage.send(
-            roll(stage.keys, stage.keys.retry, first=first, count=3, now_ms=NOW)
+            list_ids(stage.keys, stage.keys.retry, first=first, count=3, now_ms=NOW)
         )
 
     assert (["t0", "t1", "t2"], ["t3", "t4"], []) == (read(0), read(3), read(6))
@@ -104,7 +112,7 @@ def test_a_list_is_read_in_stretches(stage):
 def hello(stage, *, worker="w", info=b'{"pid":1}', known="", new="d1", now_ms=NOW):
     """Beat; give the reply."""
     return stage.send(
-        beat(
+        heartbeat(
             stage.keys,
             worker=worker,
             info=info,
@@ -142,7 +150,7 @@ def test_a_beat_finds_out_that_the_server_has_lost_its_data(stage):
         hello(stage, worker="x", new="d5", now_ms=later).data_id,
     ]
     lost_at = stage.send(status(stage.keys, SHARE, now_ms=NOW)).data_lost_at
-    (entry,) = stage.send(journal(stage.keys))
+    (entry,) = stage.send(audit_read(stage.keys))
 
     assert (["d1", "d1"], ["d3"] * 4) == (first, second)
     assert {"data_id": "d3", "lost_ms": str(later)} == stage.dump()["tasks:lanes"]
@@ -178,7 +186,7 @@ def test_workers_are_listed_the_latest_beat_first(stage):
     """A worker whose heartbeat has expired is shown as dead."""
     for number, worker in enumerate("ab"):
         stage.send(
-            beat(
+            heartbeat(
                 stage.keys,
                 worker=worker,
                 info=b'{"pid":7}',

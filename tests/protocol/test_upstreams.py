@@ -10,7 +10,7 @@ from taskflow._protocol.inspect import get
 from taskflow._protocol.queue_status import status as queue_status
 from taskflow._protocol.record import CallReport, ErrorFacts
 from taskflow._protocol.settle import complete, park, release, retry, settle
-from taskflow._protocol.task_events import journal
+from taskflow._protocol.task_events import audit_read
 from taskflow._protocol.upkeep import reap
 from taskflow._protocol.upstreams import BreakerDefaults, UpstreamStatus
 from taskflow.errors import UpstreamNotFoundError
@@ -56,7 +56,9 @@ def look(stage, name="api", now_ms=NOW) -> UpstreamStatus:
 
 def steer(stage, verb, name="api", now_ms=NOW, **options):
     """Open, close or reset it."""
-    return stage.send(upstreams.steer(stage.keys, name, verb, now_ms=now_ms, **options))
+    return stage.send(
+        upstreams.set_upstream(stage.keys, name, verb, now_ms=now_ms, **options)
+    )
 
 
 def end(stage, claims, verdict="success", *, now_ms=NOW, reason="", wait_ms=0):
@@ -753,7 +755,7 @@ def test_guards_share_the_limits_of_tasks(stage):
 def enter(stage, ticket, *, now_ms=NOW, permit="own", weight=1, recovery_ms=0):
     """Ask for leave to call."""
     return stage.send(
-        upstreams.enter(
+        upstreams.acquire_permit(
             stage.keys,
             "api",
             ticket=ticket,
@@ -770,12 +772,12 @@ def enter(stage, ticket, *, now_ms=NOW, permit="own", weight=1, recovery_ms=0):
 def leave(stage, ticket, verdict, *, now_ms=NOW, epoch=0, **details):
     """Report how a call ended."""
     return stage.send(
-        upstreams.leave(
+        upstreams.release_permit(
             stage.keys,
             "api",
             ticket=ticket,
             epoch=epoch,
-            verdict=verdict,
+            outcome=verdict,
             now_ms=now_ms,
             **details,
         )
@@ -1125,12 +1127,12 @@ def test_a_guards_probe_that_says_nothing_wakes_a_worker(stage):
     assert [True] == [each.is_probe for each in stage.claim(5, now_ms=later).claims]
 
 
-def test_the_journal_tells_which_way_it_turned(stage):
+def test_the_audit_log_tells_which_way_it_turned(stage):
     """What opened it, and what closed it again."""
     declare(stage)
     steer(stage, "open", reason="they asked us")
     steer(stage, "close")
-    closed, opened_before = stage.send(journal(stage.keys))[:2]
+    closed, opened_before = stage.send(audit_read(stage.keys))[:2]
 
     assert ("upstream_closed", "") == (closed.event, closed.facts["reason"])
     assert ("upstream_opened", "they asked us") == (

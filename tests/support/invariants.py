@@ -15,7 +15,7 @@ from taskflow._protocol.invariants import (
     NO_RECORD,
     Broken,
     Letter,
-    Sighting,
+    Snapshot,
     broken_group,
 )
 from taskflow._protocol.invariants import broken as broken_of
@@ -56,7 +56,7 @@ def broken(
 
 def sightings(
     keys: Keys, found: Mapping[str, Any], plain: Mapping[str, Any]
-) -> Iterator[Sighting]:
+) -> Iterator[Snapshot]:
     """See every task of which there is anything: a record, an entry, a letter."""
     records = _named(plain, keys.task(""))
     letters = _named(plain, keys.letter(""))
@@ -65,7 +65,7 @@ def sightings(
     for task_id in {*records, *letters, *homes, *groups, *tickets}:
         record = records.get(task_id, {})
         seen = _sighting(task_id, record) if isinstance(record, dict) else None
-        seen = seen or Sighting(task_id, "foreign")
+        seen = seen or Snapshot(task_id, "foreign")
         ends = plain.get(keys.active, {}).get(task_id)
         yield seen._replace(
             lease_ends_ms=None if ends is None else clamped(ends),
@@ -84,13 +84,13 @@ def _named(plain: Mapping[str, Any], start: str) -> dict[str, Any]:
     return {name: plain[key] for key, name in names.items() if ":" not in name}
 
 
-def _sighting(task_id: str, record: Mapping[str, str]) -> Sighting:
+def _sighting(task_id: str, record: Mapping[str, str]) -> Snapshot:
     if not record.keys() & {"state", "payload", "spec"}:
-        return Sighting(task_id, "foreign" if record else "")
+        return Snapshot(task_id, "foreign" if record else "")
     attempts, crashes, age = (
         record.get(name, "") for name in ("attempts", "crashes", "age_ms")
     )
-    return Sighting(
+    return Snapshot(
         task_id,
         record.get("state", "nothing"),
         record.get("lane", ""),

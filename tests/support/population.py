@@ -7,9 +7,9 @@ from typing import Any
 from taskflow import Context, Registry, RetryPolicy, TaskFlow, Upstream
 from taskflow._codec import to_json
 from taskflow._protocol.claim import LaneShare, claim
-from taskflow._protocol.schedules import Announcement, announce
+from taskflow._protocol.schedules import ScheduleUpsert, upsert_schedules
 from taskflow._protocol.settle import crash, settle
-from taskflow._protocol.upkeep import beat
+from taskflow._protocol.upkeep import heartbeat
 from taskflow.testing import arun_until_idle
 
 WORKER = "host.example-1.2_3"
@@ -121,16 +121,18 @@ async def populate(flow: TaskFlow) -> dict[str, str]:
     (schedule,) = registry.schedules()
     first = datetime.now(UTC) + timedelta(hours=1)
     template = ticks.call(1)
-    told = Announcement(schedule, schedule.digest, template.payload, ticks.spec, first)
-    send(announce(keys, [told]))
+    told = ScheduleUpsert(
+        schedule, schedule.digest, template.payload, ticks.spec, first
+    )
+    send(upsert_schedules(keys, [told]))
     info = to_json({"kind": "worker", "concurrency": 10, "tasks": ["add"]})
-    send(beat(keys, worker=WORKER, info=info, ttl_ms=LEASE_MS, known="", new="d1"))
+    send(heartbeat(keys, worker=WORKER, info=info, ttl_ms=LEASE_MS, known="", new="d1"))
     ids["waiting"] = flow.enqueue(add.call(5)).id
     ids["keyed"] = flow.enqueue(add.options(key="order 8").call(5)).id
     ids["scheduled"] = flow.enqueue(add.options(delay=3600).call(6)).id
     ids["cancelled"] = flow.enqueue(add.call(7)).id
     flow.tasks.cancel(ids["cancelled"])
     flow.tasks.retry(ids["dead"])
-    flow.journal.record("looked", actor="ada", what="everything")
+    flow.audit_log.record("looked", actor="ada", what="everything")
     _forget_workers(flow)
     return ids

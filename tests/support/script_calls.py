@@ -12,17 +12,21 @@ from taskflow._protocol import schedules, upstreams
 from taskflow._protocol import settle as verbs
 from taskflow._protocol.actions import cancel, delete, drain, pause
 from taskflow._protocol.claim import claim
-from taskflow._protocol.consistency import Mended, amend, mend
+from taskflow._protocol.consistency import (
+    RepairedPlacement,
+    repair_placement,
+    repair_record,
+)
 from taskflow._protocol.dead_letters import discard, edit, requeue
 from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.inspect import moment, watch
 from taskflow._protocol.keys import KINDS, Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import CallReport
-from taskflow._protocol.reset import Sweep, sweep
-from taskflow._protocol.settle import Note, extend, note, settle
-from taskflow._protocol.task_events import jot
-from taskflow._protocol.upkeep import PromoteReply, beat, promote, prune, reap
+from taskflow._protocol.reset import DeletedKeys, delete_keys
+from taskflow._protocol.settle import ProgressReport, extend, report_progress, settle
+from taskflow._protocol.task_events import audit_append
+from taskflow._protocol.upkeep import PromoteReply, heartbeat, promote, prune, reap
 from taskflow._protocol.upstreams import BreakerDefaults
 from taskflow.errors import ScheduleNotFoundError
 from tests.support.keyspace import LEASE, NOW, SHARE, WHY, Stage, record, submission
@@ -46,7 +50,7 @@ class Case:
         make: Prepares a server and gives the call.
         again: What the second call answers: the same as the first, or what is true
             now that the first has been.
-        tells: Whether the journal has a line of each call; and an upstream turns with
+        tells: Whether the audit log has a line of each call; and an upstream turns with
             each.
     """
 
@@ -131,8 +135,8 @@ def of_schedule(operation: Operation[Any]) -> Any:
 
 def announced() -> Operation[Any]:
     """Give the call that makes the schedule known."""
-    told = schedules.Announcement(TEN, TEN.digest, b"{}", TEN.task.spec, FIRST)
-    return schedules.announce(KEYS, [told], now_ms=NOW)
+    told = schedules.ScheduleUpsert(TEN, TEN.digest, b"{}", TEN.task.spec, FIRST)
+    return schedules.upsert_schedules(KEYS, [told], now_ms=NOW)
 
 
 def tick(task_id: str) -> Operation[Any]:
@@ -159,7 +163,7 @@ def of_api(*before: Operation[Any]) -> Any:
 
 def entered(permit: Any = "own", ticket: str = "guard:1") -> Operation[Any]:
     """Give the call by which a guard asks for leave."""
-    return upstreams.enter(
+    return upstreams.acquire_permit(
         KEYS,
         "api",
         ticket=ticket,
@@ -173,14 +177,14 @@ def entered(permit: Any = "own", ticket: str = "guard:1") -> Operation[Any]:
 
 def left(verdict: str) -> Operation[Any]:
     """Give the call by which a guard says how it went."""
-    return upstreams.leave(
-        KEYS, "api", ticket="guard:1", epoch=0, verdict=verdict, now_ms=NOW + 5
+    return upstreams.release_permit(
+        KEYS, "api", ticket="guard:1", epoch=0, outcome=verdict, now_ms=NOW + 5
     )
 
 
 def steered(verb: Any) -> Operation[bool]:
     """Give the call by which a person turns the upstream."""
-    return upstreams.steer(KEYS, "api", verb, reason="so", now_ms=NOW + 6)
+    return upstreams.set_upstream(KEYS, "api", verb, reason="so", now_ms=NOW + 6)
 
 
 def claimed(*, late: bool = False) -> Callable[[Stage], Operation[Any]]:
@@ -231,11 +235,13 @@ def keyed(stage: Stage) -> Operation[Any]:
     return enqueue(KEYS, batch, now_ms=NOW)
 
 
-ALIVE = beat(
+ALIVE = heartbeat(
     KEYS, worker="w", info=b"{}", ttl_ms=60_000, known="", new="d1", now_ms=NOW
 )
-REPORT = Note(1, b'{"done":1}', {"tokens": 3}, {"a": "1"}, b"7", ("one", "two"))
-NOTHING = Sweep("0", 0, dict.fromkeys((kind.name for kind in KINDS), 0))
+REPORT = ProgressReport(
+    1, b'{"done":1}', {"tokens": 3}, {"a": "1"}, b"7", ("one", "two")
+)
+NOTHING = DeletedKeys("0", 0, dict.fromkeys((kind.name for kind in KINDS), 0))
 
 CASES = {
     "upsert_schedule": Case(lambda _: announced(), again=[(False, NOW + 10_000)]),
@@ -243,7 +249,9 @@ CASES = {
     "heartbeat: goodbye": Case(
         filled(
             {"worker:w": {"info": "{}"}, "tasks:workers": {"w": NOW}},
-            beat(KEYS, worker="w", info=b"", ttl_ms=1, known="", new="d1", now_ms=NOW),
+            heartbeat(
+                KEYS, worker="w", info=b"", ttl_ms=1, known="", new="d1", now_ms=NOW
+            ),
         )
     ),
     "cancel": Case(of_one(lambda each: cancel(KEYS, each, now_ms=NOW))),
@@ -289,40 +297,45 @@ CASES = {
         )
     ),
     "pause_schedule: pause": Case(
-        of_schedule(schedules.hold(KEYS, "ten", "pause", now_ms=NOW)), tells=True
+        of_schedule(schedules.pause_schedule(KEYS, "ten", "pause", now_ms=NOW)),
+        tells=True,
     ),
     "pause_schedule: resume": Case(
-        of_schedule(schedules.hold(KEYS, "ten", "resume", now_ms=NOW)), tells=True
+        of_schedule(schedules.pause_schedule(KEYS, "ten", "resume", now_ms=NOW)),
+        tells=True,
     ),
     "pause_schedule: remove": Case(
-        of_schedule(schedules.hold(KEYS, "ten", "remove", now_ms=NOW)),
+        of_schedule(schedules.pause_schedule(KEYS, "ten", "remove", now_ms=NOW)),
         again=ScheduleNotFoundError,
     ),
     "audit_append": Case(
-        lambda _: jot(KEYS, "reset", actor="ann", facts={}, now_ms=NOW), tells=True
+        lambda _: audit_append(KEYS, "reset", actor="ann", facts={}, now_ms=NOW),
+        tells=True,
     ),
     "release_permit": Case(of_api(entered(), left("success"))),
     "release_permit: with a failure": Case(of_api(entered(), left("failure"))),
     "repair_record": Case(
         filled(
             {"task:t1": record(crashes="x"), "tasks:pending:primary": ["t1"]},
-            amend(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
+            repair_record(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
         ),
         again=[],
     ),
     "repair_record: a task without a token": Case(
         filled(
             {"task:t1": record("ACTIVE", crashes=1), "tasks:active": {"t1": NOW}},
-            amend(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
+            repair_record(KEYS, "t1", lease_ms=LEASE, now_ms=NOW),
         ),
         again=[],
     ),
     "repair_placement": Case(
-        filled({"task:t1": record("ACTIVE")}, mend(KEYS, "t1", now_ms=NOW)),
-        again=Mended("FINE", "PENDING", ("PENDING:retry",)),
+        filled({"task:t1": record("ACTIVE")}, repair_placement(KEYS, "t1", now_ms=NOW)),
+        again=RepairedPlacement("FINE", "PENDING", ("PENDING:retry",)),
     ),
     "report_progress": Case(
-        of_running(lambda held: note(KEYS, held.id, held.token, REPORT, now_ms=NOW))
+        of_running(
+            lambda held: report_progress(KEYS, held.id, held.token, REPORT, now_ms=NOW)
+        )
     ),
     "pause": Case(lambda _: pause(KEYS, "retry", paused=True, now_ms=NOW), tells=True),
     "pause: go on": Case(
@@ -373,7 +386,7 @@ CASES = {
         of_api(steered("open"), steered("reset")), again=False, tells=True
     ),
     "delete_keys": Case(
-        of_one(lambda _: sweep(KEYS, "0", delete=True, count=1000)), again=NOTHING
+        of_one(lambda _: delete_keys(KEYS, "0", delete=True, count=1000)), again=NOTHING
     ),
     "tick": Case(of_schedule(tick("t1")), again=PASSED),
     "tick: let pass": Case(of_schedule(tick("")), again=PASSED),

@@ -16,7 +16,7 @@ from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
 from taskflow._worker import consumer
 from taskflow._worker.consumer import ConsumerSettings
-from taskflow._worker.dispatcher import Pump, PumpSettings
+from taskflow._worker.dispatcher import Dispatcher, DispatcherSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
 from taskflow.errors import ServerUnavailableError
@@ -81,7 +81,7 @@ class StubExecutor:
         self.has_begun = asyncio.Event()
         self.has_both = asyncio.Event()
         self.ready = 0
-        self.is_brisk = False
+        self.can_prefetch = False
 
     @property
     def running(self) -> int:
@@ -198,16 +198,16 @@ class Bench:
         settings = ConsumerSettings(Keys(), "w", lease, share)
         sender: Any = self.runner
         executor: Any = self.executor
-        self.pump = Pump(
-            PumpSettings(settings, slots, lambda: 0, self.declare),
+        self.dispatcher = Dispatcher(
+            DispatcherSettings(settings, slots, lambda: 0, self.declare),
             sender,
             self.leases,
             Outage(events),
             events,
         )
-        self.pump.serve(executor)
+        self.dispatcher.serve(executor)
         self._channels = [
-            asyncio.create_task(self.pump.run(n)) for n in range(channels)
+            asyncio.create_task(self.dispatcher.run(n)) for n in range(channels)
         ]
 
     async def declare(self, names: Sequence[str]) -> None:
@@ -263,11 +263,11 @@ async def test_a_claim_whose_reply_is_lost_as_its_worker_stops_is_handed_back() 
     bench = Bench()
     async with asyncio.timeout(10):
         await bench.runner.asked.wait()
-        bench.pump.stop_claiming()
+        bench.dispatcher.stop_claiming()
         bench.runner.loses = 1
         bench.runner.answer.set()
 
-        assert await bench.pump.emptied(5.0)
+        assert await bench.dispatcher.emptied(5.0)
 
     assert ["t1"] == bench.runner.settled
     assert [] == bench.executor.started
@@ -283,12 +283,12 @@ async def test_a_server_that_is_gone_holds_a_stopping_worker_for_a_lease_at_most
     bench = Bench(lease=0.1)
     async with asyncio.timeout(10):
         await bench.runner.asked.wait()
-        bench.pump.stop_claiming()
+        bench.dispatcher.stop_claiming()
         bench.runner.loses = 1_000
         bench.runner.answer.set()
 
-        assert not await bench.pump.emptied(0.01)
-        assert await bench.pump.emptied(5.0)
+        assert not await bench.dispatcher.emptied(0.01)
+        assert await bench.dispatcher.emptied(5.0)
 
     assert [] == bench.runner.settled
     await bench.close()
@@ -301,12 +301,12 @@ async def test_trips_that_are_cut_get_smaller_and_then_larger_again() -> None:
         await bench.runner.asked.wait()
         bench.runner.answer.set()
         await bench.executor.has_begun.wait()
-        bench.pump.stop_claiming()
+        bench.dispatcher.stop_claiming()
         bench.executor.started.clear()
         bench.runner.cuts = 2
-        bench.pump.release([CLAIM] * 100, started=False)
+        bench.dispatcher.release([CLAIM] * 100, started=False)
 
-        assert await bench.pump.emptied(9.0)
+        assert await bench.dispatcher.emptied(9.0)
 
     assert [100, 50, 25, 26, 27, 22] == bench.runner.sizes
     await bench.close()
@@ -321,7 +321,7 @@ async def test_after_a_claim_that_was_cut_the_next_one_asks_for_less() -> None:
         bench.runner.answer.set()
         await bench.executor.has_begun.wait()
         while len(bench.runner.claims) < 4:
-            bench.pump.look()
+            bench.dispatcher.poll_now()
             await asyncio.sleep(0.01)
 
     assert [20, 20, 20, 5] == [slots for _, slots in bench.runner.claims]
@@ -350,7 +350,7 @@ async def test_the_rest_of_a_claim_that_came_in_part_is_fetched_at_once() -> Non
     bench = Bench(slots=5, channels=1, runner=runner)
     async with asyncio.timeout(10):
         await bench.executor.has_both.wait()
-        bench.pump.look()
+        bench.dispatcher.poll_now()
         await runner.is_used_up.wait()
 
     first, second, third = runner.told("nonce")
@@ -370,11 +370,11 @@ async def test_a_worker_that_stops_hands_back_a_claim_that_comes_in_parts() -> N
     bench = Bench(slots=2, channels=1, runner=runner)
     async with asyncio.timeout(10):
         await runner.asked.wait()
-        bench.pump.stop_claiming()
+        bench.dispatcher.stop_claiming()
 
-        assert await bench.pump.emptied(5.0)
+        assert await bench.dispatcher.emptied(5.0)
 
-    assert (2, []) == (bench.pump.released, bench.executor.started)
+    assert (2, []) == (bench.dispatcher.released, bench.executor.started)
     assert [2, 0, 0] == runner.told("slots")
     await bench.close()
 
@@ -415,7 +415,7 @@ async def test_upstreams_without_rules_are_declared_and_asked_for_again() -> Non
     bench.runner.answer.set()
     async with asyncio.timeout(10):
         await bench.executor.has_begun.wait()
-        bench.pump.look()
+        bench.dispatcher.poll_now()
         await bench.has_declared.wait()
         while len(bench.runner.claims) == bench.asked:  # noqa: ASYNC110 - told by nobody
             await asyncio.sleep(0.01)

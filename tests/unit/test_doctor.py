@@ -8,10 +8,10 @@ from attrs import evolve
 
 from taskflow import QueueStatus, TaskState, UpstreamStatus, WorkerStatus
 from taskflow._client import doctor, record_findings
-from taskflow._client.consistency import Amended, Misfit, Proof, Repair
+from taskflow._client.consistency import Misplaced, Proof, Repair, RepairedRecord
 from taskflow._protocol.consistency import ServerFacts
-from taskflow._protocol.invariants import Broken, Sighting
-from taskflow._protocol.schedules import ScheduleStatus, Timetable
+from taskflow._protocol.invariants import Broken, Snapshot
+from taskflow._protocol.schedules import ScheduleList, ScheduleStatus
 
 GIB = 1_073_741_824
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -217,7 +217,7 @@ def test_a_schedule_that_nobody_serves_is_an_error(
     known: list[ScheduleStatus], severity: str, what: str
 ) -> None:
     """A little late is no error, and a paused one is meant so."""
-    finding = doctor._schedules(Timetable(NOW, tuple(known)))
+    finding = doctor._schedules(ScheduleList(NOW, tuple(known)))
 
     assert severity == finding.severity
     assert what in finding.what
@@ -264,10 +264,12 @@ def test_an_upstream_that_holds_up_tasks_for_long_is_an_error(
     assert what in finding.what
 
 
-def misfit(task_id: str, state: str, homes: tuple[str, ...], what: str = "") -> Misfit:
+def misfit(
+    task_id: str, state: str, homes: tuple[str, ...], what: str = ""
+) -> Misplaced:
     """Give a task of which something does not hold."""
-    seen = Sighting(task_id, state, "primary" if state else "", homes=homes)
-    return Misfit(seen, (Broken("I3", task_id, what),))
+    seen = Snapshot(task_id, state, "primary" if state else "", homes=homes)
+    return Misplaced(seen, (Broken("I3", task_id, what),))
 
 
 LOST = misfit("t1", "PENDING", ())
@@ -336,9 +338,13 @@ def test_a_record_that_is_torn_is_an_error(
     ("done", "severity", "what"),
     [
         ((), "ok", "each of 9 records is whole"),
-        ((Amended("t1", ("key", "letter")),), "note", "1 put right: t1 (key, letter)"),
         (
-            (Amended("t1", ()), Amended("t2", (), (EMPTY,))),
+            (RepairedRecord("t1", ("key", "letter")),),
+            "note",
+            "1 put right: t1 (key, letter)",
+        ),
+        (
+            (RepairedRecord("t1", ()), RepairedRecord("t2", (), (EMPTY,))),
             "error",
             "1 could not be put right: t2 (a group of 0 letters",
         ),
@@ -346,7 +352,7 @@ def test_a_record_that_is_torn_is_an_error(
     ids=["nothing", "all", "less"],
 )
 def test_a_repair_says_what_it_put_right(
-    done: tuple[Amended, ...], severity: str, what: str
+    done: tuple[RepairedRecord, ...], severity: str, what: str
 ) -> None:
     """And what it could not."""
     finding = record_findings._amended(Repair(9, amended=done))

@@ -15,7 +15,7 @@ from redis.exceptions import (
 
 from taskflow._protocol.operation import Operation, Script
 from taskflow._servers import resp
-from taskflow._servers.exchange import Pause, Trip, conversation
+from taskflow._servers.exchange import Pause, Trip, exchange
 from taskflow.errors import (
     ScriptError,
     ServerRefusedError,
@@ -61,7 +61,7 @@ def play(steps, *replies):
 
 def test_all_operations_travel_together():
     """One trip there and back, the answers in order."""
-    asked, answers = play(conversation([A, B], patience=0), [1, 2])
+    asked, answers = play(exchange([A, B], patience=0), [1, 2])
 
     assert [trip(A, B)] == asked
     assert ["1", "2"] == answers
@@ -69,7 +69,7 @@ def test_all_operations_travel_together():
 
 def test_a_missing_script_is_loaded_and_only_its_operations_are_sent_again():
     """Those that were answered are not."""
-    steps = conversation([A, B, A, C], patience=0)
+    steps = exchange([A, B, A, C], patience=0)
     asked, answers = play(steps, [LOST, 2, LOST, LOST], ["sha", "sha", 1, 3, 4])
 
     assert [trip(A, B, A, C), trip(A, A, C, loads=[A, C])] == asked
@@ -79,7 +79,7 @@ def test_a_missing_script_is_loaded_and_only_its_operations_are_sent_again():
 def test_a_script_that_may_not_be_loaded_says_why():
     """And not that it is missing, which is what follows."""
     refused = NoPermissionError("no permissions to run the 'script|load' command")
-    steps = conversation([A], patience=PATIENT)
+    steps = exchange([A], patience=PATIENT)
     asked, (answer,) = play(steps, [LOST], [refused, LOST])
 
     assert 2 == len(asked)
@@ -89,7 +89,7 @@ def test_a_script_that_may_not_be_loaded_says_why():
 
 def test_a_script_that_is_lost_again_is_sent_again():
     """Behind a proxy, two trips may reach two servers."""
-    steps = conversation([A], patience=PATIENT)
+    steps = exchange([A], patience=PATIENT)
     asked, answers = play(steps, [LOST], ["sha", LOST], None, [1])
 
     assert [trip(A), trip(A, loads=[A]), trip(A)] == [asked[0], asked[1], asked[3]]
@@ -98,7 +98,7 @@ def test_a_script_that_is_lost_again_is_sent_again():
 
 def test_a_trip_that_fails_is_made_again_after_a_pause():
     """Every operation recognises a repeat."""
-    steps = conversation([A, B], patience=PATIENT)
+    steps = exchange([A, B], patience=PATIENT)
     asked, answers = play(steps, BrokenError("closed"), None, [1, 2])
 
     assert [trip(A, B), trip(A, B)] == [asked[0], asked[2]]
@@ -108,7 +108,7 @@ def test_a_trip_that_fails_is_made_again_after_a_pause():
 
 def test_only_what_got_no_answer_is_sent_again():
     """A server may be loading for one and not for the other."""
-    steps = conversation([A, B], patience=PATIENT)
+    steps = exchange([A, B], patience=PATIENT)
     asked, answers = play(steps, [1, BusyLoadingError("loading")], None, [2])
 
     assert [trip(A, B), trip(B)] == [asked[0], asked[2]]
@@ -118,7 +118,7 @@ def test_only_what_got_no_answer_is_sent_again():
 def test_without_patience_there_is_one_attempt():
     """The error stands in place of each answer."""
     broken = BrokenError("closed")
-    asked, answers = play(conversation([A, B], patience=0), broken)
+    asked, answers = play(exchange([A, B], patience=0), broken)
 
     assert [trip(A, B)] == asked
     assert [ServerUnavailableError] * 2 == [type(answer) for answer in answers]
@@ -131,7 +131,7 @@ def test_without_patience_there_is_one_attempt():
 )
 def test_what_will_not_pass_is_not_sent_again(error):
     """Neither a wrong type nor a missing permission mends itself."""
-    asked, answers = play(conversation([A, B], patience=PATIENT), [1, error])
+    asked, answers = play(exchange([A, B], patience=PATIENT), [1, error])
 
     assert [trip(A, B)] == asked
     assert "1" == answers[0]
@@ -140,7 +140,7 @@ def test_what_will_not_pass_is_not_sent_again(error):
 
 def test_pauses_grow_and_are_never_regular():
     """A crowd of clients does not come back together."""
-    steps = conversation([A], patience=PATIENT)
+    steps = exchange([A], patience=PATIENT)
     failures = [BrokenError("closed"), None] * 8
     asked, _ = play(steps, *failures)
     pauses = [step.seconds for step in asked if isinstance(step, Pause)]
@@ -157,14 +157,14 @@ def test_an_error_that_a_reply_stands_for_is_the_answer():
     def decode(reply):
         raise TaskNotFoundError(reply)
 
-    _, (answer,) = play(conversation([operation("a", decode)], patience=0), ["t1"])
+    _, (answer,) = play(exchange([operation("a", decode)], patience=0), ["t1"])
 
     assert TaskNotFoundError is type(answer)
 
 
 def test_an_answer_that_cannot_be_read_is_the_scripts_fault():
     """A bug or a version skew; the reply is shown, as far as it is short."""
-    _, (answer,) = play(conversation([operation("a", int)], patience=0), ["x" * 999])
+    _, (answer,) = play(exchange([operation("a", int)], patience=0), ["x" * 999])
 
     assert ScriptError is type(answer)
     assert ValueError is type(answer.__cause__)

@@ -116,7 +116,7 @@ def test_a_beat_that_is_asked_for_does_not_wait_for_its_time() -> None:
 
     assert beaten.acquire(timeout=10)
     assert not beaten.acquire(timeout=0.2)
-    heartbeat.hurry()
+    heartbeat.beat_now()
     assert beaten.acquire(timeout=10)
     heartbeat.stop()
     server.close()
@@ -180,7 +180,7 @@ class Patient:
     def beat(self, after: float) -> list[TaskState]:
         """Beat *after* seconds; say where the tasks are."""
         self.now = NOW + round(after * 1000)
-        self.heartbeat.meet()
+        self.heartbeat.register()
         return [self.flow.tasks.get(task_id).state for task_id, _ in self.pairs]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taskflow._worker.liveness import SUFFIX, VitalsFile, folder_of, look
+from taskflow._worker.liveness import SUFFIX, LivenessFile, folder_of, read_liveness
 
 
 def test_each_user_has_a_folder_below_that_for_temporary_files(
@@ -22,7 +22,7 @@ def test_each_user_has_a_folder_below_that_for_temporary_files(
 
 def test_the_file_and_its_folder_are_for_this_user_alone(tmp_path: Path):
     """Nobody else reads it, and nobody else can leave one."""
-    file = VitalsFile(tmp_path / "v", "w", lease=15.0)
+    file = LivenessFile(tmp_path / "v", "w", lease=15.0)
     file.open()
     modes = [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "v").rglob("*")]
     folder = oct((tmp_path / "v").stat().st_mode & 0o777)
@@ -33,15 +33,15 @@ def test_the_file_and_its_folder_are_for_this_user_alone(tmp_path: Path):
 
 def test_the_times_decide_and_the_sentence_says_which(tmp_path: Path):
     """The last answered beat, and the loop's last word; both within two leases."""
-    file = VitalsFile(tmp_path / "v", "w", lease=15.0)
+    file = LivenessFile(tmp_path / "v", "w", lease=15.0)
     file.open()
     try:
-        began = look(tmp_path / "v", 10.0**9)[0][0].why
+        began = read_liveness(tmp_path / "v", 10.0**9)[0][0].why
         file.refresh(polled_ago=29.0)
         now = time.monotonic()
-        fresh = look(tmp_path / "v", now)[0][0].why
-        blocked = look(tmp_path / "v", now + 2.0)[0][0].why
-        gone = look(tmp_path / "v", now + 31.0)[0][0].why
+        fresh = read_liveness(tmp_path / "v", now)[0][0].why
+        blocked = read_liveness(tmp_path / "v", now + 2.0)[0][0].why
+        gone = read_liveness(tmp_path / "v", now + 31.0)[0][0].why
     finally:
         file.close()
 
@@ -63,7 +63,7 @@ def test_a_folder_that_others_could_fill_is_refused(
     else:
         folder.mkdir()
         folder.chmod(0o777)
-    file = VitalsFile(folder, "w", lease=15.0)
+    file = LivenessFile(folder, "w", lease=15.0)
     with caplog.at_level(logging.WARNING, "taskflow.worker"):
         file.open()
         file.refresh(0.0)
@@ -72,7 +72,7 @@ def test_a_folder_that_others_could_fill_is_refused(
     assert 1 == len(caplog.records)
     assert [] == list(folder.iterdir())
     with pytest.raises(OSError, match="v"):
-        look(folder, 0.0)
+        read_liveness(folder, 0.0)
 
 
 def test_links_and_foreign_files_are_left_alone(tmp_path: Path):
@@ -83,7 +83,7 @@ def test_links_and_foreign_files_are_left_alone(tmp_path: Path):
     (folder / f"link{SUFFIX}").symlink_to(tmp_path / "precious")
     (folder / "notes.txt").write_text("mine")
     (folder / f"dead{SUFFIX}").write_text("{}")
-    file = VitalsFile(folder, "w", lease=15.0)
+    file = LivenessFile(folder, "w", lease=15.0)
     file.open()
     left = sorted(path.name for path in folder.iterdir())
     file.close()
@@ -96,7 +96,7 @@ def test_a_disk_that_is_full_costs_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     """The worker goes on; the probe sees its file no more as a living one's."""
-    file = VitalsFile(tmp_path / "v", "w", lease=15.0)
+    file = LivenessFile(tmp_path / "v", "w", lease=15.0)
     file.open()
 
     def refuse(*_: object) -> int:

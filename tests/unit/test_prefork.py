@@ -18,7 +18,7 @@ from taskflow._events import Events, TaskCrashed
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors import ipc_batch
-from taskflow._worker.executors.ipc import Line, pack
+from taskflow._worker.executors.ipc import Pipe, pack
 from taskflow._worker.executors.ipc_batch import MOST_PER_MESSAGE
 from taskflow._worker.executors.prefork import STOP_GRACE, PreforkExecutor
 
@@ -38,7 +38,7 @@ class Child:
     def __init__(self, address: str) -> None:
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(address)
-        self.line = Line(sock)
+        self.line = Pipe(sock)
 
     def say(self, *frames: Any) -> None:
         """Write frames to the worker."""
@@ -96,7 +96,7 @@ class Stage:
         """Keep a message."""
         self.submitted.append((number, [claim[0] for claim in claims]))
 
-    def look(self) -> None:
+    def process_events(self) -> None:
         """Count the looks; the first few may fail."""
         self.looked += 1
         if self.looked <= self.failing_looks:

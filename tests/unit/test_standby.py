@@ -301,7 +301,7 @@ def test_the_scripts_are_called_as_the_protocol_describes_them() -> None:
     keys = Keys("{p}:")
     pairs = [("a", "1:w:1"), ("b", "2:w:1")]
     extend = settle.extend(keys, pairs, lease_ms=15_000)
-    unrenewed = settle.unrenewed(keys, worker="w", horizon_ms=7_500)
+    unrenewed = settle.expiring_leases(keys, worker="w", horizon_ms=7_500)
     with stub_server(lambda command: OK) as stub:
         route = RedisServer(stub.url).route()
         server = StandbyServer(Standby(keys, "w", 15.0, LIMIT).facts(route))

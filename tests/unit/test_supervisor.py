@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from taskflow._worker import supervisor as module
-from taskflow._worker.supervisor import LONGEST_PAUSE, Crew, Supervisor, pause_after
+from taskflow._worker.supervisor import (
+    LONGEST_PAUSE,
+    Supervisor,
+    WorkerProcesses,
+    pause_after,
+)
 
 SLEEPS = "import time; time.sleep(60)"
 
@@ -52,8 +57,10 @@ class Crowd:
 
         monkeypatch.setattr(module.subprocess, "Popen", start)
         command = [sys.executable, "-c", SLEEPS]
-        crew = Crew(command=command, count=count, grace=5.0, environment={})
-        self.supervisor = Supervisor(crew, tell)
+        processes = WorkerProcesses(
+            command=command, count=count, grace=5.0, environment={}
+        )
+        self.supervisor = Supervisor(processes, tell)
 
     def alive(self) -> list[bool]:
         """Tell of each child whether it lives."""

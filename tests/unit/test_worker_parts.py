@@ -19,7 +19,7 @@ from taskflow._events import (
     TaskParked,
     TaskSnoozed,
     TaskStarted,
-    UpstreamTurned,
+    UpstreamStateChanged,
     WorkerStarted,
     WorkerStopped,
 )
@@ -29,10 +29,10 @@ from taskflow._protocol.upkeep import LONGEST_TRIP_MS
 from taskflow._settings import LogSettings
 from taskflow._worker import upkeep
 from taskflow._worker.outage import Outage
-from taskflow._worker.progress import Gathering
+from taskflow._worker.progress import ProgressBuffer
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.settler import Settler
-from taskflow._worker.supervisor import Crew, Supervisor
+from taskflow._worker.supervisor import Supervisor, WorkerProcesses
 from taskflow.cli import logs
 from taskflow.observers.logging import (
     JsonFormatter,
@@ -43,7 +43,7 @@ from taskflow.observers.logging import (
 from tests.support.processes import wait_until
 
 
-class StubReports(Gathering):
+class StubReports(ProgressBuffer):
     """Gathers reports, and has nobody who stores them."""
 
     def _ask(self) -> None:
@@ -147,11 +147,11 @@ async def test_a_reap_that_is_planned_while_the_servers_clock_is_set_is_void() -
         sent.append(operation)
         return []
 
-    chores = upkeep.Chores(
+    context = upkeep.UpkeepContext(
         *(SimpleNamespace(send=send), Keys(), Events(), 3, 0.0, lambda: 0, gate),
         random.Random(1),
     )
-    await upkeep.reap(chores)
+    await upkeep.reap(context)
 
     (operation,) = sent
     *_, latest_ms = operation.args
@@ -263,7 +263,7 @@ def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
         f"pathlib.Path({str(tmp_path)!r}, 'deaf').touch()\n"
         "time.sleep(60)\n"
     )
-    crew = Crew(
+    processes = WorkerProcesses(
         command=[sys.executable, "-c", body], count=1, grace=0.5, environment={}
     )
 
@@ -274,7 +274,7 @@ def test_a_supervisor_starts_again_what_ends_and_kills_what_stays(
             supervisor.ask_stop()
             supervisor.ask_stop()
 
-    supervisor = Supervisor(crew, tell)
+    supervisor = Supervisor(processes, tell)
 
     assert 1 == supervisor.run()
     assert any("ended with code 3" in each for each in told)
@@ -401,9 +401,9 @@ def test_a_thousand_parked_tasks_have_one_line() -> None:
     log_events(events, logger)
     for number in range(1000):
         events.emit(parked(number))
-    events.emit(UpstreamTurned("api", "open", "failures", "10 of 10 calls", 60.0))
+    events.emit(UpstreamStateChanged("api", "open", "failures", "10 of 10 calls", 60.0))
 
-    assert [("task parked", 1), ("upstream turned", 999)] == written
+    assert [("task parked", 1), ("upstream state changed", 999)] == written
 
 
 def test_each_parked_task_has_its_line_for_those_who_look_closely() -> None:

@@ -18,17 +18,17 @@ import time
 from collections.abc import Iterable
 
 from taskflow._client import pybreaker_compat
-from taskflow._client.flow_context import Connection
-from taskflow._client.renewing import Renewals
+from taskflow._client.flow_context import FlowContext
+from taskflow._client.renewing import PermitRenewals
 from taskflow._client.sansio import Pause, Plan
 from taskflow._declare import ports
-from taskflow._declare.classification import CallVerdict, classify
+from taskflow._declare.classification import CallOutcome, classify
 from taskflow._declare.error_groups import is_cancellation
 from taskflow._declare.ports import Admission, Pass
 from taskflow._declare.upstream import Upstream
 from taskflow._protocol import upstreams
 from taskflow._protocol.operation import Operation
-from taskflow._protocol.upstreams import BreakerDefaults, EnterReply, LeaveReply
+from taskflow._protocol.upstreams import BreakerDefaults, PermitReply, ReleaseReply
 from taskflow.errors import ServerError, ServerUnavailableError
 
 FRESH = 0.2
@@ -58,7 +58,7 @@ def recovery_ms(lease: float) -> int:
     return round(lease * 500)
 
 
-class Copy:
+class LocalState:
     """What this process knows of one upstream; guarded by the gatekeeper's lock."""
 
     def __init__(self) -> None:
@@ -74,16 +74,16 @@ class Copy:
         self.row = 0
 
 
-class Gatekeeper:
+class AdmissionControl:
     """Lets guarded calls begin, and hears how they ended; safe in any thread."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._copies: dict[str, Copy] = {}
+        self._copies: dict[str, LocalState] = {}
         self._seen: set[str] = set()
         self._alone_until = 0.0
-        self._renewals = Renewals(self._renew)
+        self._renewals = PermitRenewals(self._renew)
 
     @property
     def defaults(self) -> BreakerDefaults:
@@ -139,7 +139,7 @@ class Gatekeeper:
         """Report how the call ended."""
         await self._connection.arun(self._leaving(upstream, admitted, error))
 
-    def hear_turn(
+    def on_state_change(
         self, upstream: Upstream, state: str, epoch: int, retry: float, reason: str
     ) -> None:
         """Take note of a turn that the server has told.
@@ -157,13 +157,13 @@ class Gatekeeper:
                 return
             old = copy.state
             self._note(copy, state, epoch, retry or FOR_GOOD, reason)
-        pybreaker_compat.tell_turn(upstream, old, state)
+        pybreaker_compat.on_state_change(upstream, old, state)
 
-    def _copy(self, name: str) -> Copy:
-        return self._copies.setdefault(name, Copy())
+    def _copy(self, name: str) -> LocalState:
+        return self._copies.setdefault(name, LocalState())
 
     def _note(
-        self, copy: Copy, state: str, epoch: int, retry: float, reason: str = ""
+        self, copy: LocalState, state: str, epoch: int, retry: float, reason: str = ""
     ) -> None:
         now = time.monotonic()
         copy.state, copy.epoch, copy.reason = state, epoch, reason
@@ -245,11 +245,11 @@ class Gatekeeper:
 
     def _request(
         self, upstream: Upstream, ticket: str, weight: float, lender: Admission | None
-    ) -> Plan[EnterReply]:
+    ) -> Plan[PermitReply]:
         connection = self._connection
         is_in = False
         try:
-            reply: EnterReply = yield upstreams.enter(
+            reply: PermitReply = yield upstreams.acquire_permit(
                 connection.keys,
                 upstream.name,
                 ticket=ticket,
@@ -275,14 +275,14 @@ class Gatekeeper:
         with contextlib.suppress(ServerError):
             connection.runner.send(self.renewal(upstream, ticket))
 
-    def renewal(self, upstream: Upstream, ticket: str) -> Operation[EnterReply]:
+    def renewal(self, upstream: Upstream, ticket: str) -> Operation[PermitReply]:
         """Describe renewing the permit of a call that runs.
 
         Returns:
             An operation; a server that has lost its data stores the permit again.
         """
         connection = self._connection
-        return upstreams.enter(
+        return upstreams.acquire_permit(
             connection.keys,
             upstream.name,
             ticket=ticket,
@@ -294,12 +294,12 @@ class Gatekeeper:
             now_ms=connection.clock(),
         )
 
-    def _take_note(self, upstream: Upstream, reply: EnterReply) -> None:
+    def _take_note(self, upstream: Upstream, reply: PermitReply) -> None:
         with self._lock:
             copy = self._copy(upstream.name)
             old = copy.state
             self._note(copy, reply.state, reply.epoch, reply.wait, reply.reason)
-        pybreaker_compat.tell_turn(upstream, old, reply.state)
+        pybreaker_compat.on_state_change(upstream, old, reply.state)
 
     # Leaving.
 
@@ -308,10 +308,10 @@ class Gatekeeper:
     ) -> Plan[None]:
         admission = admitted.admission
         self._renewals.drop(admitted.ticket)
-        verdict = classify(upstream, error)
+        outcome = classify(upstream, error)
         with self._lock:
             state = self._copy(upstream.name).state
-        pybreaker_compat.tell_end(upstream, verdict, error, state)
+        pybreaker_compat.tell_end(upstream, outcome, error, state)
         if admission is not None:
             admission.give_back()
         here = ports.scope.get()
@@ -321,10 +321,10 @@ class Gatekeeper:
             # is cancelled does not know why: of a time limit, the task's end tells.
             own.has_reported |= not is_cancellation(error)
         if admitted.is_local:
-            self._count_alone(upstream, verdict)
+            self._count_alone(upstream, outcome)
             return
         is_probe = admission is not None and admission.is_probe
-        if verdict.kind == "success" and not is_probe and self._keeps(admitted):
+        if outcome.kind == "success" and not is_probe and self._keeps(admitted):
             with self._lock:
                 copy = self._copy(upstream.name)
                 copy.unsent += 1
@@ -332,10 +332,10 @@ class Gatekeeper:
                     return
             yield from self._quietly(self._flush(upstream))
             return
-        if verdict.kind in {"neutral", "shut"} and self._keeps(admitted):
+        if outcome.kind in {"neutral", "shut"} and self._keeps(admitted):
             return
         yield from self._quietly(self._flush(upstream))
-        yield from self._quietly(self._report(upstream, admitted, verdict))
+        yield from self._quietly(self._report(upstream, admitted, outcome))
 
     def _quietly(self, plan: Plan[None]) -> Plan[None]:
         """Carry out *plan*; where the server is away, what it says is lost."""
@@ -352,18 +352,18 @@ class Gatekeeper:
         return not admitted.ticket.startswith("guard:")
 
     def _report(
-        self, upstream: Upstream, admitted: Pass, verdict: CallVerdict
+        self, upstream: Upstream, admitted: Pass, outcome: CallOutcome
     ) -> Plan[None]:
-        kind = "neutral" if verdict.kind == "shut" else verdict.kind
+        kind = "neutral" if outcome.kind == "shut" else outcome.kind
         connection = self._connection
-        reply: LeaveReply = yield upstreams.leave(
+        reply: ReleaseReply = yield upstreams.release_permit(
             connection.keys,
             upstream.name,
             ticket=admitted.ticket,
             epoch=admitted.epoch,
-            verdict=kind,
-            reason=verdict.reason,
-            wait_ms=round(verdict.wait * 1000),
+            outcome=kind,
+            reason=outcome.reason,
+            wait_ms=round(outcome.wait * 1000),
             now_ms=connection.clock(),
         )
         self._stands(upstream, reply)
@@ -377,24 +377,24 @@ class Gatekeeper:
         if not count:
             return
         connection = self._connection
-        reply: LeaveReply = yield upstreams.leave(
+        reply: ReleaseReply = yield upstreams.release_permit(
             connection.keys,
             upstream.name,
             ticket="",
             epoch=epoch,
-            verdict="success",
+            outcome="success",
             count=count,
             now_ms=connection.clock(),
         )
         self._stands(upstream, reply)
 
-    def _stands(self, upstream: Upstream, reply: LeaveReply) -> None:
+    def _stands(self, upstream: Upstream, reply: ReleaseReply) -> None:
         with self._lock:
             copy = self._copy(upstream.name)
             old = copy.state
             retry = FOR_GOOD if reply.retry is None else reply.retry
             self._note(copy, reply.state, reply.epoch, retry, reply.reason)
-        pybreaker_compat.tell_turn(upstream, old, reply.state)
+        pybreaker_compat.on_state_change(upstream, old, reply.state)
 
     # Alone.
 
@@ -421,16 +421,16 @@ class Gatekeeper:
         why = "the server that keeps its state is away"
         raise pybreaker_compat.refusal(upstream.name, wait, why)
 
-    def _count_alone(self, upstream: Upstream, verdict: CallVerdict) -> None:
+    def _count_alone(self, upstream: Upstream, outcome: CallOutcome) -> None:
         rules = upstream.breaker
         with self._lock:
             copy = self._copy(upstream.name)
             copy.running -= 1
-            if verdict.wait > 0:
-                copy.state, copy.retry_at = "open", time.monotonic() + verdict.wait
-            elif verdict.kind == "success":
+            if outcome.wait > 0:
+                copy.state, copy.retry_at = "open", time.monotonic() + outcome.wait
+            elif outcome.kind == "success":
                 copy.row, copy.state = 0, "closed"
-            elif verdict.kind == "failure" and rules is not None:
+            elif outcome.kind == "failure" and rules is not None:
                 copy.row += 1
                 least = rules.consecutive or rules.min_calls or self.defaults.min_calls
                 if copy.row >= least:

@@ -1,24 +1,24 @@
-"""The journal: rare events of the whole fleet, and what people did."""
+"""The audit log: rare events of the whole fleet, and what people did."""
 
 import builtins
 from typing import Any
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan, one
 from taskflow._protocol import task_events
-from taskflow._protocol.task_events import JournalEntry
+from taskflow._protocol.task_events import AuditEntry
 
 
-class Journal:
+class AuditLog:
     """Dead letters, lost leases, pauses, and who did what; about 1,000 are kept."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
 
-    def _list(self, cursor: str, limit: int) -> "Plan[builtins.list[JournalEntry]]":
+    def _list(self, cursor: str, limit: int) -> "Plan[builtins.list[AuditEntry]]":
         connection = self._connection
         return one(
-            task_events.journal(
+            task_events.audit_read(
                 connection.keys,
                 before=cursor,
                 limit=limit,
@@ -29,7 +29,7 @@ class Journal:
     def _record(self, event: str, actor: str, facts: dict[str, Any]) -> Plan[bool]:
         connection = self._connection
         return one(
-            task_events.jot(
+            task_events.audit_append(
                 connection.keys,
                 event,
                 actor=actor,
@@ -38,9 +38,7 @@ class Journal:
             )
         )
 
-    def list(
-        self, *, cursor: str = "", limit: int = 50
-    ) -> "builtins.list[JournalEntry]":
+    def list(self, *, cursor: str = "", limit: int = 50) -> "builtins.list[AuditEntry]":
         """List events, the newest first.
 
         Args:
@@ -57,7 +55,7 @@ class Journal:
 
     async def alist(
         self, *, cursor: str = "", limit: int = 50
-    ) -> "builtins.list[JournalEntry]":
+    ) -> "builtins.list[AuditEntry]":
         """List events; see `list`."""
         return await self._connection.arun(self._list(cursor, limit))
 

@@ -14,12 +14,18 @@ from contextlib import suppress
 
 from attrs import define, field, frozen
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan
 from taskflow._client.waiting_lists import WaitingList, waiting_lists
 from taskflow._protocol import consistency, queue_status
-from taskflow._protocol.consistency import Census, Mended, Muster, Strikes, Whereabouts
-from taskflow._protocol.invariants import Broken, Sighting, broken, broken_group
+from taskflow._protocol.consistency import (
+    IndexPage,
+    RecordScan,
+    RepairedPlacement,
+    TaskInspection,
+    Tombstones,
+)
+from taskflow._protocol.invariants import Broken, Snapshot, broken, broken_group
 from taskflow._protocol.queue_status import WorkerStatus
 from taskflow._protocol.states import TaskState
 from taskflow.errors import ScriptError
@@ -29,7 +35,7 @@ MOST_PROVEN = 50
 
 
 @frozen
-class Misfit:
+class Misplaced:
     """A task of which something does not hold.
 
     Attributes:
@@ -37,7 +43,7 @@ class Misfit:
         broken: What does not hold.
     """
 
-    seen: Sighting
+    seen: Snapshot
     broken: tuple[Broken, ...]
 
 
@@ -53,13 +59,13 @@ class Proof:
     """
 
     records: int
-    misfits: tuple[Misfit, ...] = ()
+    misfits: tuple[Misplaced, ...] = ()
     unproven: int = 0
     groups: tuple[Broken, ...] = ()
 
 
 @frozen
-class Amended:
+class RepairedRecord:
     """What was put right of a task that stood where it must.
 
     Attributes:
@@ -84,8 +90,8 @@ class Repair:
     """
 
     records: int
-    mended: tuple[tuple[str, Mended], ...] = ()
-    amended: tuple[Amended, ...] = ()
+    mended: tuple[tuple[str, RepairedPlacement], ...] = ()
+    amended: tuple[RepairedRecord, ...] = ()
 
 
 @define
@@ -122,7 +128,7 @@ class _Looks:
         return list(self.suspicious)
 
 
-def prove(connection: Connection) -> Plan[Proof]:
+def prove(connection: FlowContext) -> Plan[Proof]:
     """Look over every record, home, list and group; write nothing.
 
     About 200 bytes of memory for each waiting task, and O(1) of the server's time
@@ -136,7 +142,7 @@ def prove(connection: Connection) -> Plan[Proof]:
     """
     looks = yield from _look(connection)
     candidates = looks.candidates()
-    misfits: list[Misfit] = []
+    misfits: list[Misplaced] = []
     for task_id in candidates[:MOST_PROVEN]:
         misfit = yield from _judge(connection, looks, task_id)
         if misfit.broken:
@@ -149,7 +155,7 @@ def prove(connection: Connection) -> Plan[Proof]:
     )
 
 
-def mend(connection: Connection) -> Plan[Repair]:
+def mend(connection: FlowContext) -> Plan[Repair]:
     """Look over every record, home, list and group, and mend what is wrong.
 
     Costs what `prove` costs, and the length of the lists for each candidate.
@@ -161,11 +167,11 @@ def mend(connection: Connection) -> Plan[Repair]:
         What was done.
     """
     looks, keys = (yield from _look(connection)), connection.keys
-    mended: list[tuple[str, Mended]] = []
-    amended: list[Amended] = []
+    mended: list[tuple[str, RepairedPlacement]] = []
+    amended: list[RepairedRecord] = []
     for task_id in looks.candidates():
         try:
-            each: Mended = yield consistency.mend(
+            each: RepairedPlacement = yield consistency.repair_placement(
                 keys, task_id, looks.upstreams, now_ms=connection.clock()
             )
             if each.word != "FINE":
@@ -174,28 +180,32 @@ def mend(connection: Connection) -> Plan[Repair]:
                 amended += yield from _amend(connection, looks, task_id)
         except ScriptError as error:
             # One that no script can read must not keep the others from being mended.
-            amended.append(Amended(task_id, (), (Broken("I18", task_id, str(error)),)))
+            amended.append(
+                RepairedRecord(task_id, (), (Broken("I18", task_id, str(error)),))
+            )
     for fingerprint in looks.odd:
         words = yield from _put_right(connection, looks, "", (fingerprint,))
         if words:
-            amended.append(Amended(fingerprint, words))
+            amended.append(RepairedRecord(fingerprint, words))
     return Repair(looks.records, tuple(mended), tuple(amended))
 
 
-def _amend(connection: Connection, looks: _Looks, task_id: str) -> Plan[list[Amended]]:
+def _amend(
+    connection: FlowContext, looks: _Looks, task_id: str
+) -> Plan[list[RepairedRecord]]:
     misfit = yield from _judge(connection, looks, task_id)
     if not misfit.broken:
         return []
     groups = looks.groups.get(task_id, ())
     words = yield from _put_right(connection, looks, task_id, groups)
     after = yield from _judge(connection, looks, task_id)
-    return [Amended(task_id, words, after.broken)]
+    return [RepairedRecord(task_id, words, after.broken)]
 
 
 def _put_right(
-    connection: Connection, looks: _Looks, task_id: str, fingerprints: Sequence[str]
+    connection: FlowContext, looks: _Looks, task_id: str, fingerprints: Sequence[str]
 ) -> Plan[tuple[str, ...]]:
-    words: list[str] = yield consistency.amend(
+    words: list[str] = yield consistency.repair_record(
         connection.keys,
         task_id,
         looks.upstreams if task_id else (),
@@ -206,8 +216,8 @@ def _put_right(
     return tuple(words)
 
 
-def _judge(connection: Connection, looks: _Looks, task_id: str) -> Plan[Misfit]:
-    where: Whereabouts = yield consistency.whereabouts(
+def _judge(connection: FlowContext, looks: _Looks, task_id: str) -> Plan[Misplaced]:
+    where: TaskInspection = yield consistency.inspect_task(
         connection.keys,
         task_id,
         looks.upstreams,
@@ -219,13 +229,13 @@ def _judge(connection: Connection, looks: _Looks, task_id: str) -> Plan[Misfit]:
         # A worker may have come meanwhile that gives longer leases than all others.
         looks.lease_ms = max(looks.lease_ms, (yield from _longest_lease(connection)))
         found = broken(where.seen, now_ms=where.now_ms, lease_ms=looks.lease_ms)
-    return Misfit(where.seen, tuple(found))
+    return Misplaced(where.seen, tuple(found))
 
 
-def _odd_groups(connection: Connection, looks: _Looks) -> Plan[list[Broken]]:
+def _odd_groups(connection: FlowContext, looks: _Looks) -> Plan[list[Broken]]:
     found: list[Broken] = []
     for fingerprint in list(looks.odd)[:MOST_PROVEN]:
-        where: Whereabouts = yield consistency.whereabouts(
+        where: TaskInspection = yield consistency.inspect_task(
             connection.keys, "", (), (fingerprint,), now_ms=connection.clock()
         )
         members, is_listed = where.groups[fingerprint]
@@ -233,7 +243,7 @@ def _odd_groups(connection: Connection, looks: _Looks) -> Plan[list[Broken]]:
     return found
 
 
-def _longest_lease(connection: Connection) -> Plan[int]:
+def _longest_lease(connection: FlowContext) -> Plan[int]:
     """Find the longest lease that is given, in ms, by us or by a worker that beats."""
     beats: list[WorkerStatus] = yield queue_status.workers(
         connection.keys, now_ms=connection.clock()
@@ -243,7 +253,7 @@ def _longest_lease(connection: Connection) -> Plan[int]:
     )
 
 
-def _look(connection: Connection) -> Plan[_Looks]:
+def _look(connection: FlowContext) -> Plan[_Looks]:
     keys = connection.keys
     lists = yield from waiting_lists(connection, empty=True)
     lease_ms = yield from _longest_lease(connection)
@@ -260,10 +270,10 @@ def _look(connection: Connection) -> Plan[_Looks]:
     return looks
 
 
-def _over_records(connection: Connection, looks: _Looks) -> Plan[None]:
+def _over_records(connection: FlowContext, looks: _Looks) -> Plan[None]:
     cursor = "0"
     while True:
-        step: Census = yield consistency.census(
+        step: RecordScan = yield consistency.scan_records(
             connection.keys, cursor, now_ms=connection.clock()
         )
         looks.records += len(step.sightings)
@@ -283,7 +293,7 @@ def _over_records(connection: Connection, looks: _Looks) -> Plan[None]:
 
 
 def _over_home(
-    connection: Connection,
+    connection: FlowContext,
     looks: _Looks,
     home: str,
     state: TaskState,
@@ -292,7 +302,7 @@ def _over_home(
     """Look up what stands in a sorted set; return how many do."""
     first = 0
     while True:
-        step: Muster = yield consistency.muster(
+        step: IndexPage = yield consistency.verify_index(
             connection.keys,
             home,
             state=state,
@@ -310,11 +320,11 @@ def _over_home(
             return first
 
 
-def _over_groups(connection: Connection, looks: _Looks) -> Plan[None]:
+def _over_groups(connection: FlowContext, looks: _Looks) -> Plan[None]:
     keys, dead = connection.keys, TaskState.DLQ
     listed: list[str] = []
     while True:
-        step: Muster = yield consistency.muster(
+        step: IndexPage = yield consistency.verify_index(
             keys,
             keys.groups,
             state=dead,
@@ -335,7 +345,7 @@ def _over_groups(connection: Connection, looks: _Looks) -> Plan[None]:
             looks.odd.add(each)
 
 
-def _over_tickets(connection: Connection, looks: _Looks) -> Plan[None]:
+def _over_tickets(connection: FlowContext, looks: _Looks) -> Plan[None]:
     keys = connection.keys
     for name in looks.upstreams:
         for home in (keys.permits(name), keys.probes(name)):
@@ -344,11 +354,11 @@ def _over_tickets(connection: Connection, looks: _Looks) -> Plan[None]:
                 yield from _over_home(connection, looks, home, TaskState.ACTIVE)
 
 
-def _over_list(connection: Connection, looks: _Looks, home: WaitingList) -> Plan[None]:
+def _over_list(connection: FlowContext, looks: _Looks, home: WaitingList) -> Plan[None]:
     first = 0
     entries: Counter[str] = Counter()
     while True:
-        step: Muster = yield consistency.muster(
+        step: IndexPage = yield consistency.verify_index(
             connection.keys,
             home.key,
             state=TaskState.PENDING,
@@ -365,7 +375,7 @@ def _over_list(connection: Connection, looks: _Looks, home: WaitingList) -> Plan
     all_struck: set[str] = set()
     cursor = "0"
     while True:
-        struck: Strikes = yield consistency.strikes(
+        struck: Tombstones = yield consistency.list_tombstones(
             connection.keys,
             home.tombstones(connection.keys),
             cursor,

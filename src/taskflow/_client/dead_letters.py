@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.ids import checked
 from taskflow._client.sansio import Pause, Plan, one
 from taskflow._client.tasks import MOST_EXAMINED, check_limit
@@ -99,7 +99,7 @@ class Requeued:
 class DeadLetters:
     """Dead letters are kept until a person acts; these are the acts."""
 
-    def __init__(self, connection: Connection, registry: Registry) -> None:
+    def __init__(self, connection: FlowContext, registry: Registry) -> None:
         self._connection = connection
         self._registry = registry
 

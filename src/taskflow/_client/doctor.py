@@ -13,14 +13,14 @@ from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
 from taskflow._client.finding import Finding, Severity
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.record_findings import findings_of_proof, findings_of_repair
 from taskflow._client.sansio import Plan
 from taskflow._protocol import consistency, queue_status, schedules
 from taskflow._protocol import upstreams as services
 from taskflow._protocol.consistency import ServerFacts
 from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
-from taskflow._protocol.schedules import Timetable
+from taskflow._protocol.schedules import ScheduleList
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import ServerError, ServerRefusedError, ServerUnavailableError
 
@@ -58,7 +58,7 @@ _Findings: TypeAlias = Generator[Any, Any, list[Finding]]
 
 
 def diagnose(
-    connection: Connection, *, repair: bool = False
+    connection: FlowContext, *, repair: bool = False
 ) -> Plan[tuple[Finding, ...]]:
     """Carry out every check.
 
@@ -104,7 +104,7 @@ def _installation() -> Iterator[Finding]:
         yield Finding("extras", "ok", "hiredis and uvloop are installed")
 
 
-def _of_server(connection: Connection) -> _Findings:
+def _of_server(connection: FlowContext) -> _Findings:
     before = time.time()
     facts: ServerFacts = yield consistency.server_facts(connection.keys)
     trip = time.time() - before
@@ -247,13 +247,13 @@ def _clock(ahead: float, trip: float) -> Finding:
     )
 
 
-def _of_fleet(connection: Connection) -> _Findings:
+def _of_fleet(connection: FlowContext) -> _Findings:
     keys, now_ms = connection.keys, connection.clock()
     status: QueueStatus = yield queue_status.status(
         keys, connection.share, now_ms=now_ms
     )
     workers: list[WorkerStatus] = yield queue_status.workers(keys, now_ms=now_ms)
-    table: Timetable = yield schedules.timetable(keys, now_ms=now_ms)
+    table: ScheduleList = yield schedules.list_schedules(keys, now_ms=now_ms)
     known: list[UpstreamStatus] = yield services.status(keys, now_ms=now_ms)
     longest = connection.settings.queue.max_task_age
     return [
@@ -345,7 +345,7 @@ def _hold_up(upstream: UpstreamStatus, now: datetime) -> str:
     return f"{upstream.name}{lasting} ({reason}), {parked:,} parked"
 
 
-def _schedules(table: Timetable) -> Finding:
+def _schedules(table: ScheduleList) -> Finding:
     late = [
         each.name
         for each in table.schedules

@@ -8,15 +8,15 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from taskflow._client import results
-from taskflow._client.admission import Gatekeeper
-from taskflow._client.audit_log import Journal
+from taskflow._client.admission import AdmissionControl
+from taskflow._client.audit_log import AuditLog
 from taskflow._client.batcher import Batcher
 from taskflow._client.dead_letters import DeadLetters
 from taskflow._client.doctor import diagnose
 from taskflow._client.finding import Finding
 from taskflow._client.flow_context import (
     Clock,
-    Connection,
+    FlowContext,
     StandIn,
     server_clock,
     standing_in,
@@ -77,7 +77,7 @@ class TaskFlow:
         tasks: Single tasks and lists of them.
         dlq: The dead-letter queue.
         workers: The workers that beat.
-        journal: Rare events of the fleet, and what people did.
+        audit log: Rare events of the fleet, and what people did.
         schedules: What runs by itself.
         upstreams: The external services that tasks call.
         guards: Lets guarded calls begin; ``Upstream.guard`` is how to use it.
@@ -105,20 +105,20 @@ class TaskFlow:
         durability: Literal["server", "replica"] | None = None,
     ) -> None:
         self.registry: Registry = default_registry if registry is None else registry
-        self._connection = Connection(url, prefix, settings, clock, durability)
+        self._connection = FlowContext(url, prefix, settings, clock, durability)
         self.queues: Queues = Queues(self._connection)
         self.tasks: Tasks = Tasks(self._connection)
         self.dlq: DeadLetters = DeadLetters(self._connection, self.registry)
         self.workers: Workers = Workers(self._connection)
-        self.journal: Journal = Journal(self._connection)
+        self.audit_log: AuditLog = AuditLog(self._connection)
         self.schedules: Schedules = Schedules(self._connection)
         self.upstreams: Upstreams = Upstreams(self._connection)
-        self.guards: Gatekeeper = Gatekeeper(self._connection)
+        self.guards: AdmissionControl = AdmissionControl(self._connection)
         self._batchers: PerLoop[Batcher] = PerLoop(lambda: Batcher(self._asend))
         ports.bind(self.registry, self)
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> FlowContext:
         """The server, its keys and its runners; for workers and tests."""
         return self._connection
 

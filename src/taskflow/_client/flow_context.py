@@ -72,7 +72,7 @@ _guard = threading.RLock()
 _stand_in: StandIn | None = None
 
 
-class Connection:
+class FlowContext:
     """One server, opened when it is first needed.
 
     Attributes:
@@ -275,7 +275,7 @@ class Connection:
             self._async_waiters = aside.async_waiters
 
 
-_known: WeakSet[Connection] = WeakSet()
+_known: WeakSet[FlowContext] = WeakSet()
 
 
 @contextlib.contextmanager

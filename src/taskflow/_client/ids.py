@@ -2,7 +2,7 @@
 
 import sys
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan
 from taskflow._protocol import inspect
 from taskflow._protocol.keys import ID_PATTERN
@@ -30,7 +30,7 @@ def checked(task_id: str) -> str:
     return task_id
 
 
-def find_ids(connection: Connection, part: str) -> Plan[list[str]]:
+def find_ids(connection: FlowContext, part: str) -> Plan[list[str]]:
     """Find the tasks whose id begins or ends with *part*.
 
     Looks at every key of the prefix, about 1,000 at a time.
@@ -44,7 +44,7 @@ def find_ids(connection: Connection, part: str) -> Plan[list[str]]:
     found: set[str] = set()
     cursor = "0"
     while True:
-        cursor, ids = yield inspect.find(
+        cursor, ids = yield inspect.find_ids(
             connection.keys, part, cursor, now_ms=connection.clock()
         )
         found.update(ids)  # a scan may show a key twice

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 from attrs import frozen
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Pause, Plan
 from taskflow._client.waiting_lists import WaitingList, waiting_lists
 from taskflow._protocol import consistency, queue_status, upkeep
-from taskflow._protocol.consistency import Mended
+from taskflow._protocol.consistency import RepairedPlacement
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.states import TaskState
@@ -33,7 +33,7 @@ class OrphanReport:
     errors: tuple[str, ...]
 
 
-def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
+def requeue_orphans(connection: FlowContext) -> Plan[OrphanReport]:
     """Reap ended leases, then bring back tasks that stand in no home.
 
     Yields:
@@ -66,7 +66,7 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
     parking = sorted({each.upstream for each in lists if each.upstream})
     for task_id in orphans:
         try:
-            mended: Mended = yield consistency.mend(
+            mended: RepairedPlacement = yield consistency.repair_placement(
                 keys, task_id, parking, now_ms=connection.clock()
             )
         except TaskflowError as error:
@@ -78,7 +78,7 @@ def requeue_orphans(connection: Connection) -> Plan[OrphanReport]:
     return OrphanReport(found, requeued, tuple(errors))
 
 
-def _let_workers_renew(connection: Connection) -> Plan[str]:
+def _let_workers_renew(connection: FlowContext) -> Plan[str]:
     """Wait when leases may have ended because the server was away, or its clock set.
 
     Who lives renews with its next beat, a third of its lease later at the most.
@@ -109,18 +109,20 @@ def _let_workers_renew(connection: Connection) -> Plan[str]:
     return ""
 
 
-def _counts(connection: Connection) -> Operation[QueueStatus]:
+def _counts(connection: FlowContext) -> Operation[QueueStatus]:
     return queue_status.status(
         connection.keys, connection.share, now_ms=connection.clock()
     )
 
 
-def _orphans(connection: Connection, lists: tuple[WaitingList, ...]) -> Plan[list[str]]:
+def _orphans(
+    connection: FlowContext, lists: tuple[WaitingList, ...]
+) -> Plan[list[str]]:
     keys, cursor = connection.keys, "0"
     homeless: list[str] = []
     waiting: set[str] = set()
     while True:
-        step: upkeep.Survey = yield upkeep.survey(keys, cursor)
+        step: upkeep.HomelessScan = yield upkeep.scan_homeless(keys, cursor)
         homeless += step.homeless
         waiting.update(step.waiting)
         cursor = step.cursor
@@ -129,7 +131,7 @@ def _orphans(connection: Connection, lists: tuple[WaitingList, ...]) -> Plan[lis
     for each in lists:
         first = 0
         while waiting:
-            ids = yield upkeep.roll(keys, each.key, first=first)
+            ids = yield upkeep.list_ids(keys, each.key, first=first)
             waiting.difference_update(ids)
             first += len(ids)
             if not ids:

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from taskflow._declare.classification import CallVerdict
+from taskflow._declare.classification import CallOutcome
 from taskflow._declare.upstream import Upstream
 from taskflow.errors import CircuitBreakerError
 
@@ -82,19 +82,19 @@ def tell_before(upstream: Upstream) -> None:
 
 
 def tell_end(
-    upstream: Upstream, verdict: CallVerdict, error: BaseException | None, state: str
+    upstream: Upstream, outcome: CallOutcome, error: BaseException | None, state: str
 ) -> None:
     """Tell the listeners how a call ended; of a neutral end they hear nothing."""
     if not upstream.listeners:
         return
     view = BreakerView(upstream.name, state)
-    if verdict.kind == "success":
+    if outcome.kind == "success":
         _tell(upstream, "success", view)
-    elif verdict.kind == "failure":
+    elif outcome.kind == "failure":
         _tell(upstream, "failure", view, error)
 
 
-def tell_turn(upstream: Upstream, old: str, new: str) -> None:
+def on_state_change(upstream: Upstream, old: str, new: str) -> None:
     """Tell the listeners that the breaker turned."""
     if upstream.listeners and old != new:
         view = BreakerView(upstream.name, new)

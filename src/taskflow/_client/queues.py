@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan, one
 from taskflow._protocol import actions, queue_status
 from taskflow._protocol.queue_status import QueueStatus
@@ -13,7 +13,7 @@ Lane = Literal["primary", "retry"]
 class Queues:
     """Counts of every state, and the two lanes' controls."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
 
     def _status(self) -> Plan[QueueStatus]:

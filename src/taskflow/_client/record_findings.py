@@ -3,9 +3,16 @@
 from collections import Counter
 from typing import Final
 
-from taskflow._client.consistency import Amended, Misfit, Proof, Repair, mend, prove
+from taskflow._client.consistency import (
+    Misplaced,
+    Proof,
+    Repair,
+    RepairedRecord,
+    mend,
+    prove,
+)
 from taskflow._client.finding import Finding
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan
 from taskflow._protocol.consistency import MendWord
 from taskflow._protocol.states import TaskState
@@ -22,7 +29,7 @@ _BY_WHOM = "look for other writers to these keys, or for what was lost in a fail
 _SHOWN: Final = 5
 
 
-def findings_of_proof(connection: Connection) -> Plan[list[Finding]]:
+def findings_of_proof(connection: FlowContext) -> Plan[list[Finding]]:
     """Prove what must hold of every task; write nothing.
 
     Yields:
@@ -35,7 +42,7 @@ def findings_of_proof(connection: Connection) -> Plan[list[Finding]]:
     return [_homes(proof), _records(proof)]
 
 
-def findings_of_repair(connection: Connection) -> Plan[list[Finding]]:
+def findings_of_repair(connection: FlowContext) -> Plan[list[Finding]]:
     """Mend what does not hold of a task.
 
     Yields:
@@ -82,7 +89,7 @@ def _amended(done: Repair) -> Finding:
     return Finding("records", "note", what, _BY_WHOM)
 
 
-def _amendment(each: Amended) -> str:
+def _amendment(each: RepairedRecord) -> str:
     told = ", ".join(broken.what for broken in each.left) or ", ".join(each.words)
     return f"{each.id} ({told})"
 
@@ -132,6 +139,6 @@ def _records(proof: Proof) -> Finding:
     return Finding("records", "error", what, "taskflow doctor --repair")
 
 
-def _misfit(each: Misfit) -> str:
+def _misfit(each: Misplaced) -> str:
     what = ", ".join(f"{broken.what} ({broken.rule})" for broken in each.broken)
     return f"{each.seen.id} {what}"

@@ -16,7 +16,7 @@ _RENEWALS = 3
 """Renewals within one lease: two may be late or lost."""
 
 
-class Renewals:
+class PermitRenewals:
     """The permits of guarded calls that run here; safe in any thread."""
 
     def __init__(self, renew: Callable[[Upstream, str], None]) -> None:

@@ -2,9 +2,9 @@
 
 from attrs import frozen
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan
-from taskflow._protocol.reset import Sweep, sweep
+from taskflow._protocol.reset import DeletedKeys, delete_keys
 
 
 @frozen
@@ -25,7 +25,7 @@ class Inventory:
         return sum(self.counts.values())
 
 
-def pass_over(connection: Connection, *, delete: bool) -> Plan[Inventory]:
+def pass_over(connection: FlowContext, *, delete: bool) -> Plan[Inventory]:
     """Look at every key once; count those that are ours, and delete them if told to.
 
     What is written meanwhile may be missed: let no worker be alive.
@@ -39,7 +39,7 @@ def pass_over(connection: Connection, *, delete: bool) -> Plan[Inventory]:
     counts: dict[str, int] = {}
     cursor, others = "0", 0
     while True:
-        step: Sweep = yield sweep(
+        step: DeletedKeys = yield delete_keys(
             connection.keys, cursor, delete=delete, now_ms=connection.clock()
         )
         others += step.others

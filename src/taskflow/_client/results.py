@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from taskflow._client.flow_context import Connection, warn_on_a_loop
+from taskflow._client.flow_context import FlowContext, warn_on_a_loop
 from taskflow._client.ids import checked
 from taskflow._declare import ports
 from taskflow._protocol.inspect import Ending
@@ -58,7 +58,7 @@ def _warn_within_a_task(task_id: str) -> None:
 
 
 def result(
-    connection: Connection,
+    connection: FlowContext,
     task_id: str,
     decode: Callable[[bytes], R],
     timeout: float | None,
@@ -102,7 +102,7 @@ def result(
 
 
 async def aresult(
-    connection: Connection,
+    connection: FlowContext,
     task_id: str,
     decode: Callable[[bytes], R],
     timeout: float | None,  # noqa: ASYNC109 - the blocking twin has it too

@@ -2,25 +2,25 @@
 
 import builtins
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.ids import new_task_id
 from taskflow._client.sansio import Plan, one
 from taskflow._declare.schedule import NAME_PATTERN
 from taskflow._protocol import enqueue, schedules
 from taskflow._protocol.enqueue import Submission, SubmitOptions
-from taskflow._protocol.schedules import HoldVerb, ScheduleStatus, Timetable
+from taskflow._protocol.schedules import HoldVerb, ScheduleList, ScheduleStatus
 from taskflow.errors import ScheduleNotFoundError
 
 
 class Schedules:
     """Schedules as the workers that serve them have made them known."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
 
     def _list(self) -> "Plan[builtins.list[ScheduleStatus]]":
         connection = self._connection
-        table: Timetable = yield schedules.timetable(
+        table: ScheduleList = yield schedules.list_schedules(
             connection.keys, now_ms=connection.clock()
         )
         return builtins.list(table.schedules)
@@ -28,7 +28,7 @@ class Schedules:
     def _hold(self, name: str, verb: HoldVerb) -> Plan[None]:
         connection = self._connection
         return one(
-            schedules.hold(
+            schedules.pause_schedule(
                 connection.keys, _checked(name), verb, now_ms=connection.clock()
             )
         )

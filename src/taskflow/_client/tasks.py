@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.ids import checked
 from taskflow._client.orphans import OrphanReport, requeue_orphans
 from taskflow._client.sansio import Plan, one
@@ -83,7 +83,7 @@ class _Section:
 class Tasks:
     """Look at tasks, and act on one."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
 
     def _sections(
@@ -156,7 +156,7 @@ class Tasks:
     def _news(self, task_id: str, after: str, limit: int) -> Plan[TaskNews]:
         connection = self._connection
         return one(
-            task_events.news(
+            task_events.task_events(
                 connection.keys,
                 checked(task_id),
                 after=after,

@@ -2,7 +2,7 @@
 
 import builtins
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan, one
 from taskflow._declare.duration import Seconds, problem_of, to_seconds
 from taskflow._declare.upstream import NAME_PATTERN
@@ -21,7 +21,7 @@ class Upstreams:
     back; closed, they go on.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
 
     def _status(self, name: str = "") -> "Plan[builtins.list[UpstreamStatus]]":
@@ -57,7 +57,7 @@ class Upstreams:
         connection = self._connection
         changed: list[str] = []
         for each in names:
-            done = yield upstreams.steer(
+            done = yield upstreams.set_upstream(
                 connection.keys,
                 each,
                 verb,

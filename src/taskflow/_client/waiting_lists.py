@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan
 from taskflow._protocol import upstreams
 from taskflow._protocol.keys import SIDE_LISTS, Keys
@@ -33,7 +33,7 @@ class WaitingList:
 
 
 def waiting_lists(
-    connection: Connection, *, empty: bool = False
+    connection: FlowContext, *, empty: bool = False
 ) -> Plan[tuple[WaitingList, ...]]:
     """Find every list in which a task may wait, the lanes' own first.
 

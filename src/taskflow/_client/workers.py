@@ -2,7 +2,7 @@
 
 import builtins
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._client.sansio import Plan, one
 from taskflow._protocol import actions, queue_status
 from taskflow._protocol.keys import WORKER_PATTERN
@@ -12,7 +12,7 @@ from taskflow._protocol.queue_status import WorkerStatus
 class Workers:
     """Workers as they describe themselves with every beat; nothing is broadcast."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FlowContext) -> None:
         self._connection = connection
 
     def _list(self) -> Plan[builtins.list[WorkerStatus]]:

@@ -79,7 +79,7 @@ _SERVER_ERRORS: Final = range(500, 600)
 
 
 @frozen
-class CallVerdict:
+class CallOutcome:
     """What one ended call says of its upstream.
 
     Attributes:
@@ -102,8 +102,8 @@ class CallVerdict:
         return self.kind in {"tap", "refused", "shut"}
 
 
-SUCCESS: Final = CallVerdict("success")
-NEUTRAL: Final = CallVerdict("neutral")
+SUCCESS: Final = CallOutcome("success")
+NEUTRAL: Final = CallOutcome("neutral")
 
 _STRONGEST_FIRST: Final[tuple[Kind, ...]] = (
     "refused",
@@ -117,7 +117,7 @@ _STRONGEST_FIRST: Final[tuple[Kind, ...]] = (
 
 def classify(
     upstream: Upstream, error: BaseException | None, *, now: datetime | None = None
-) -> CallVerdict:
+) -> CallOutcome:
     """Say what the end of a call says of *upstream*.
 
     An exception group is one end, however many leaves it has: the leaf that says most
@@ -153,9 +153,9 @@ def classify(
     )
 
 
-def _classify(upstream: Upstream, error: BaseException, now: datetime) -> CallVerdict:
+def _classify(upstream: Upstream, error: BaseException, now: datetime) -> CallOutcome:
     if isinstance(error, CircuitBreakerError):
-        return CallVerdict("shut") if error.name == upstream.name else NEUTRAL
+        return CallOutcome("shut") if error.name == upstream.name else NEUTRAL
     if isinstance(error, TaskSignal | PayloadError | asyncio.CancelledError):
         return NEUTRAL
     try:
@@ -169,7 +169,7 @@ def _classify(upstream: Upstream, error: BaseException, now: datetime) -> CallVe
 
 def _by_rules(
     upstream: Upstream, error: BaseException, wait: float | None
-) -> CallVerdict | None:
+) -> CallOutcome | None:
     status = status_of(error)
 
     def is_among(rules: tuple[Match, ...]) -> bool:
@@ -181,23 +181,23 @@ def _by_rules(
         return _failure(wait)
     if is_among(upstream.refusals):
         reason = _REASONS.get(status or 0) or f"refused: {class_name(error)}"
-        return CallVerdict("refused", wait or REFUSED_SECONDS, reason)
+        return CallOutcome("refused", wait or REFUSED_SECONDS, reason)
     return None
 
 
-def _by_status(error: BaseException, wait: float | None) -> CallVerdict:
+def _by_status(error: BaseException, wait: float | None) -> CallOutcome:
     status = status_of(error)
     if status == 429:  # noqa: PLR2004 - as everybody knows it
-        return CallVerdict("tap", wait or TAP_SECONDS, _REASONS[429])
+        return CallOutcome("tap", wait or TAP_SECONDS, _REASONS[429])
     if status == 402 and wait is not None:  # noqa: PLR2004 - credit that comes back
-        return CallVerdict("tap", wait, _REASONS[402])
+        return CallOutcome("tap", wait, _REASONS[402])
     if status in {401, 402}:
-        return CallVerdict("refused", wait or REFUSED_SECONDS, _REASONS[status])
+        return CallOutcome("refused", wait or REFUSED_SECONDS, _REASONS[status])
     return _failure(wait) if _is_failure(error, status) else NEUTRAL
 
 
-def _failure(wait: float | None) -> CallVerdict:
-    return CallVerdict("failure", wait or 0.0, _REASONS[503] if wait else "")
+def _failure(wait: float | None) -> CallOutcome:
+    return CallOutcome("failure", wait or 0.0, _REASONS[503] if wait else "")
 
 
 def _is_failure(error: BaseException, status: int | None) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, cast
 from attrs import frozen
 
 from taskflow._protocol import scripts
-from taskflow._protocol.invariants import Letter, Sighting
+from taskflow._protocol.invariants import Letter, Snapshot
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.lenient import text
 from taskflow._protocol.operation import Operation
@@ -57,7 +57,7 @@ def server_facts(keys: Keys, *, now_ms: int = 0) -> Operation[ServerFacts]:
 
 
 @frozen
-class Census:
+class RecordScan:
     """What one step over the records found.
 
     Attributes:
@@ -72,7 +72,7 @@ class Census:
     now_ms: int
     strays: list[str]
     unlisted: dict[str, int]
-    sightings: list[Sighting]
+    sightings: list[Snapshot]
 
 
 def _texts(items: list[bytes]) -> list[str]:
@@ -90,9 +90,9 @@ def _homes(keys: Keys) -> tuple[str, ...]:
     )
 
 
-def census(
+def scan_records(
     keys: Keys, cursor: str, *, count: int = 100, now_ms: int = 0
-) -> Operation[Census]:
+) -> Operation[RecordScan]:
     """Describe looking over about *count* keys for records.
 
     Returns:
@@ -102,11 +102,13 @@ def census(
         ``_protocol/lua/scan_records.lua``; O(count).
     """
 
-    def decode(reply: list[Any]) -> Census:
+    def decode(reply: list[Any]) -> RecordScan:
         cursor, now, strays, groups, *rows = reply
         unlisted = dict(zip(_texts(groups[::2]), groups[1::2], strict=True))
         sightings = [_sighting(row) for row in rows]
-        return Census(cursor.decode(), int(now), _texts(strays), unlisted, sightings)
+        return RecordScan(
+            cursor.decode(), int(now), _texts(strays), unlisted, sightings
+        )
 
     return Operation(
         scripts.load("scan_records"),
@@ -116,9 +118,9 @@ def census(
     )
 
 
-def _sighting(row: list[Any]) -> Sighting:
+def _sighting(row: list[Any]) -> Snapshot:
     task_id, state, lane, parked, token, *counters = _texts(row[:8])
-    return Sighting(
+    return Snapshot(
         task_id,
         state,
         lane,
@@ -150,7 +152,7 @@ def _letter(row: list[Any]) -> Letter | None:
 
 
 @frozen
-class Muster:
+class IndexPage:
     """What one step over a home found.
 
     Attributes:
@@ -162,7 +164,7 @@ class Muster:
     misfits: list[str]
 
 
-def muster(
+def verify_index(
     keys: Keys,
     home: str,
     *,
@@ -173,7 +175,7 @@ def muster(
     first: int,
     count: int = 250,
     now_ms: int = 0,
-) -> Operation[Muster]:
+) -> Operation[IndexPage]:
     """Describe looking over a stretch of a home.
 
     Args:
@@ -194,8 +196,8 @@ def muster(
         ``_protocol/lua/verify_index.lua``; O(first + count) for a list.
     """
 
-    def decode(reply: list[Any]) -> Muster:
-        return Muster(_texts(reply[0]), _texts(reply[1]))
+    def decode(reply: list[Any]) -> IndexPage:
+        return IndexPage(_texts(reply[0]), _texts(reply[1]))
 
     return Operation(
         scripts.load("verify_index"),
@@ -208,7 +210,7 @@ def muster(
     )
 
 
-class Whereabouts(NamedTuple):
+class TaskInspection(NamedTuple):
     """All that the server held of a task in one moment.
 
     Attributes:
@@ -218,18 +220,18 @@ class Whereabouts(NamedTuple):
     """
 
     now_ms: int
-    seen: Sighting
+    seen: Snapshot
     groups: dict[str, tuple[int, bool]]
 
 
-def whereabouts(
+def inspect_task(
     keys: Keys,
     task_id: str,
     upstreams: Sequence[str] = (),
     fingerprints: Sequence[str] = (),
     *,
     now_ms: int = 0,
-) -> Operation[Whereabouts]:
+) -> Operation[TaskInspection]:
     """Describe looking at all that the server holds of a task, in one step.
 
     Args:
@@ -247,7 +249,7 @@ def whereabouts(
         ``_protocol/lua/inspect_task.lua``; O(length of the waiting lists).
     """
 
-    def decode(reply: list[Any]) -> Whereabouts:
+    def decode(reply: list[Any]) -> TaskInspection:
         now, row, tickets, counts = reply
         seen = _sighting(row)._replace(tickets=tuple(_texts(tickets)))
         pairs = zip(counts[::2], counts[1::2], strict=True)
@@ -255,7 +257,7 @@ def whereabouts(
             name: (int(members), bool(is_listed))
             for name, (members, is_listed) in zip(fingerprints, pairs, strict=True)
         }
-        return Whereabouts(int(now), seen, groups)
+        return TaskInspection(int(now), seen, groups)
 
     return Operation(
         scripts.load("inspect_task"),
@@ -266,7 +268,7 @@ def whereabouts(
 
 
 @frozen
-class Strikes:
+class Tombstones:
     """What one step over the tombstones of a list found.
 
     Attributes:
@@ -278,9 +280,9 @@ class Strikes:
     ids: list[str]
 
 
-def strikes(
+def list_tombstones(
     keys: Keys, tombstones: str, cursor: str, *, count: int = 500, now_ms: int = 0
-) -> Operation[Strikes]:
+) -> Operation[Tombstones]:
     """Describe listing about *count* of the ids that are struck out in a list.
 
     Returns:
@@ -290,8 +292,8 @@ def strikes(
         ``_protocol/lua/list_tombstones.lua``; O(count).
     """
 
-    def decode(reply: list[Any]) -> Strikes:
-        return Strikes(reply[0].decode(), _texts(reply[1]))
+    def decode(reply: list[Any]) -> Tombstones:
+        return Tombstones(reply[0].decode(), _texts(reply[1]))
 
     return Operation(
         scripts.load("list_tombstones"),
@@ -305,7 +307,7 @@ MendWord = Literal["FINE", "REQUEUED", "PLACED", "REMOVED", "QUARANTINED", "FORE
 
 
 @frozen
-class Mended:
+class RepairedPlacement:
     """What became of a task that was looked at to be mended.
 
     Attributes:
@@ -324,9 +326,9 @@ class Mended:
     homes: tuple[str, ...]
 
 
-def mend(
+def repair_placement(
     keys: Keys, task_id: str, upstreams: Sequence[str] = (), *, now_ms: int = 0
-) -> Operation[Mended]:
+) -> Operation[RepairedPlacement]:
     """Describe putting a task into its one home, if it does not stand there.
 
     Args:
@@ -342,9 +344,9 @@ def mend(
         ``_protocol/lua/repair_placement.lua``; O(length of the waiting lists).
     """
 
-    def decode(reply: list[Any]) -> Mended:
+    def decode(reply: list[Any]) -> RepairedPlacement:
         word, state, *homes = _texts(reply)
-        return Mended(cast("MendWord", word), state, tuple(homes))
+        return RepairedPlacement(cast("MendWord", word), state, tuple(homes))
 
     return Operation(
         scripts.load("repair_placement"),
@@ -354,7 +356,7 @@ def mend(
     )
 
 
-def amend(
+def repair_record(
     keys: Keys,
     task_id: str,
     upstreams: Sequence[str] = (),

@@ -158,7 +158,7 @@ def enqueue(
 
 
 def _stored(task_id: str, word: str) -> Stored:
-    verdict, _, holder = word.partition(" ")
-    if verdict == "OK":
+    answer, _, holder = word.partition(" ")
+    if answer == "OK":
         return Stored(task_id, created=True, conflict=False)
-    return Stored(holder, created=False, conflict=verdict == "CONFLICT")
+    return Stored(holder, created=False, conflict=answer == "CONFLICT")

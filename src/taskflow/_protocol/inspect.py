@@ -314,7 +314,7 @@ def _summary(row: list[Any]) -> TaskSummary:
     )
 
 
-def find(
+def find_ids(
     keys: Keys, part: str, cursor: str, *, count: int = 1000, now_ms: int = 0
 ) -> Operation[tuple[str, list[str]]]:
     """Describe looking over about *count* keys for ids that begin or end with *part*.

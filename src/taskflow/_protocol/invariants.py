@@ -1,6 +1,6 @@
 """What must hold of every task, whoever wrote it and whenever it is looked at.
 
-One checker: the doctor asks the server for a `Sighting` of each task, the tests make
+One checker: the doctor asks the server for a `Snapshot` of each task, the tests make
 theirs of a whole keyspace at once, and `broken` judges both.
 
 ======  ==============================================================
@@ -49,7 +49,7 @@ class Letter(NamedTuple):
     missing: tuple[str, ...] = ()
 
 
-class Sighting(NamedTuple):
+class Snapshot(NamedTuple):
     """All that the server holds of one task in one moment.
 
     Attributes:
@@ -119,7 +119,7 @@ class Broken(NamedTuple):
     what: str
 
 
-def broken(seen: Sighting, *, now_ms: int, lease_ms: int) -> list[Broken]:
+def broken(seen: Snapshot, *, now_ms: int, lease_ms: int) -> list[Broken]:
     """Judge what was seen of a task.
 
     Args:
@@ -155,7 +155,7 @@ def broken_group(fingerprint: str, *, members: int, is_listed: bool) -> list[Bro
     return [Broken("I15", fingerprint, f"a group of {members} letters {what}")]
 
 
-def _placement(seen: Sighting) -> Iterator[tuple[str, str]]:
+def _placement(seen: Snapshot) -> Iterator[tuple[str, str]]:
     if not seen.is_home:
         if seen.home:
             yield "I1", f"is {seen.home} and stands in {list(seen.homes)}"
@@ -168,7 +168,7 @@ def _placement(seen: Sighting) -> Iterator[tuple[str, str]]:
         yield "I1", f"is {seen.state or 'gone'} and holds {list(seen.tickets)}"
 
 
-def _record(seen: Sighting) -> Iterator[tuple[str, str]]:
+def _record(seen: Snapshot) -> Iterator[tuple[str, str]]:
     for name, count in zip(_COUNTERS, seen.counters, strict=True):
         if count and not count.isdecimal():
             yield "I3", f"has {count!r} {name}"
@@ -181,7 +181,7 @@ def _record(seen: Sighting) -> Iterator[tuple[str, str]]:
         yield "I18", "has ended and does not say when"
 
 
-def _lease(seen: Sighting, latest_ms: int) -> Iterator[tuple[str, str]]:
+def _lease(seen: Snapshot, latest_ms: int) -> Iterator[tuple[str, str]]:
     if seen.lease_ends_ms is None:
         return
     if not _TOKEN.fullmatch(seen.token):
@@ -191,7 +191,7 @@ def _lease(seen: Sighting, latest_ms: int) -> Iterator[tuple[str, str]]:
         yield "I4", f"is leased for {late} ms longer than leases last"
 
 
-def _key(seen: Sighting) -> Iterator[tuple[str, str]]:
+def _key(seen: Snapshot) -> Iterator[tuple[str, str]]:
     state = _STATES.get(seen.state)
     if not seen.key or state is None:
         return
@@ -203,7 +203,7 @@ def _key(seen: Sighting) -> Iterator[tuple[str, str]]:
         yield "I9", f"is {seen.state} and its key {word}"
 
 
-def _letter(seen: Sighting) -> Iterator[tuple[str, str]]:
+def _letter(seen: Snapshot) -> Iterator[tuple[str, str]]:
     letter = seen.letter
     if (TaskState.DLQ.value in seen.homes) is not (letter is not None):
         yield "I15", "is a dead letter without a text, or the reverse"

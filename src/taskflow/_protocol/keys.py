@@ -219,7 +219,7 @@ KINDS = (
     KeyKind("idempotency keys", "^tasks:key:.", "string"),
     KeyKind("state of the lanes", "^tasks:lanes$", "hash"),
     KeyKind("state of the lanes", "^tasks:marker$", "zset"),
-    KeyKind("journal", "^tasks:events$", "stream"),
+    KeyKind("audit log", "^tasks:events$", "stream"),
     KeyKind("schedules", "^tasks:schedules$", "zset"),
     KeyKind("schedules", f"^schedule:{_NAME}$", "hash", "digest"),
     KeyKind("workers", "^tasks:workers$", "zset"),

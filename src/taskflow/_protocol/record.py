@@ -68,14 +68,14 @@ class CallReport(NamedTuple):
     Attributes:
         upstream: Name.
         epoch: Of the upstream when it let the task run.
-        verdict: ``success``, ``failure``, ``tap`` or ``refused``.
+        outcome: ``success``, ``failure``, ``tap`` or ``refused``.
         reason: For people.
         wait_ms: For which the upstream shall not be called.
     """
 
     upstream: str
     epoch: int
-    verdict: str
+    outcome: str
     reason: str = ""
     wait_ms: int = 0
 

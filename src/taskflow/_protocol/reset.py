@@ -10,7 +10,7 @@ from taskflow._protocol.operation import Operation
 
 
 @frozen
-class Sweep:
+class DeletedKeys:
     """What one step over the keys found, and deleted when it was told to.
 
     Attributes:
@@ -24,9 +24,9 @@ class Sweep:
     counts: dict[str, int]
 
 
-def sweep(
+def delete_keys(
     keys: Keys, cursor: str, *, delete: bool, count: int = 200, now_ms: int = 0
-) -> Operation[Sweep]:
+) -> Operation[DeletedKeys]:
     """Describe counting, and deleting if *delete*, about *count* keys.
 
     Deletes what has a name and a type of ours, nothing else. Sent again it
@@ -39,11 +39,11 @@ def sweep(
         ``_protocol/lua/delete_keys.lua``; O(count).
     """
 
-    def decode(reply: list[Any]) -> Sweep:
+    def decode(reply: list[Any]) -> DeletedKeys:
         counts: dict[str, int] = {}
         for kind, number in zip(KINDS, reply[2:], strict=True):
             counts[kind.name] = counts.get(kind.name, 0) + int(number)
-        return Sweep(reply[0].decode(), int(reply[1]), counts)
+        return DeletedKeys(reply[0].decode(), int(reply[1]), counts)
 
     rules = [part for kind in KINDS for part in (kind.pattern, kind.type, kind.fields)]
     return Operation(

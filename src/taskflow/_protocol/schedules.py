@@ -52,7 +52,7 @@ class ScheduleStatus:
 
 
 @frozen
-class Timetable:
+class ScheduleList:
     """The schedules of one moment.
 
     Attributes:
@@ -69,7 +69,7 @@ def _ms(value: datetime) -> int:
 
 
 @frozen
-class Announcement:
+class ScheduleUpsert:
     """A schedule as the worker that serves it declares it.
 
     Attributes:
@@ -89,8 +89,8 @@ class Announcement:
     upstream: str = ""
 
 
-def announce(
-    keys: Keys, announcements: Sequence[Announcement], *, now_ms: int = 0
+def upsert_schedules(
+    keys: Keys, announcements: Sequence[ScheduleUpsert], *, now_ms: int = 0
 ) -> Operation[list[tuple[bool, int]]]:
     """Describe making schedules known; those that are known keep their next ticks.
 
@@ -178,21 +178,21 @@ def _state(following: bytes, digest: bytes) -> tuple[int, str] | None:
     return (score(following), text(digest)) if following and digest else None
 
 
-def timetable(
+def list_schedules(
     keys: Keys, *, limit: int = MOST_LISTED, now_ms: int = 0
-) -> Operation[Timetable]:
+) -> Operation[ScheduleList]:
     """Describe reading the schedules.
 
     Returns:
-        An operation whose reply is a `Timetable`.
+        An operation whose reply is a `ScheduleList`.
 
     Source:
         ``_protocol/lua/list_schedules.lua``; O(limit).
     """
 
-    def decode(reply: list[Any]) -> Timetable:
+    def decode(reply: list[Any]) -> ScheduleList:
         rows = (reply[at : at + _FIELDS] for at in range(1, len(reply), _FIELDS))
-        return Timetable(moment(reply[0]), tuple(map(_status, rows)))
+        return ScheduleList(moment(reply[0]), tuple(map(_status, rows)))
 
     return Operation(
         scripts.load("list_schedules"),
@@ -295,7 +295,9 @@ def tick(
     )
 
 
-def hold(keys: Keys, name: str, verb: HoldVerb, *, now_ms: int = 0) -> Operation[None]:
+def pause_schedule(
+    keys: Keys, name: str, verb: HoldVerb, *, now_ms: int = 0
+) -> Operation[None]:
     """Describe pausing, resuming or forgetting a schedule.
 
     Returns:

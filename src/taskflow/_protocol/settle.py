@@ -41,10 +41,10 @@ def complete(claim: Claim, result: bytes, report: CallReport | None = None) -> O
 
 @lru_cache(maxsize=1024)
 def report_of(
-    upstream: str, epoch: int, verdict: str, reason: str = "", wait_ms: int = 0
+    upstream: str, epoch: int, outcome: str, reason: str = "", wait_ms: int = 0
 ) -> CallReport:
     """Say of a call how it ended; one value for all that say the same."""
-    return CallReport(upstream, epoch, verdict, reason, wait_ms)
+    return CallReport(upstream, epoch, outcome, reason, wait_ms)
 
 
 def release(claim: Claim) -> Outcome:
@@ -277,7 +277,7 @@ def extend(
     return Operation(scripts.load("extend"), (keys.active,), tuple(args), decode)
 
 
-def unrenewed(
+def expiring_leases(
     keys: Keys, *, worker: str, horizon_ms: int, limit: int = 100, now_ms: int = 0
 ) -> Operation[list[tuple[str, str]]]:
     """Describe finding leases of *worker* that end within *horizon_ms*.
@@ -304,7 +304,7 @@ def unrenewed(
 
 
 @frozen
-class Note:
+class ProgressReport:
     """What a running task reports about itself.
 
     Attributes:
@@ -324,8 +324,8 @@ class Note:
     chunks: tuple[str, ...] = ()
 
 
-def note(
-    keys: Keys, task_id: str, token: str, report: Note, *, now_ms: int = 0
+def report_progress(
+    keys: Keys, task_id: str, token: str, report: ProgressReport, *, now_ms: int = 0
 ) -> Operation[SettleWord]:
     """Describe storing *report*, if the token still holds.
 

@@ -1,4 +1,4 @@
-"""Read what happens: to one task as it runs, and the fleet's journal of rare events."""
+"""Read what happens: to one task as it runs, and the fleet's audit log of rare events."""
 
 import re
 from datetime import datetime
@@ -56,7 +56,7 @@ class TaskNews:
 
 
 @frozen
-class JournalEntry:
+class AuditEntry:
     """A rare event: a dead letter, a lost lease, something a person did.
 
     Attributes:
@@ -82,7 +82,7 @@ def _position(cursor: str) -> str:
     return cursor
 
 
-def news(
+def task_events(
     keys: Keys, task_id: str, *, after: str = "", limit: int = 100, now_ms: int = 0
 ) -> Operation[TaskNews]:
     """Describe reading how a task stands and what it emitted after a point.
@@ -127,9 +127,9 @@ def news(
     )
 
 
-def journal(
+def audit_read(
     keys: Keys, *, before: str = "", limit: int = 50, now_ms: int = 0
-) -> Operation[list[JournalEntry]]:
+) -> Operation[list[AuditEntry]]:
     """Describe listing rare events, the newest first.
 
     Returns:
@@ -145,7 +145,7 @@ def journal(
         message = f"limit must be 1..{MOST_EVENTS}, got {limit}"
         raise ValueError(message)
 
-    def decode(reply: list[Any]) -> list[JournalEntry]:
+    def decode(reply: list[Any]) -> list[AuditEntry]:
         return [
             _entry(at.decode(), fields)
             for at, fields in zip(reply[::2], reply[1::2], strict=True)
@@ -159,7 +159,7 @@ def journal(
     )
 
 
-def _entry(entry_id: str, flat: list[bytes]) -> JournalEntry:
+def _entry(entry_id: str, flat: list[bytes]) -> AuditEntry:
     known: dict[str, Any] = {
         text(name): text(value)
         for name, value in zip(flat[::2], flat[1::2], strict=True)
@@ -171,13 +171,13 @@ def _entry(entry_id: str, flat: list[bytes]) -> JournalEntry:
     facts = known
     if "facts" in known:
         facts = facts_in(known["facts"].encode()) or {}
-    return JournalEntry(entry_id, at, event, actor, facts)
+    return AuditEntry(entry_id, at, event, actor, facts)
 
 
-def jot(
+def audit_append(
     keys: Keys, event: str, *, actor: str, facts: dict[str, Any], now_ms: int = 0
 ) -> Operation[bool]:
-    """Describe writing a line of the journal.
+    """Describe writing a line of the audit log.
 
     Returns:
         An operation whose reply is True.

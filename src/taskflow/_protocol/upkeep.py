@@ -134,7 +134,7 @@ def prune(
 
 
 @frozen
-class Survey:
+class HomelessScan:
     """What one step of looking over the records found.
 
     Attributes:
@@ -148,9 +148,9 @@ class Survey:
     waiting: list[str]
 
 
-def survey(
+def scan_homeless(
     keys: Keys, cursor: str, *, count: int = 500, now_ms: int = 0
-) -> Operation[Survey]:
+) -> Operation[HomelessScan]:
     """Describe looking over about *count* records.
 
     Returns:
@@ -160,8 +160,8 @@ def survey(
         ``_protocol/lua/scan_homeless.lua``; O(count).
     """
 
-    def decode(reply: list[Any]) -> Survey:
-        return Survey(
+    def decode(reply: list[Any]) -> HomelessScan:
+        return HomelessScan(
             reply[0].decode(),
             [text(item) for item in reply[1]],
             [text(item) for item in reply[2]],
@@ -175,7 +175,7 @@ def survey(
     )
 
 
-def roll(
+def list_ids(
     keys: Keys, waiting: str, *, first: int, count: int = 1000, now_ms: int = 0
 ) -> Operation[list[str]]:
     """Describe reading a stretch of a waiting list, ids only.
@@ -214,7 +214,7 @@ class BeatReply:
     data_id: str
 
 
-def beat(
+def heartbeat(
     keys: Keys,
     *,
     worker: str,

@@ -188,7 +188,7 @@ def status(
     )
 
 
-def _steer(
+def _set_upstream(
     keys: Keys,
     name: str,
     verb: str,
@@ -202,11 +202,11 @@ def _steer(
         scripts.load("set_upstream"),
         (keys.upstreams, keys.lanes, keys.held),
         (now_ms, keys.prefix, name, verb, detail, expires_ms, int(is_first)),
-        partial(_steered, name=name),
+        partial(_was_set, name=name),
     )
 
 
-def _steered(reply: int, *, name: str) -> bool:
+def _was_set(reply: int, *, name: str) -> bool:
     if reply < 0:
         raise UpstreamNotFoundError(name)
     return reply == 1
@@ -247,10 +247,12 @@ def declare(
         ``_protocol/lua/set_upstream.lua``; O(1).
     """
     verb = "name" if is_only_named else "declare"
-    return _steer(keys, name, verb, rules, recovery_ms, now_ms, is_first=is_first)
+    return _set_upstream(
+        keys, name, verb, rules, recovery_ms, now_ms, is_first=is_first
+    )
 
 
-def steer(
+def set_upstream(
     keys: Keys,
     name: str,
     verb: SteerVerb,
@@ -277,11 +279,11 @@ def steer(
     Source:
         ``_protocol/lua/set_upstream.lua``; O(1).
     """
-    return _steer(keys, name, verb, reason, expires_ms, now_ms)
+    return _set_upstream(keys, name, verb, reason, expires_ms, now_ms)
 
 
 @frozen
-class EnterReply:
+class PermitReply:
     """What became of a wish to call.
 
     Attributes:
@@ -302,14 +304,14 @@ class EnterReply:
     state: str
 
 
-def _entered(reply: list[Any]) -> EnterReply:
+def _acquired(reply: list[Any]) -> PermitReply:
     wait = max(0, int(float(reply[1])) - int(reply[2])) / 1000
     word: Any = reply[0].decode()
     shut_by, reason, state = (each.decode() for each in reply[4:7])
-    return EnterReply(word, wait, int(reply[3]), shut_by, reason, state)
+    return PermitReply(word, wait, int(reply[3]), shut_by, reason, state)
 
 
-def enter(
+def acquire_permit(
     keys: Keys,
     name: str,
     *,
@@ -320,7 +322,7 @@ def enter(
     rules: bytes,
     recovery_ms: int = 0,
     now_ms: int = 0,
-) -> Operation[EnterReply]:
+) -> Operation[PermitReply]:
     """Describe asking for leave to call.
 
     Args:
@@ -356,12 +358,12 @@ def enter(
             rules,
             recovery_ms,
         ),
-        _entered,
+        _acquired,
     )
 
 
 @frozen
-class LeaveReply:
+class ReleaseReply:
     """How an upstream stands after a report.
 
     Attributes:
@@ -377,24 +379,24 @@ class LeaveReply:
     reason: str
 
 
-def _left(reply: list[Any]) -> LeaveReply:
+def _released(reply: list[Any]) -> ReleaseReply:
     retry, now = int(float(reply[2])), int(reply[3])
     left = max(0, retry - now) / 1000 if retry else None
-    return LeaveReply(reply[0].decode(), int(reply[1]), left, reply[4].decode())
+    return ReleaseReply(reply[0].decode(), int(reply[1]), left, reply[4].decode())
 
 
-def leave(
+def release_permit(
     keys: Keys,
     name: str,
     *,
     ticket: str,
     epoch: int,
-    verdict: str,
+    outcome: str,
     reason: str = "",
     wait_ms: int = 0,
     count: int = 1,
     now_ms: int = 0,
-) -> Operation[LeaveReply]:
+) -> Operation[ReleaseReply]:
     """Describe reporting how calls ended, and giving the permit back.
 
     Args:
@@ -403,7 +405,7 @@ def leave(
         ticket: As it entered; the id of the task whose claim paid; empty for calls
             that asked for no leave.
         epoch: In which the calls began.
-        verdict: ``success``, ``failure``, ``neutral``, ``tap`` or ``refused``.
+        outcome: ``success``, ``failure``, ``neutral``, ``tap`` or ``refused``.
         reason: For people.
         wait_ms: For which it shall not be called.
         count: Of calls that ended so.
@@ -424,10 +426,10 @@ def leave(
             name,
             ticket,
             epoch,
-            verdict,
+            outcome,
             reason,
             wait_ms,
             count,
         ),
-        _left,
+        _released,
     )

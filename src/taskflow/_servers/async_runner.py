@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from taskflow._protocol.operation import Operation
 from taskflow._servers import resp
-from taskflow._servers.connection import AsyncLink, LinkSource
+from taskflow._servers.connection import AsyncConnection, ConnectionSource
 from taskflow._servers.errors import (
     FAILURES,
     FOREIGN,
@@ -19,7 +19,7 @@ from taskflow._servers.errors import (
     is_broken,
     translate,
 )
-from taskflow._servers.exchange import Pause, Trip, conversation
+from taskflow._servers.exchange import Pause, Trip, exchange
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
 from taskflow.errors import ServerUnavailableError, TaskflowError
 
@@ -41,12 +41,12 @@ class AsyncRedisRunner:
         patience: Seconds for which what got no answer is sent again.
     """
 
-    def __init__(self, source: LinkSource, *, patience: float = PATIENCE) -> None:
+    def __init__(self, source: ConnectionSource, *, patience: float = PATIENCE) -> None:
         self._source = source
         self._patience = patience
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._idle: list[tuple[AsyncLink, float]] = []
+        self._idle: list[tuple[AsyncConnection, float]] = []
         self._slots = asyncio.Semaphore(source.most_links)
         self._last_act: AsyncGenerator[None] | None = None
 
@@ -67,7 +67,7 @@ class AsyncRedisRunner:
         """
         if not operations:
             return []
-        steps = conversation(operations, patience=self._patience)
+        steps = exchange(operations, patience=self._patience)
         timeout = self._source.reply_timeout
         try:
             step = next(steps)
@@ -190,7 +190,7 @@ class AsyncRedisRunner:
         self._loop = None
         self._slots = asyncio.Semaphore(self._source.most_links)
 
-    async def _take(self) -> AsyncLink | None:
+    async def _take(self) -> AsyncConnection | None:
         while self._idle:
             link, since = self._idle.pop()
             fresh = time.monotonic() - since < IDLE_LIMIT
@@ -199,7 +199,7 @@ class AsyncRedisRunner:
             await link.disconnect(nowait=True)
         return None
 
-    async def _travel(self, link: AsyncLink, trip: Trip) -> list[Any]:
+    async def _travel(self, link: AsyncConnection, trip: Trip) -> list[Any]:
         cancels = _Cancels()
         try:
             await link.send_packed_command([trip.command], check_health=False)
@@ -240,10 +240,10 @@ class AsyncRedisSubscription:
         begun: How often listening began.
     """
 
-    def __init__(self, source: LinkSource) -> None:
+    def __init__(self, source: ConnectionSource) -> None:
         self._source = source
         self._channels: set[str] = set()
-        self._link: AsyncLink | None = None
+        self._link: AsyncConnection | None = None
         self.begun = 0
 
     @property
@@ -378,12 +378,12 @@ class _Cancels:
             raise asyncio.CancelledError
 
 
-async def _prepare(source: LinkSource) -> None:
+async def _prepare(source: ConnectionSource) -> None:
     if not source.prepared:
         await asyncio.to_thread(source.prepare)
 
 
-async def _connected(source: LinkSource) -> AsyncLink:
+async def _connected(source: ConnectionSource) -> AsyncConnection:
     link, cancels = source.async_link(), _Cancels()
     try:
         with connecting():
@@ -397,7 +397,7 @@ async def _connected(source: LinkSource) -> AsyncLink:
     return link
 
 
-async def _read(link: AsyncLink) -> Any:
+async def _read(link: AsyncConnection) -> Any:
     try:
         return await link.read_response()
     except ResponseError as error:

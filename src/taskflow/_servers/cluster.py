@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from taskflow._servers.address import Place
-from taskflow._servers.discovery import Addresses, MovingServer, shown
+from taskflow._servers.discovery import Addresses, DiscoveredServer, shown
 from taskflow._servers.redis_base import flush
 from taskflow.errors import (
     ConfigurationError,
@@ -29,7 +29,7 @@ CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 _PORT = 6379
 
 
-class ClusterServer(MovingServer):
+class ClusterServer(DiscoveredServer):
     """The node of a cluster that holds the keys under one prefix.
 
     Args:

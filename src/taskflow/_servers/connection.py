@@ -10,7 +10,7 @@ own.
 from typing import Any, Protocol
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """One connection that blocks."""
 
     def connect(self) -> None:
@@ -34,7 +34,7 @@ class Link(Protocol):
         ...
 
 
-class AsyncLink(Protocol):
+class AsyncConnection(Protocol):
     """One connection of one event loop; it knows no time limit of its own."""
 
     async def connect(self) -> None:
@@ -58,7 +58,7 @@ class AsyncLink(Protocol):
         ...
 
 
-class LinkSource(Protocol):
+class ConnectionSource(Protocol):
     """Makes links to one server.
 
     Attributes:
@@ -105,14 +105,14 @@ class LinkSource(Protocol):
         """Whether *link* goes to where the server is now."""
         ...
 
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """Make a connection that is not connected yet."""
         ...
 
-    def async_link(self) -> AsyncLink:
+    def async_link(self) -> AsyncConnection:
         """Make a connection for the running event loop, not connected yet."""
         ...
 
-    def hang_up(self, link: AsyncLink) -> None:
+    def hang_up(self, link: AsyncConnection) -> None:
         """End the connection of *link*, whose event loop was closed before it."""
         ...

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from attrs import evolve, frozen
 
 from taskflow._servers.address import Place, read_place
-from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.connection import AsyncConnection, Connection
 from taskflow._servers.errors import FAILURES, connecting, translate
 from taskflow._servers.redis import RedisServer
 from taskflow._servers.route import Route
@@ -113,7 +113,7 @@ def _place(text: str, port: int) -> Place:
     return read_place(text, port)
 
 
-class MovingServer(RedisServer):
+class DiscoveredServer(RedisServer):
     """Connects to where the server is now; asks anew once that is in doubt.
 
     Args:
@@ -161,14 +161,14 @@ class MovingServer(RedisServer):
         """Whether *link* goes to where the server was last found."""
         return (link.host, link.port) == self._place
 
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """Make a connection that is not connected yet."""
-        link: Link = self._new_link(self._pool, **self._goal())
+        link: Connection = self._new_link(self._pool, **self._goal())
         return link
 
-    def async_link(self) -> AsyncLink:
+    def async_link(self) -> AsyncConnection:
         """Make a connection for the running event loop, not connected yet."""
-        link: AsyncLink = self._new_link(self._async_pool, **self._goal())
+        link: AsyncConnection = self._new_link(self._async_pool, **self._goal())
         return link
 
     def route(self) -> Route | None:

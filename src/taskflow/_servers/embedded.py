@@ -30,10 +30,10 @@ from urllib.parse import quote
 
 from redis import Redis
 
-from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.connection import AsyncConnection, Connection
 from taskflow._servers.interpreter import python_program
 from taskflow._servers.redis import RedisServer
-from taskflow._servers.redis_base import REPLY_TIMEOUT, ClientServer
+from taskflow._servers.redis_base import REPLY_TIMEOUT, RedisBase
 from taskflow._servers.route import Route
 from taskflow.errors import ConfigurationError, ServerUnavailableError
 
@@ -93,7 +93,7 @@ def _version_of(program: str) -> tuple[int, ...]:
     return (int(found[1]), int(found[2])) if found else (0,)
 
 
-class EmbeddedServer(ClientServer):
+class EmbeddedServer(RedisBase):
     """The server of one folder, started when it is first needed.
 
     Args:
@@ -162,11 +162,11 @@ class EmbeddedServer(ClientServer):
         """Make a blocking client; any thread may use it."""
         return self._open().sync_client(socket_timeout=socket_timeout)
 
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """Make a connection that is not connected yet."""
         return self._open().link()
 
-    def async_link(self) -> AsyncLink:
+    def async_link(self) -> AsyncConnection:
         """Make a connection for the running event loop, not connected yet."""
         return self._open().async_link()
 

@@ -178,7 +178,7 @@ def facts(data: Path) -> dict[str, Any]:
     return told if is_ours else {}
 
 
-class Keeper:
+class EmbeddedProcess:
     """One server, in one folder.
 
     Args:
@@ -406,7 +406,7 @@ def main(argument: str) -> None:
             os.close(descriptor)
             descriptor = -1
 
-    keeper = Keeper(order, report)
+    keeper = EmbeddedProcess(order, report)
     signal.signal(signal.SIGTERM, keeper.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

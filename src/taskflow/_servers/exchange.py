@@ -62,9 +62,7 @@ Replies: TypeAlias = list[Any]
 Conversation: TypeAlias = Generator[Trip | Pause, Any, list[Any]]
 
 
-def conversation(
-    operations: Sequence[Operation[Any]], *, patience: float
-) -> Conversation:
+def exchange(operations: Sequence[Operation[Any]], *, patience: float) -> Conversation:
     """Send *operations* and return one answer or `TaskflowError` for each.
 
     Args:

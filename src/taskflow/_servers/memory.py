@@ -7,8 +7,8 @@ from typing import Any
 
 from redis import Redis
 
-from taskflow._servers.connection import AsyncLink, Link
-from taskflow._servers.redis_base import REPLY_TIMEOUT, ClientServer, new_link
+from taskflow._servers.connection import AsyncConnection, Connection
+from taskflow._servers.redis_base import REPLY_TIMEOUT, RedisBase, new_link
 from taskflow._servers.resp import pack
 from taskflow.errors import ConfigurationError
 
@@ -16,7 +16,7 @@ _named: dict[str, Any] = {}
 _guard = Lock()
 
 
-class MemoryServer(ClientServer):
+class MemoryServer(RedisBase):
     """One keyspace in memory; ``memory://NAME`` is shared within the process.
 
     Args:
@@ -55,14 +55,16 @@ class MemoryServer(ClientServer):
         del socket_timeout
         return fakeredis.FakeRedis(server=self._keyspace, protocol=2)
 
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """Make a connection that is not connected yet."""
-        link: Link = new_link(self._client.connection_pool)
+        link: Connection = new_link(self._client.connection_pool)
         return link
 
-    def async_link(self) -> AsyncLink:
+    def async_link(self) -> AsyncConnection:
         """Make a connection for the running event loop, not connected yet."""
-        return _MemoryLink(new_link(self._async_client.connection_pool), self._client)
+        return _MemoryConnection(
+            new_link(self._async_client.connection_pool), self._client
+        )
 
     def hang_up(self, link: Any) -> None:
         """End the connection of *link*, whose event loop was closed before it."""
@@ -72,14 +74,14 @@ class MemoryServer(ClientServer):
         """Nothing to leave: the keyspace goes with the object."""
 
 
-class _MemoryLink:
+class _MemoryConnection:
     """A connection that behaves as a real one where fakeredis does not.
 
     It ends its wait when it is closed: fakeredis goes on waiting, and the next
     marker would wake nobody (200 of 200 cancelled waits; ``tests/integration``).
     """
 
-    def __init__(self, link: AsyncLink, client: Redis) -> None:
+    def __init__(self, link: AsyncConnection, client: Redis) -> None:
         self._link = link
         self._client: Any = client
         self._id = 0

@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from taskflow._servers.address import checked
-from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.connection import AsyncConnection, Connection
 from taskflow._servers.redis_base import (
     MOST_LINKS,
     REPLY_TIMEOUT,
-    ClientServer,
+    RedisBase,
     new_link,
 )
 from taskflow._servers.route import Route, route_by
@@ -43,7 +43,7 @@ _NOT_HEARD = frozenset(
 """Options of redis-py that a URL cannot change."""
 
 
-class RedisServer(ClientServer):
+class RedisServer(RedisBase):
     """Clients and connections for one URL.
 
     The query of the URL may hold options, by redis-py's names. ``socket_timeout``
@@ -117,14 +117,14 @@ class RedisServer(ClientServer):
         )
         return Redis.from_pool(pool)
 
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """Make a connection that is not connected yet."""
-        link: Link = self._new_link(self._pool)
+        link: Connection = self._new_link(self._pool)
         return link
 
-    def async_link(self) -> AsyncLink:
+    def async_link(self) -> AsyncConnection:
         """Make a connection for the running event loop, not connected yet."""
-        link: AsyncLink = self._new_link(self._async_pool)
+        link: AsyncConnection = self._new_link(self._async_pool)
         return link
 
     def _new_link(self, pool: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from taskflow._servers.async_runner import AsyncRedisRunner
-from taskflow._servers.connection import AsyncLink, Link
+from taskflow._servers.connection import AsyncConnection, Connection
 from taskflow._servers.errors import FOREIGN, translate
 from taskflow._servers.runner import PATIENCE
 from taskflow._servers.server import Server
@@ -21,7 +21,7 @@ MOST_LINKS = 64
 """Connections that one runner may have open."""
 
 
-class ClientServer(Server):
+class RedisBase(Server):
     """Gives clients for odd questions, and runners for operations.
 
     Attributes:
@@ -57,11 +57,11 @@ class ClientServer(Server):
         """
 
     @abstractmethod
-    def link(self) -> Link:
+    def link(self) -> Connection:
         """Make a connection that is not connected yet."""
 
     @abstractmethod
-    def async_link(self) -> AsyncLink:
+    def async_link(self) -> AsyncConnection:
         """Make a connection for the running event loop, not connected yet."""
 
     def hang_up(self, link: Any) -> None:

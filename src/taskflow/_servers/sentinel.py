@@ -5,7 +5,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError
 
 from taskflow._servers.address import Place
-from taskflow._servers.discovery import Addresses, MovingServer, shown
+from taskflow._servers.discovery import Addresses, DiscoveredServer, shown
 from taskflow.errors import (
     ConfigurationError,
     ServerRefusedError,
@@ -19,7 +19,7 @@ _USERNAME = "sentinel_username"
 _PASSWORD = "sentinel_password"  # noqa: S105 - the name of an option
 
 
-class SentinelServer(MovingServer):
+class SentinelServer(DiscoveredServer):
     """The primary of one name, wherever it is.
 
     Args:

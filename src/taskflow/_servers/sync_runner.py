@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from taskflow._protocol.operation import Operation
 from taskflow._servers import resp
-from taskflow._servers.connection import Link, LinkSource
+from taskflow._servers.connection import Connection, ConnectionSource
 from taskflow._servers.errors import (
     FAILURES,
     FOREIGN,
@@ -21,7 +21,7 @@ from taskflow._servers.errors import (
     is_broken,
     translate,
 )
-from taskflow._servers.exchange import Pause, Trip, conversation
+from taskflow._servers.exchange import Pause, Trip, exchange
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
 from taskflow.errors import ServerUnavailableError, TaskflowError
 
@@ -39,7 +39,7 @@ class RedisRunner:
         patience: Seconds for which what got no answer is sent again.
     """
 
-    def __init__(self, source: LinkSource, *, patience: float = PATIENCE) -> None:
+    def __init__(self, source: ConnectionSource, *, patience: float = PATIENCE) -> None:
         self._source = source
         self._patience = patience
         self._closed = False
@@ -48,7 +48,7 @@ class RedisRunner:
 
     def forget(self) -> None:
         """Let go of every connection without a word; for the child of a fork."""
-        self._idle: list[tuple[Link, float]] = []
+        self._idle: list[tuple[Connection, float]] = []
         self._slots = threading.Semaphore(self._source.most_links)
 
     def send(self, operation: Operation[T]) -> T:
@@ -68,7 +68,7 @@ class RedisRunner:
         """
         if not operations:
             return []
-        steps = conversation(operations, patience=self._patience)
+        steps = exchange(operations, patience=self._patience)
         try:
             step = next(steps)
             while True:
@@ -141,7 +141,7 @@ class RedisRunner:
         finally:
             slots.release()
 
-    def _take(self) -> Link | None:
+    def _take(self) -> Connection | None:
         while True:
             try:
                 link, since = self._idle.pop()
@@ -152,7 +152,7 @@ class RedisRunner:
                 return link
             link.disconnect()
 
-    def _travel(self, link: Link, trip: Trip) -> list[Any]:
+    def _travel(self, link: Connection, trip: Trip) -> list[Any]:
         try:
             link.send_packed_command([trip.command], check_health=False)
             replies = [_read(link) for _ in range(trip.replies)]
@@ -170,7 +170,7 @@ class RedisRunner:
             self._give(link)
         return replies
 
-    def _give(self, link: Link) -> None:
+    def _give(self, link: Connection) -> None:
         self._idle.append((link, time.monotonic()))
         if self._closed:
             self._drop_idle()
@@ -191,10 +191,10 @@ class RedisSubscription:
         begun: How often listening began.
     """
 
-    def __init__(self, source: LinkSource) -> None:
+    def __init__(self, source: ConnectionSource) -> None:
         self._source = source
         self._channels: set[str] = set()
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self.begun = 0
 
     @property
@@ -292,7 +292,7 @@ class RedisSubscription:
             raise ours
 
 
-def _connected(source: LinkSource) -> Link:
+def _connected(source: ConnectionSource) -> Connection:
     link = source.link()
     try:
         with connecting():
@@ -305,7 +305,7 @@ def _connected(source: LinkSource) -> Link:
     return link
 
 
-def _read(link: Link) -> Any:
+def _read(link: Connection) -> Any:
     try:
         return link.read_response()
     except ResponseError as error:

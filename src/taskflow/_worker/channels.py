@@ -9,7 +9,7 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
-from taskflow._worker.dispatcher import Pump
+from taskflow._worker.dispatcher import Dispatcher
 
 CHANNELS: Final = 2
 """Trips that may be underway at once."""
@@ -21,8 +21,8 @@ _PAUSE: Final = 0.1
 class Channels:
     """Keeps the channels of *pump* going, as a context."""
 
-    def __init__(self, pump: Pump) -> None:
-        self._pump = pump
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
         self._failure: asyncio.Future[None] = asyncio.Future()
 
     async def __aenter__(self) -> Self:
@@ -50,7 +50,7 @@ class Channels:
     async def _keep(self, number: int) -> None:
         while True:
             try:
-                await self._pump.run(number)
+                await self._dispatcher.run(number)
             except Exception as error:  # noqa: BLE001 - raised by `failure`
                 if not self._failure.done():
                     self._failure.set_exception(error)

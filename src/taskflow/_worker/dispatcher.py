@@ -29,7 +29,7 @@ from taskflow._protocol.batch import MOST_BYTES
 from taskflow._protocol.claim import ClaimReply
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim, Outcome
-from taskflow._protocol.settle import Note, SettleWord
+from taskflow._protocol.settle import ProgressReport, SettleWord
 from taskflow._servers.runner import AsyncRunner, SyncRunner
 from taskflow._worker.consumer import Ask, Consumer, ConsumerSettings
 from taskflow._worker.executor import Executor
@@ -40,7 +40,7 @@ from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
 
 _logger = logging.getLogger("taskflow.worker")
 
-AHEAD = 1.2
+PREFETCH = 1.2
 """ACTIVE tasks per slot, at most, where bodies are short: the next ones are
 at hand when a slot gets free."""
 
@@ -53,7 +53,7 @@ LONGEST_DOZE = 5.0
 
 
 @frozen
-class PumpSettings:
+class DispatcherSettings:
     """What a pump needs to know.
 
     Attributes:
@@ -76,7 +76,7 @@ class _Trip:
     is_full: bool
 
 
-class Pump:
+class Dispatcher:
     """Moves claims in and outcomes out, between one server and one executor.
 
     Attributes:
@@ -87,7 +87,7 @@ class Pump:
 
     def __init__(
         self,
-        settings: PumpSettings,
+        settings: DispatcherSettings,
         runner: AsyncRunner,
         leases: Leases,
         outage: Outage,
@@ -151,10 +151,10 @@ class Pump:
         self._settler.add(outcome)
         self._wake.set()
 
-    async def note(self, running: Claim, report: Note) -> SettleWord:
+    async def note(self, running: Claim, report: ProgressReport) -> SettleWord:
         """Store what a body reports; asks until the server answers."""
         keys = self._settings.consumer.keys
-        operation = settle.note(
+        operation = settle.report_progress(
             keys, running.id, running.token, report, now_ms=self._settings.clock()
         )
         while True:
@@ -165,7 +165,7 @@ class Pump:
 
     # What the worker says.
 
-    def look(self) -> None:
+    def poll_now(self) -> None:
         """There may be work: ask."""
         self._sated.clear()
         self._wake.set()
@@ -173,7 +173,7 @@ class Pump:
     def narrow(self, slots: int) -> None:
         """Hold no more than *slots* tasks from now on."""
         self._slots = slots
-        self.look()
+        self.poll_now()
 
     def stop_claiming(self) -> None:
         """Claim nothing more; hand back what has not begun."""
@@ -240,7 +240,7 @@ class Pump:
     async def run_dry(self) -> None:
         """Claim and run until nothing waits and nothing runs; for tests."""
         consumer = Consumer(self._settings.consumer, 0)
-        self.look()
+        self.poll_now()
         has_settled = False
         while True:
             trip = self._plan(consumer)
@@ -258,7 +258,7 @@ class Pump:
                 await self._wake.wait()
                 self._sated.clear()
 
-    async def doze(self) -> None:
+    async def wait_for_work(self) -> None:
         """While nothing waits: sleep until the marker says so, at no cost."""
         keys = self._settings.consumer.keys
         while True:
@@ -271,7 +271,7 @@ class Pump:
                 self._polled_at = time.monotonic()
             except ServerError:
                 await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311
-            self.look()
+            self.poll_now()
 
     @property
     def _most_bytes(self) -> int:
@@ -285,18 +285,18 @@ class Pump:
             is_full = settler.waiting > 0 or len(outcomes) == self._most
         ask = consumer.unanswered
         if ask is None:
-            ask = self._wish(len(outcomes))
+            ask = self._claim_request(len(outcomes))
         elif not self._claiming and consumer.is_hopeless():
             # Others have taken back by now what was handed out, if anything was.
             self._answered(consumer, ask)
             ask = None
         return _Trip(outcomes, ask, is_full) if outcomes or ask else None
 
-    def _wish(self, settling: int) -> Ask | None:
+    def _claim_request(self, settling: int) -> Ask | None:
         """Say what to claim next, and keep the slots for it."""
         if not self._claiming or self._sated.is_set():
             return None
-        ahead = AHEAD if self._executor.is_brisk else 1.0
+        ahead = PREFETCH if self._executor.can_prefetch else 1.0
         most = int(self._slots * ahead)
         held = self.in_hand - settling + self._reserved
         slots = min(most - held, self._most)
@@ -341,12 +341,12 @@ class Pump:
         if trip.ask and not isinstance(answers[-1], TaskflowError):
             is_full = self._claimed(trip.ask, consumer, answers[-1])
             undeclared = answers[-1].undeclared
-        self._feel(trip, None if errors else is_full)
+        self._adapt_batch(trip, None if errors else is_full)
         if undeclared and not errors:
             errors = await self._declare(undeclared)
-        await self._mind(errors)
+        await self._back_off(errors)
         if undeclared:
-            self.look()
+            self.poll_now()
 
     async def _declare(self, names: Sequence[str]) -> list[TaskflowError]:
         """Declare upstreams at once: their tasks were parked for want of rules.
@@ -363,7 +363,7 @@ class Pump:
             return [error]
         return []
 
-    def _feel(self, trip: _Trip, is_full: bool | None) -> None:  # noqa: FBT001 - private
+    def _adapt_batch(self, trip: _Trip, is_full: bool | None) -> None:  # noqa: FBT001 - private
         """Make the next trips smaller if this one failed; else larger, if it was full.
 
         Args:
@@ -394,7 +394,7 @@ class Pump:
         self._leases.drop(pairs)
         if not self._suspects.isdisjoint(pairs):
             self._suspects.difference_update(pairs)
-            self.look()  # the next suspect waits for this one, and wakes nobody
+            self.poll_now()  # the next suspect waits for this one, and wakes nobody
         for outcome, word in zip(outcomes, answer, strict=True):
             if word != "OK":
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
@@ -433,7 +433,7 @@ class Pump:
             self.release(claims, started=False)
         return bool(reply.left_out) or len(received) >= self._most
 
-    async def _mind(self, errors: list[TaskflowError]) -> None:
+    async def _back_off(self, errors: list[TaskflowError]) -> None:
         """Tell of an outage, and wait a little before the next trip."""
         if not errors:
             self._failures = 0

@@ -17,7 +17,7 @@ from taskflow._declare.registry import Registry
 from taskflow._declare.retry_policy import RetryPolicy
 from taskflow._events import Events
 from taskflow._protocol.record import Claim, Outcome
-from taskflow._protocol.settle import Note, SettleWord
+from taskflow._protocol.settle import ProgressReport, SettleWord
 from taskflow._settings import Settings, WorkerSettings
 
 
@@ -118,7 +118,7 @@ class Host(Protocol):
         """Hold no more than *slots* tasks from now on."""
         ...
 
-    async def note(self, claim: Claim, report: Note) -> SettleWord:
+    async def note(self, claim: Claim, report: ProgressReport) -> SettleWord:
         """Store what a body reports; waits until the server has it."""
         ...
 
@@ -137,7 +137,7 @@ class Executor(Protocol):
         ...
 
     @property
-    def is_brisk(self) -> bool:
+    def can_prefetch(self) -> bool:
         """Whether bodies are short enough to claim a little ahead."""
         ...
 

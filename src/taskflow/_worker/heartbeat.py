@@ -42,7 +42,7 @@ _LOOK_EVERY = 0.5
 class Listener(Protocol):
     """Whom the heartbeat tells; every method is called in its thread."""
 
-    def lease_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
+    def lease_statuses(self, words: list[tuple[str, str, ExtendWord]]) -> None:
         """Take what became of leases that were not simply renewed."""
 
     def server_lost(self, message: str) -> None:
@@ -119,7 +119,7 @@ class Heartbeat(threading.Thread):
         self._offset_ms: float | None = None
         self._data_id = ""
 
-    def meet(self) -> None:
+    def register(self) -> None:
         """Beat for the first time, in the caller's thread.
 
         Raises:
@@ -151,7 +151,7 @@ class Heartbeat(threading.Thread):
                 self._listener.server_back()
             wait = max(0.05, self._settings.period - (time.monotonic() - started))
 
-    def hurry(self) -> None:
+    def beat_now(self) -> None:
         """Beat now, not when the next beat is due; any thread may ask."""
         self._roused.set()
 
@@ -177,7 +177,7 @@ class Heartbeat(threading.Thread):
         if self.is_alive():
             self.join(timeout=5.0)
         settings = self._settings
-        goodbye = upkeep.beat(
+        goodbye = upkeep.heartbeat(
             settings.keys,
             worker=settings.worker,
             info=b"",
@@ -191,7 +191,7 @@ class Heartbeat(threading.Thread):
 
     def _beat(self) -> None:
         settings, sent_at = self._settings, time.monotonic()
-        beat = upkeep.beat(
+        beat = upkeep.heartbeat(
             settings.keys,
             worker=settings.worker,
             info=self._describe(),
@@ -210,7 +210,7 @@ class Heartbeat(threading.Thread):
             )
             for part in parts
         ]
-        look = settle.unrenewed(
+        look = settle.expiring_leases(
             settings.keys,
             worker=settings.worker,
             horizon_ms=lease_ms // 2,
@@ -231,7 +231,7 @@ class Heartbeat(threading.Thread):
             if word != "OK"
         ]
         if told:
-            self._listener.lease_words(told)
+            self._listener.lease_statuses(told)
         self._strays.update(self._leases.disown(answers[-2]))
         if self._strays:
             self._hand_back()

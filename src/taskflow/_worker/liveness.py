@@ -61,7 +61,7 @@ def open_folder(folder: Path) -> int:
     return opened
 
 
-class VitalsFile:
+class LivenessFile:
     """The worker's side; nothing here ever makes a worker fail.
 
     Args:
@@ -160,7 +160,7 @@ class VitalsFile:
         self._file = None
 
 
-class Vitals(NamedTuple):
+class Liveness(NamedTuple):
     """What a probe sees of one worker.
 
     Attributes:
@@ -174,7 +174,7 @@ class Vitals(NamedTuple):
     why: str
 
 
-def look(folder: Path, now: float) -> tuple[list[Vitals], list[str]]:
+def read_liveness(folder: Path, now: float) -> tuple[list[Liveness], list[str]]:
     """Look at the files of all workers of this user on this machine.
 
     Args:
@@ -187,7 +187,7 @@ def look(folder: Path, now: float) -> tuple[list[Vitals], list[str]]:
     Raises:
         OSError: The folder is not there, or not for this user alone.
     """
-    living: list[Vitals] = []
+    living: list[Liveness] = []
     dead: list[str] = []
     opened = open_folder(folder)
     try:
@@ -234,7 +234,7 @@ def _is_held(file: int) -> bool:
     return False
 
 
-def _judge(facts: dict[str, Any], now: float) -> Vitals:
+def _judge(facts: dict[str, Any], now: float) -> Liveness:
     beat_at = facts.get("beat_at")
     if beat_at is None:
         age = now - facts["began_at"]
@@ -251,7 +251,7 @@ def _judge(facts: dict[str, Any], now: float) -> Vitals:
         )
     else:
         why = ""
-    return Vitals(str(facts["worker"]), int(facts["pid"]), why)
+    return Liveness(str(facts["worker"]), int(facts["pid"]), why)
 
 
 def _remove_dead(folder: int) -> None:

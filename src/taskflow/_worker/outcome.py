@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from taskflow._codec import Spec, class_name, continued, text_of, traceback_of
-from taskflow._declare.classification import CallVerdict
+from taskflow._declare.classification import CallOutcome
 from taskflow._declare.error_groups import is_group, leaves_of, parts_of
 from taskflow._declare.retry_policy import (
     Failure,
@@ -89,7 +89,7 @@ class Run:
     spec: Spec | None
     seconds: float
     cancelled: bool = False
-    call: CallVerdict | None = None
+    call: CallOutcome | None = None
 
     @property
     def attempt(self) -> int:
@@ -102,7 +102,7 @@ class Run:
         return self.claim.age_ms / 1000 + self.seconds
 
 
-Verdict = tuple[Outcome, Event]
+Judgement = tuple[Outcome, Event]
 
 
 def describe_error(
@@ -159,7 +159,7 @@ def _text_of(given: object) -> str:
     return text_of(given, LONGEST_ERROR_BYTES)
 
 
-def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
+def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Judgement:
     """Decide what becomes of a run that ended with *error*.
 
     An error whose own code fails while it is looked at counts as that failure: a
@@ -182,12 +182,12 @@ def judge(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdic
         return _judge_failure(run, failure, limits, rng)
 
 
-def _judged(run: Run, error: BaseException, limits: Limits, rng: Random) -> Verdict:
+def _judged(run: Run, error: BaseException, limits: Limits, rng: Random) -> Judgement:
     steered = _steered(run, error)
     return steered or _judge_failure(run, error, limits, rng)
 
 
-def _steered(run: Run, error: BaseException) -> Verdict | None:
+def _steered(run: Run, error: BaseException) -> Judgement | None:
     """Decide where *error* is no failed attempt; None = it is one."""
     leaves = leaves_of(error)
     told = _signalled(run, error, leaves)
@@ -198,7 +198,7 @@ def _steered(run: Run, error: BaseException) -> Verdict | None:
 
 def _signalled(
     run: Run, error: BaseException, leaves: list[BaseException]
-) -> Verdict | None:
+) -> Judgement | None:
     """Do what the signals in *error* ask for, except for a `Retry`."""
     cancels = [leaf for leaf in leaves if isinstance(leaf, Cancel)]
     if cancels or run.cancelled:
@@ -214,7 +214,7 @@ def _signalled(
 
 def _excused(
     run: Run, error: BaseException, leaves: list[BaseException]
-) -> Verdict | None:
+) -> Judgement | None:
     """Decide where *error* is not the fault of this attempt, or of any other."""
     for leaf in leaves:
         if isinstance(leaf, PayloadError):
@@ -233,7 +233,7 @@ def _excused(
     return None
 
 
-def unknown(run: Run, rng: Random) -> Verdict:
+def unknown(run: Run, rng: Random) -> Judgement:
     """Decide what becomes of a task whose name this worker does not know.
 
     It waits for a worker that does, for as long as it takes, and uses no attempt.
@@ -256,13 +256,13 @@ def unknown(run: Run, rng: Random) -> Verdict:
     return outcome, event
 
 
-def corrupt(run: Run, error: Exception) -> Verdict:
+def corrupt(run: Run, error: Exception) -> Judgement:
     """Decide what becomes of a record that cannot be read."""
     facts = describe_error(run.name, error)
     return _dead(run, facts, "corrupt", error, counts=False)
 
 
-def crashed(run: Run, how: str, max_crashes: int) -> Verdict:
+def crashed(run: Run, how: str, max_crashes: int) -> Judgement:
     """Decide what becomes of a task that its process died of.
 
     A crash is no attempt: nobody knows whether the body failed, or was killed.
@@ -285,7 +285,7 @@ def crashed(run: Run, how: str, max_crashes: int) -> Verdict:
 
 def _judge_failure(
     run: Run, error: BaseException, limits: Limits, rng: Random
-) -> Verdict:
+) -> Judgement:
     task, spec = run.task, run.spec
     policy = (task.retry if task is not None else None) or _DEFAULT_POLICY
     most = spec.max_retries if spec is not None else None
@@ -322,7 +322,7 @@ def _retried(
     decision: RetryIn,
     error: BaseException,
     attempts: int,
-) -> Verdict:
+) -> Judgement:
     outcome = settle.retry(
         run.claim,
         facts,
@@ -348,7 +348,7 @@ def _retried(
 
 def _given_up(
     run: Run, facts: ErrorFacts, decision: GiveUp, error: BaseException
-) -> Verdict:
+) -> Judgement:
     if run.task is None or run.task.dead_letter:
         return _dead(run, facts, decision.cause, error, counts=True)
     outcome = settle.fail(run.claim, facts, counts=True, entry=_entry(run, error=facts))
@@ -366,14 +366,14 @@ def _given_up(
 
 def _dead_for(
     run: Run, leaf: BaseException, error: BaseException, cause: str
-) -> Verdict:
+) -> Judgement:
     facts = describe_error(run.name, leaf, error)
     return _dead(run, facts, cause, error, counts=True)
 
 
 def _dead(
     run: Run, facts: ErrorFacts, cause: str, error: BaseException, *, counts: bool
-) -> Verdict:
+) -> Judgement:
     outcome = settle.dead_letter(
         run.claim,
         facts,
@@ -395,7 +395,7 @@ def _dead(
     return outcome, event
 
 
-def _parked(run: Run, error: BaseException, call: CallVerdict) -> Verdict:
+def _parked(run: Run, error: BaseException, call: CallOutcome) -> Judgement:
     policy = (run.task.retry if run.task is not None else None) or _DEFAULT_POLICY
     rule, decider = policy.match(error)
     if rule is not None and rule.dead_letter:
@@ -408,7 +408,7 @@ def _parked(run: Run, error: BaseException, call: CallVerdict) -> Verdict:
     return outcome, TaskParked(run.claim.id, run.name, run.claim.upstream, reason)
 
 
-def _snoozed(run: Run, signal: Snooze) -> Verdict:
+def _snoozed(run: Run, signal: Snooze) -> Judgement:
     reason = _text_of(signal.reason)
     outcome = settle.snooze(
         run.claim, delay=signal.seconds, entry=_entry(run, reason=reason)
@@ -416,7 +416,7 @@ def _snoozed(run: Run, signal: Snooze) -> Verdict:
     return outcome, TaskSnoozed(run.claim.id, run.name, signal.seconds, reason)
 
 
-def _cancelled(run: Run, reason: str) -> Verdict:
+def _cancelled(run: Run, reason: str) -> Judgement:
     facts = ErrorFacts("Cancelled", _text_of(reason or "cancelled by its body"))
     outcome = settle.cancel(run.claim, facts, entry=_entry(run, reason=facts.message))
     return outcome, TaskCancelled(run.claim.id, run.name, facts.message)

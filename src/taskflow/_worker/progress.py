@@ -18,7 +18,7 @@ from typing import Any
 
 from taskflow._protocol.batch import fitting
 from taskflow._protocol.record import Claim
-from taskflow._protocol.settle import Note, SettleWord
+from taskflow._protocol.settle import ProgressReport, SettleWord
 from taskflow._protocol.task_events import MOST_CHUNKS
 from taskflow.errors import LeaseLostError
 
@@ -32,10 +32,10 @@ _LARGEST = sys.float_info.max
 
 SAVE_ON_LOOP = "a coroutine saves with: await ctx.asave(...)"
 
-Send = Callable[[Claim, Note], Awaitable[SettleWord]]
+Send = Callable[[Claim, ProgressReport], Awaitable[SettleWord]]
 
 
-class Gathering:
+class ProgressBuffer:
     """What one claim has reported and nobody has stored yet; safe in any thread."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Gathering:
             self._chunks.append(chunk)
         self._ask()
 
-    def take(self, checkpoint: bytes = b"") -> list[Note]:
+    def take(self, checkpoint: bytes = b"") -> list[ProgressReport]:
         """Give out what was reported, in numbered notes.
 
         Args:
@@ -93,7 +93,7 @@ class Gathering:
             if not any(facts) and not checkpoint:
                 return []
             notes = [
-                Note(
+                ProgressReport(
                     number=self._number + 1,
                     progress=self._progress,
                     usage=self._usage,
@@ -104,7 +104,7 @@ class Gathering:
             ]
             while self._chunks:
                 number = notes[-1].number + 1
-                notes.append(Note(number, chunks=self._take_chunks()))
+                notes.append(ProgressReport(number, chunks=self._take_chunks()))
             self._number = notes[-1].number
             self._progress, self._usage, self._annotations = b"", {}, {}
         return notes
@@ -118,7 +118,7 @@ class Gathering:
         raise NotImplementedError
 
 
-class Reports(Gathering):
+class ProgressReporter(ProgressBuffer):
     """The reports of one claim, stored from the worker's event loop."""
 
     def __init__(

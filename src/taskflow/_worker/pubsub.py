@@ -18,7 +18,7 @@ from taskflow.errors import ServerError
 _logger = logging.getLogger("taskflow.worker")
 
 
-async def hear(
+async def listen_to(
     runner: AsyncRunner,
     channel: str,
     take: Callable[[dict[str, Any]], None],

@@ -27,8 +27,8 @@ from taskflow._protocol.lenient import moment
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.schedules import (
     MOST_PER_CALL,
-    Announcement,
     SchedulePoll,
+    ScheduleUpsert,
     Tick,
 )
 from taskflow._servers.runner import AsyncRunner
@@ -72,7 +72,7 @@ _Known = dict[tuple[Cron | Every, str, int], tuple[list[datetime], datetime]]
 """Ticks to make and the following one, by definition and next tick."""
 
 
-class Timekeeper:
+class Scheduler:
     """Makes the ticks of some schedules.
 
     Args:
@@ -108,7 +108,7 @@ class Timekeeper:
         """Make ticks until cancelled; returns at once when there is no schedule."""
         while self._served:
             try:
-                wait = await self.look()
+                wait = await self.poll()
             except ServerError:
                 # The heartbeat tells of an outage; what was missed is made up for.
                 wait = self._rng.uniform(0.2, 1.0)
@@ -117,12 +117,12 @@ class Timekeeper:
                     await self._woken.wait()
             self._woken.clear()
 
-    def look_now(self) -> None:
+    def poll_now(self) -> None:
         """Announce what is missing at once: the server has lost its data."""
         self._is_doubtful = True
         self._woken.set()
 
-    async def look(self) -> float:
+    async def poll(self) -> float:
         """Make the ticks that are due.
 
         Returns:
@@ -201,7 +201,7 @@ class Timekeeper:
         now = moment(now_ms)
         for batch in _batches(served):
             announcements = [
-                Announcement(
+                ScheduleUpsert(
                     each.schedule,
                     each.digest,
                     each.call.payload,
@@ -213,7 +213,7 @@ class Timekeeper:
                 )
                 for each in batch
             ]
-            operation = schedules.announce(
+            operation = schedules.upsert_schedules(
                 self._keys, announcements, now_ms=self._clock()
             )
             replies = await self._send(operation)

@@ -8,7 +8,7 @@ import asyncio
 import time
 from typing import Any
 
-from taskflow._worker.dispatcher import Pump
+from taskflow._worker.dispatcher import Dispatcher
 from taskflow._worker.executor import Executor
 from taskflow._worker.leases import Leases
 
@@ -25,7 +25,7 @@ def margin_of(grace: float) -> float:
     return min(3.0, max(grace * 0.2, min(1.0, grace * 0.5)))
 
 
-class Stopping:
+class Shutdown:
     """Whether a worker is to stop, and how long it may take.
 
     Args:
@@ -70,9 +70,11 @@ class Stopping:
             if not tasks or self._now.is_set() or time.monotonic() >= ends_at:
                 return
 
-    async def drain(self, pump: Pump, executor: Executor, leases: Leases) -> None:
+    async def drain(
+        self, dispatcher: Dispatcher, executor: Executor, leases: Leases
+    ) -> None:
         """Finish what runs within the grace period, less the margin; release the rest."""
-        finished = asyncio.create_task(pump.emptied(self.seconds_to_finish))
+        finished = asyncio.create_task(dispatcher.emptied(self.seconds_to_finish))
         at_once = asyncio.create_task(self._now.wait())
         try:
             await asyncio.wait({finished, at_once}, return_when=asyncio.FIRST_COMPLETED)
@@ -80,10 +82,10 @@ class Stopping:
             finished.cancel()
             at_once.cancel()
         margin = max(LEAST, self._margin)
-        if not pump.is_empty:
-            pump.release(executor.release_running(), started=True)
-            await pump.emptied(margin)
-        if pump.is_empty and len(leases):
+        if not dispatcher.is_empty:
+            dispatcher.release(executor.release_running(), started=True)
+            await dispatcher.emptied(margin)
+        if dispatcher.is_empty and len(leases):
             # Held, and in nobody's hands: a loop of ours has failed between the two.
-            pump.release_rest()
-            await pump.emptied(margin)
+            dispatcher.release_rest()
+            await dispatcher.emptied(margin)

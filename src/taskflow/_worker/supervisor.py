@@ -36,7 +36,7 @@ def pause_after(failures: int) -> float:
 
 
 @frozen
-class Crew:
+class WorkerProcesses:
     """What a supervisor keeps running.
 
     Attributes:
@@ -69,10 +69,10 @@ class Supervisor:
         tell: Takes one sentence whenever a child starts or ends.
     """
 
-    def __init__(self, crew: Crew, tell: Callable[[str], None]) -> None:
-        self._crew = crew
+    def __init__(self, processes: WorkerProcesses, tell: Callable[[str], None]) -> None:
+        self._processes = processes
         self._tell = tell
-        self._children = [_Child(number) for number in range(crew.count)]
+        self._children = [_Child(number) for number in range(processes.count)]
         # A number and no event: a signal handler that sets an event waits for ever
         # where it interrupts the wait for that event in the wrong place.
         self._stops = 0
@@ -115,8 +115,8 @@ class Supervisor:
     def _start(self, child: _Child, reading: int) -> None:
         try:
             process = subprocess.Popen(  # noqa: S603 - our own command
-                self._crew.command,
-                env={**self._crew.environment, LIFELINE: str(reading)},
+                self._processes.command,
+                env={**self._processes.environment, LIFELINE: str(reading)},
                 pass_fds=[reading],
                 start_new_session=True,
             )
@@ -157,7 +157,7 @@ class Supervisor:
 
     def _stop(self) -> int:
         self._signal_all()
-        deadline = time.monotonic() + self._crew.grace
+        deadline = time.monotonic() + self._processes.grace
         worst = 0
         for child in self._children:
             if child.process is None:

@@ -23,7 +23,7 @@ PRUNE_EVERY = 10.0
 
 
 @frozen
-class Chores:
+class UpkeepContext:
     """What the loops need.
 
     Attributes:
@@ -47,63 +47,63 @@ class Chores:
     rng: Random
 
 
-async def promote(chores: Chores) -> float:
+async def promote(context: UpkeepContext) -> float:
     """Bring due tasks to their lanes; return seconds until the next look."""
-    operation = upkeep.promote(chores.keys, now_ms=chores.clock())
-    reply = await chores.runner.send(operation)
+    operation = upkeep.promote(context.keys, now_ms=context.clock())
+    reply = await context.runner.send(operation)
     return 0.0 if reply.moved == upkeep.MOST_PER_CALL else PROMOTE_EVERY
 
 
-async def reap(chores: Chores) -> float:
+async def reap(context: UpkeepContext) -> float:
     """Take back what dead workers held; return seconds until the next look."""
     # Read before the gate is looked at: a step of the server's clock that is heard in
     # between, in the heartbeat's thread, makes this reap void.
-    latest_ms = chores.gate.latest_ms()
-    if not chores.gate.is_open():
+    latest_ms = context.gate.latest_ms()
+    if not context.gate.is_open():
         return REAP_EVERY
-    now_ms = chores.clock()
+    now_ms = context.clock()
     operation = upkeep.reap(
-        chores.keys,
-        max_crashes=chores.max_crashes,
+        context.keys,
+        max_crashes=context.max_crashes,
         latest_ms=0 if now_ms else latest_ms,
         now_ms=now_ms,
     )
-    reaped = await chores.runner.send(operation)
+    reaped = await context.runner.send(operation)
     for each in reaped:
-        chores.events.emit(LeaseReaped(each.id, each.where, each.worker))
+        context.events.emit(LeaseReaped(each.id, each.where, each.worker))
     return 0.0 if len(reaped) == upkeep.MOST_PER_CALL else REAP_EVERY
 
 
-async def prune(chores: Chores) -> float:
+async def prune(context: UpkeepContext) -> float:
     """Forget finished tasks whose time is over; return seconds until the next look."""
-    if chores.keep <= 0:
+    if context.keep <= 0:
         return PRUNE_EVERY
     pruned = 0
-    for home in (chores.keys.completed, chores.keys.failed, chores.keys.cancelled):
+    for home in (context.keys.completed, context.keys.failed, context.keys.cancelled):
         operation = upkeep.prune(
-            chores.keys,
+            context.keys,
             home,
-            keep_ms=round(chores.keep * 1000),
-            now_ms=chores.clock(),
+            keep_ms=round(context.keep * 1000),
+            now_ms=context.clock(),
         )
-        pruned = max(pruned, await chores.runner.send(operation))
+        pruned = max(pruned, await context.runner.send(operation))
     return 0.05 if pruned == upkeep.MOST_PER_CALL else PRUNE_EVERY
 
 
-Chore = Callable[[Chores], Awaitable[float]]
+UpkeepJob = Callable[[UpkeepContext], Awaitable[float]]
 
-ALL: tuple[Chore, ...] = (promote, reap, prune)
+ALL: tuple[UpkeepJob, ...] = (promote, reap, prune)
 
 
-async def keep_doing(chore: Chore, chores: Chores) -> None:
+async def repeat(job: UpkeepJob, context: UpkeepContext) -> None:
     """Do *chore* again and again, until cancelled."""
     pause = PROMOTE_EVERY
     while True:
-        await asyncio.sleep(pause * chores.rng.uniform(0.8, 1.0))
+        await asyncio.sleep(pause * context.rng.uniform(0.8, 1.0))
         try:
-            pause = await chore(chores)
+            pause = await job(context)
         except ServerError:
             # The heartbeat tells of an outage; here it is enough to wait, and
             # to let the living renew their leases when it is over.
-            chores.gate.hold()
+            context.gate.hold()
             pause = REAP_EVERY

@@ -12,16 +12,16 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from taskflow._client.admission import Gatekeeper
-from taskflow._client.flow_context import Connection
+from taskflow._client.admission import AdmissionControl
+from taskflow._client.flow_context import FlowContext
 from taskflow._declare.registry import Registry
 from taskflow._declare.upstream import Upstream
-from taskflow._events import Events, UpstreamTurned
+from taskflow._events import Events, UpstreamStateChanged
 from taskflow._protocol import upstreams
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
 from taskflow._servers.runner import AsyncRunner
-from taskflow._worker.pubsub import hear
+from taskflow._worker.pubsub import listen_to
 from taskflow.errors import ServerError
 
 DECLARE_EVERY = 60.0
@@ -32,7 +32,7 @@ RENEW_EVERY = 1.0
 """Seconds between two renewals of the permits of calls that outlived the data."""
 
 
-class UpstreamWatch:
+class UpstreamListener:
     """Declares the upstreams of one worker, and listens to those of all workers.
 
     Args:
@@ -49,9 +49,9 @@ class UpstreamWatch:
     def __init__(
         self,
         runner: AsyncRunner,
-        connection: Connection,
+        connection: FlowContext,
         registry: Registry,
-        guards: Gatekeeper,
+        guards: AdmissionControl,
         events: Events,
         recovery_ms: int,
     ) -> None:
@@ -168,12 +168,12 @@ class UpstreamWatch:
         ]
         await self._send(
             [
-                upstreams.leave(
+                upstreams.release_permit(
                     self._keys,
                     self._outlived[ticket].upstream,
                     ticket=ticket,
                     epoch=-1,
-                    verdict="neutral",
+                    outcome="neutral",
                     now_ms=self._clock(),
                 )
                 for ticket in ended
@@ -190,7 +190,7 @@ class UpstreamWatch:
 
     async def listen(self) -> None:
         """Hear the state changes of all upstreams, until cancelled."""
-        await hear(self._runner, self._keys.upstreams_channel(), self._take)
+        await listen_to(self._runner, self._keys.upstreams_channel(), self._take)
 
     def _take(self, turn: dict[str, Any]) -> None:
         name, state, by = str(turn["name"]), str(turn["state"]), str(turn["by"])
@@ -204,5 +204,5 @@ class UpstreamWatch:
         else:
             self._opened.discard(name)
         if served is not None:
-            self._guards.hear_turn(served, state, epoch, retry, reason)
-        self._events.emit(UpstreamTurned(name, state, by, reason, retry))
+            self._guards.on_state_change(served, state, epoch, retry, reason)
+        self._events.emit(UpstreamStateChanged(name, state, by, reason, retry))

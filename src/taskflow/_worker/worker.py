@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import evolve
 
-from taskflow._client.admission import Gatekeeper, recovery_ms
+from taskflow._client.admission import AdmissionControl, recovery_ms
 from taskflow._client.flow import TaskFlow
 from taskflow._codec import to_json
 from taskflow._declare.registry import Registry
@@ -31,25 +31,25 @@ from taskflow._events import (
     WorkerStopping,
 )
 from taskflow._protocol.record import Claim, Outcome
-from taskflow._protocol.settle import ExtendWord, Note, SettleWord
+from taskflow._protocol.settle import ExtendWord, ProgressReport, SettleWord
 from taskflow._settings import WorkerSettings
 from taskflow._worker import containment, event_loop, upkeep
 from taskflow._worker.channels import Channels
 from taskflow._worker.consumer import ConsumerSettings
-from taskflow._worker.dispatcher import Pump, PumpSettings
+from taskflow._worker.dispatcher import Dispatcher, DispatcherSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.identity import checked_worker_id, new_worker_id
 from taskflow._worker.leases import Leases
-from taskflow._worker.liveness import VitalsFile, folder_of
+from taskflow._worker.liveness import LivenessFile, folder_of
 from taskflow._worker.outage import Outage
-from taskflow._worker.pubsub import hear
+from taskflow._worker.pubsub import listen_to
 from taskflow._worker.reap_gate import ReapGate
-from taskflow._worker.scheduler import Timekeeper
+from taskflow._worker.scheduler import Scheduler
 from taskflow._worker.standby import Standby
-from taskflow._worker.stopping import Stopping
-from taskflow._worker.upstream_listener import UpstreamWatch
+from taskflow._worker.stopping import Shutdown
+from taskflow._worker.upstream_listener import UpstreamListener
 from taskflow.errors import ServerUnavailableError
 
 _logger = logging.getLogger("taskflow.worker")
@@ -107,9 +107,9 @@ class Worker:
         self.limits: Limits = Limits.of(self._connection.settings, known)
         self._engine: Engine = engine or LocalEngine()
         self._version = version("asynctaskflow")
-        self.guards: Gatekeeper = flow.guards
+        self.guards: AdmissionControl = flow.guards
         self._leases = Leases()
-        self._vitals = VitalsFile(folder_of(known.health_dir), self.id, known.lease)
+        self._liveness = LivenessFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_early = False
         self._owns_loop = False
@@ -157,15 +157,15 @@ class Worker:
     async def _work(self) -> None:
         async with self._assembled():
             try:
-                await event_loop.in_thread(self._vitals.open)
+                await event_loop.in_thread(self._liveness.open)
                 with contextlib.suppress(ServerUnavailableError):  # then later
                     await self._watch.declare()
                 await self._start_standby()
-                await event_loop.in_thread(self._heartbeat.meet)
+                await event_loop.in_thread(self._heartbeat.register)
                 self._heartbeat.start()
                 self.events.emit(WorkerStarted(self.id, self.facts()))
                 async with (
-                    Channels(self._pump) as channels,
+                    Channels(self._dispatcher) as channels,
                     asyncio.TaskGroup() as loops,
                 ):
                     self._start_loops(loops, channels)
@@ -179,8 +179,8 @@ class Worker:
                     async with asyncio.timeout(self._stopping.time_left()):
                         await event_loop.in_thread(self._heartbeat.stop)
                         await event_loop.in_thread(self._standby.close)
-                await event_loop.in_thread(self._vitals.close)
-                stopped = (self.id, self._pump.released, self.still_running)
+                await event_loop.in_thread(self._liveness.close)
+                stopped = (self.id, self._dispatcher.released, self.still_running)
                 self.events.emit(WorkerStopped(*stopped))
 
     async def run_until_idle(self) -> None:
@@ -194,7 +194,7 @@ class Worker:
     async def _run_dry(self) -> None:
         async with self._assembled():
             await self._watch.declare(is_first=True)
-            await self._pump.run_dry()
+            await self._dispatcher.run_dry()
 
     def stop(self, *, now: bool = False) -> None:
         """Stop claiming and finish; safe in any thread and signal handler.
@@ -208,7 +208,7 @@ class Worker:
     def release_from_thread(self) -> None:
         """Settle and release what is held, for a loop that a task function blocks."""
         if len(self._leases):
-            self._pump.settle_from_thread(self._connection.server.runner())
+            self._dispatcher.settle_from_thread(self._connection.server.runner())
 
     def facts(self) -> dict[str, Any]:
         """Say what this worker is and serves, for banners and beats."""
@@ -230,7 +230,7 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _assembled(self) -> AsyncGenerator[None]:
-        self._stopping = Stopping(self._settings.stop_grace_period)
+        self._stopping = Shutdown(self._settings.stop_grace_period)
         for task in self.registry:
             task.check()
             for problem in self.limits.age_problem(task.retry) if self.slots else ():
@@ -246,7 +246,7 @@ class Worker:
         rng = random.Random()  # noqa: S311 - spreads retries and workers
         self._standby = Standby(keys, self.id, known.lease, known.time_limit)
         self._runner = connection.server.async_runner()
-        self._watch = UpstreamWatch(
+        self._watch = UpstreamListener(
             self._runner,
             connection,
             self.registry if self.slots else Registry(),
@@ -254,7 +254,7 @@ class Worker:
             self.events,
             recovery_ms(known.lease),
         )
-        self._timekeeper = Timekeeper(
+        self._scheduler = Scheduler(
             self._runner,
             keys,
             self.registry.schedules(),
@@ -269,15 +269,17 @@ class Worker:
             self._describe,
         )
         consumer = ConsumerSettings(keys, self.id, known.lease, share)
-        self._pump = Pump(
-            PumpSettings(consumer, in_hand, connection.clock, self._declare_again),
+        self._dispatcher = Dispatcher(
+            DispatcherSettings(
+                consumer, in_hand, connection.clock, self._declare_again
+            ),
             self._runner,
             self._leases,
             self._outage,
             self.events,
         )
         self._executor: Executor = self._engine.executor(self, rng)
-        self._pump.serve(self._executor)
+        self._dispatcher.serve(self._executor)
         try:
             yield
         finally:
@@ -292,10 +294,10 @@ class Worker:
 
     async def _declare_again(self, names: Sequence[str]) -> None:
         await self._watch.declare_again(names)
-        self._heartbeat.hurry()  # the beat finds out whether data was lost
+        self._heartbeat.beat_now()  # the beat finds out whether data was lost
 
     def _start_loops(self, loops: asyncio.TaskGroup, channels: Channels) -> None:
-        chores = upkeep.Chores(
+        context = upkeep.UpkeepContext(
             runner=self._runner,
             keys=self._connection.keys,
             events=self.events,
@@ -307,17 +309,14 @@ class Worker:
         )
         self._endless = [
             loops.create_task(channels.failure()),
-            loops.create_task(self._timekeeper.run()),
+            loops.create_task(self._scheduler.run()),
             loops.create_task(self._watch.keep_declared(self._executor.underway)),
             loops.create_task(self._watch.listen()),
             loops.create_task(self._hear_cancels()),
-            *(
-                loops.create_task(upkeep.keep_doing(each, chores))
-                for each in upkeep.ALL
-            ),
-            loops.create_task(self._pump.doze()),
+            *(loops.create_task(upkeep.repeat(each, context)) for each in upkeep.ALL),
+            loops.create_task(self._dispatcher.wait_for_work()),
             loops.create_task(
-                event_loop.LagWatch(self._pump.pulse, self._loop_blocked).run()
+                event_loop.LagWatch(self._dispatcher.pulse, self._loop_blocked).run()
             ),
         ]
 
@@ -327,7 +326,7 @@ class Worker:
 
         channel = self._connection.keys.worker_channel(self.id)
         # Who was cancelled before we listened is told by the next beat.
-        await hear(self._runner, channel, take, look=self._heartbeat.hurry)
+        await listen_to(self._runner, channel, take, look=self._heartbeat.beat_now)
 
     async def _until_stopped(self) -> None:
         """Wait for the request to stop, then drain; cancelled, release at once."""
@@ -340,10 +339,10 @@ class Worker:
             raise
 
     async def _drain(self) -> None:
-        self._pump.stop_claiming()
+        self._dispatcher.stop_claiming()
         seconds, running = self._stopping.seconds_to_finish, self._executor.running
         self.events.emit(WorkerStopping(self.id, running, seconds))
-        await self._stopping.drain(self._pump, self._executor, self._leases)
+        await self._stopping.drain(self._dispatcher, self._executor, self._leases)
 
     def _loop_blocked(self, seconds: float, culprit: str, place: str) -> None:
         names = self._executor.names
@@ -354,9 +353,9 @@ class Worker:
             {
                 **self.facts(),
                 "held": len(self._leases),
-                "polled": round(self._pump.polled_ago(), 1),
-                "done": self._pump.completed,
-                "failed": self._pump.failed,
+                "polled": round(self._dispatcher.polled_ago(), 1),
+                "done": self._dispatcher.completed,
+                "failed": self._dispatcher.failed,
                 "running": self._executor.describe(),
             }
         )
@@ -369,25 +368,25 @@ class Worker:
 
     def done(self, claim: Claim, outcome: Outcome) -> None:
         """Take the outcome of *claim*."""
-        self._pump.done(claim, outcome)
+        self._dispatcher.done(claim, outcome)
 
     def give_back(self, claims: list[Claim]) -> None:
         """Hand back claims that have waited too long, or that cannot be run now."""
-        self._pump.release(claims, started=False)
+        self._dispatcher.release(claims, started=False)
 
     def narrow(self, slots: int) -> None:
         """Hold no more than *slots* tasks from now on."""
-        self._pump.narrow(slots)
+        self._dispatcher.narrow(slots)
 
-    async def note(self, claim: Claim, report: Note) -> SettleWord:
+    async def note(self, claim: Claim, report: ProgressReport) -> SettleWord:
         """Store what a body reports."""
-        return await self._pump.note(claim, report)
+        return await self._dispatcher.note(claim, report)
 
     # What the heartbeat says, in its thread.
 
-    def lease_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
+    def lease_statuses(self, words: list[tuple[str, str, ExtendWord]]) -> None:
         """Take what became of leases that were not simply renewed."""
-        self._on_loop(self._hear_words, words)
+        self._on_loop(self._hear_statuses, words)
 
     def server_lost(self, message: str) -> None:
         """The server does not answer."""
@@ -398,12 +397,12 @@ class Worker:
         """The server answers again: let living workers renew before reaping."""
         self._gate.hold()
         self._on_loop(self._outage.end)
-        self._on_loop(self._pump.look)
+        self._on_loop(self._dispatcher.poll_now)
 
     def answered(self, sent_at: float) -> None:
         """The server took a whole beat: a probe may see it, and reaping may go on."""
         self._gate.answered()
-        self._vitals.refresh(self._pump.polled_ago())
+        self._liveness.refresh(self._dispatcher.polled_ago())
         self._standby.beat(sent_at, self._connection.server.route())
 
     def is_over(self) -> bool:
@@ -429,7 +428,7 @@ class Worker:
             for each in self._executor.underway()
             if each.upstream and (each.id, each.token) in held
         )
-        self._timekeeper.look_now()
+        self._scheduler.poll_now()
 
     def drain_asked(self) -> None:
         """Somebody asked this worker to finish and stop."""
@@ -441,10 +440,10 @@ class Worker:
             if loop is not None:
                 loop.call_soon_threadsafe(function, *args)
 
-    def _hear_words(self, words: list[tuple[str, str, ExtendWord]]) -> None:
+    def _hear_statuses(self, words: list[tuple[str, str, ExtendWord]]) -> None:
         for task_id, token, word in words:
             if word == "CANCEL":
                 self._executor.cancel(task_id, token)
             elif self._executor.abandon(task_id, token):
-                self._pump.forget(task_id, token)
+                self._dispatcher.forget(task_id, token)
                 self.events.emit(LeaseLost(task_id, word, "extend"))

@@ -21,7 +21,7 @@ from taskflow._declare.task import Task
 from taskflow._declare.upstream import Upstream
 from taskflow.celery import _door
 from taskflow.celery._arguments import Arguments, is_pydantic
-from taskflow.celery._body import Body, twin_of
+from taskflow.celery._body import AdoptedFunction, twin_of
 from taskflow.celery._calls import AsyncResult, Redirect
 from taskflow.celery._options import policy_of, upstream_of
 from taskflow.errors import RegistryError
@@ -81,7 +81,9 @@ def adopt(
     arguments = Arguments(
         twin.run, typed=typed, result=_result_of(twin, ignores, typed and not wrapped)
     )
-    body = Body(original, twin, arguments, ignores, not _has_backend(twin.app))
+    body = AdoptedFunction(
+        original, twin, arguments, ignores, not _has_backend(twin.app)
+    )
     task = (default_registry if registry is None else registry).task(
         name=twin.name if name is None else name,
         retry=policy_of(original) if retry is None else retry,
@@ -171,7 +173,7 @@ def _checked(celery_task: Any) -> Any:
     return task
 
 
-def _function_of(body: Body) -> Any:
+def _function_of(body: AdoptedFunction) -> Any:
     def function(*, taskflow_context: Context, **arguments: Any) -> Any:
         return body.run(taskflow_context, arguments)
 

@@ -63,7 +63,7 @@ class Run:
 
 
 @define
-class Body:
+class AdoptedFunction:
     """Runs a Celery task.
 
     Attributes:

@@ -21,7 +21,7 @@ GROUP = "taskflow.commands"
 
 
 @frozen
-class Own:
+class BuiltIn:
     """A subcommand of ours that is not imported yet.
 
     Attributes:
@@ -39,72 +39,74 @@ class Own:
         return command
 
 
-OWN: Final[dict[str, Own]] = {
-    "cancel": Own(
+OWN: Final[dict[str, BuiltIn]] = {
+    "cancel": BuiltIn(
         "taskflow.cli.tasks:cancel_command",
         "Stop tasks: at once while they wait, on request while they run",
     ),
-    "config": Own(
+    "config": BuiltIn(
         "taskflow.cli.config:config_command",
         "Show every setting in force, and where it comes from",
     ),
-    "delete": Own(
+    "delete": BuiltIn(
         "taskflow.cli.tasks:delete_command",
         "Remove tasks with everything that belongs to them",
     ),
-    "dlq": Own(
+    "dlq": BuiltIn(
         "taskflow.cli.dlq:dlq_group",
         "See dead letters, mend them, bring them back or drop them",
     ),
-    "doctor": Own(
+    "doctor": BuiltIn(
         "taskflow.cli.doctor:doctor_command",
         "Check what loses tasks before it does, and prove where every record stands",
     ),
-    "enqueue": Own(
+    "enqueue": BuiltIn(
         "taskflow.cli.enqueue:enqueue_command",
         "Store a call of the task NAME and print its id",
     ),
-    "health": Own(
+    "health": BuiltIn(
         "taskflow.cli.health:health", "Probe the workers or the API of this machine"
     ),
-    "journal": Own(
-        "taskflow.cli.journal:journal_command",
+    "audit-log": BuiltIn(
+        "taskflow.cli.audit_log:audit_log_command",
         "List rare events, the newest first: dead letters, pauses, who did what",
     ),
-    "list": Own(
+    "list": BuiltIn(
         "taskflow.cli.tasks:list_command", "List tasks, the running ones first"
     ),
-    "queues": Own(
+    "queues": BuiltIn(
         "taskflow.cli.queues:queues_group",
         "See how much waits, and hold a lane back",
     ),
-    "requeue-orphaned": Own(
+    "requeue-orphaned": BuiltIn(
         "taskflow.cli.tasks:requeue_orphaned_command",
         "Bring back tasks whose worker died, and those that stand in no home",
     ),
-    "reset": Own(
+    "reset": BuiltIn(
         "taskflow.cli.reset:reset_command",
         "Show what a reset would delete; with --confirm, delete it",
     ),
-    "retry": Own("taskflow.cli.tasks:retry_command", "Bring tasks back to work"),
-    "scheduler": Own(
+    "retry": BuiltIn("taskflow.cli.tasks:retry_command", "Bring tasks back to work"),
+    "scheduler": BuiltIn(
         "taskflow.cli.worker:scheduler_command",
         "Do what keeps the fleet going, and run no task, until told to stop",
     ),
-    "schedules": Own(
+    "schedules": BuiltIn(
         "taskflow.cli.schedules:schedules_group",
         "See what runs by itself, hold it back, run it now",
     ),
-    "show": Own(
+    "show": BuiltIn(
         "taskflow.cli.tasks:show_command",
         "Show a task whole: state, arguments, result, timeline, dead letter",
     ),
-    "upstreams": Own(
+    "upstreams": BuiltIn(
         "taskflow.cli.upstreams:upstreams_group",
         "See the services that tasks call; shut one, or let it be called again",
     ),
-    "worker": Own("taskflow.cli.worker:worker_command", "Run tasks until told to stop"),
-    "workers": Own(
+    "worker": BuiltIn(
+        "taskflow.cli.worker:worker_command", "Run tasks until told to stop"
+    ),
+    "workers": BuiltIn(
         "taskflow.cli.workers:workers_group",
         "List the workers: how they are, and what each runs for how long",
     ),

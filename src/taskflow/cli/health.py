@@ -17,7 +17,7 @@ from taskflow._settings import WorkerSettings
 from taskflow._settings.environment import find_sources, read_class
 from taskflow._settings.kinds import Text, WholeNumber
 from taskflow._settings.settings import Checked, option
-from taskflow._worker.liveness import folder_of, look
+from taskflow._worker.liveness import folder_of, read_liveness
 from taskflow.cli.exit_codes import FAILED
 from taskflow.cli.text import clean
 
@@ -74,7 +74,7 @@ def worker_command(env_file: Path) -> int:
         return _unhealthy("; ".join(wrong))
     folder = folder_of(settings.health_dir)
     try:
-        living, dead = look(folder, time.monotonic())
+        living, dead = read_liveness(folder, time.monotonic())
     except FileNotFoundError:
         return _unhealthy(f"no worker runs here: there is no {folder}")
     except OSError as error:

@@ -74,7 +74,7 @@ def duration(value: str) -> float:
 
 
 @frozen
-class Place:
+class Target:
     """Where the tasks are, as the options said it.
 
     Attributes:
@@ -177,7 +177,7 @@ def with_flow(function: Command) -> Command:
             told = {"app": app, "url": url, "prefix": prefix, "env_file": env_file}
             context.default_map = {context.invoked_subcommand: told}
             return None
-        with Place(app, url, prefix, env_file).open() as flow:
+        with Target(app, url, prefix, env_file).open() as flow:
             return function(flow, **rest)
 
     return _with_options(opened)
@@ -195,7 +195,7 @@ def with_app(function: Command) -> Command:
         env_file: Path,
         **rest: Any,
     ) -> Any:
-        loaded = Place(app, url, prefix, env_file).load()
+        loaded = Target(app, url, prefix, env_file).load()
         with loaded.flow:
             return function(loaded, **rest)
 
@@ -252,9 +252,9 @@ def _object(text: str) -> dict[str, Any]:
 def note(flow: TaskFlow, event: str, **told: Any) -> None:
     """Write down who did what; the deed is done, so this never fails it."""
     try:
-        flow.journal.record(event, actor=_actor(), **told)
+        flow.audit_log.record(event, actor=_actor(), **told)
     except TaskflowError as error:
-        click.echo(f"not written to the journal: {clean(error)}", err=True)
+        click.echo(f"not written to the audit log: {clean(error)}", err=True)
 
 
 def _actor() -> str:

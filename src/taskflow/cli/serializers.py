@@ -12,7 +12,7 @@ from taskflow._protocol.inspect import Page
 from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.record import DeadLetterRecord, TaskRecord, TaskSummary
 from taskflow._protocol.schedules import ScheduleStatus
-from taskflow._protocol.task_events import JournalEntry
+from taskflow._protocol.task_events import AuditEntry
 from taskflow._protocol.upstreams import UpstreamStatus
 from taskflow.errors import PayloadError
 
@@ -149,7 +149,7 @@ def groups(found: Sequence[DeadLetterGroup]) -> dict[str, Any]:
     }
 
 
-def journal(entries: Sequence[JournalEntry], limit: int) -> dict[str, Any]:
+def audit_log(entries: Sequence[AuditEntry], limit: int) -> dict[str, Any]:
     """Show rare events, of which *limit* were asked for."""
     return {
         "items": [

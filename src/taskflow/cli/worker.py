@@ -28,8 +28,8 @@ from taskflow._settings import (
 from taskflow._worker.executor import Engine
 from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.supervisor import (
-    Crew,
     Supervisor,
+    WorkerProcesses,
     python_command,
     watch_lifeline,
 )
@@ -193,7 +193,7 @@ def _settings(
 def _supervise(settings: Settings) -> int:
     arguments = ["worker", *_without_processes(sys.argv[1:]), "--processes", "1"]
     supervisor = Supervisor(
-        Crew(
+        WorkerProcesses(
             command=python_command(*arguments),
             count=settings.worker.processes,
             grace=settings.worker.stop_grace_period + 5.0,

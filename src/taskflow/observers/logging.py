@@ -36,7 +36,7 @@ from taskflow._events import (
     TaskRetried,
     TaskSnoozed,
     TaskStarted,
-    UpstreamTurned,
+    UpstreamStateChanged,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
@@ -55,7 +55,7 @@ LEVELS: dict[type, int] = {
     TaskCancelled: logging.INFO,
     TaskReleased: logging.INFO,
     TaskParked: logging.INFO,
-    UpstreamTurned: logging.WARNING,
+    UpstreamStateChanged: logging.WARNING,
     LeaseLost: logging.WARNING,
     LeaseReaped: logging.WARNING,
     ServerLost: logging.ERROR,
@@ -164,7 +164,7 @@ def log_events(events: Events, logger: logging.Logger | None = None) -> None:
             count = spared.take(f"task:{event.name}")
             if count:
                 write(event, snoozed=count)
-        elif isinstance(event, UpstreamTurned):
+        elif isinstance(event, UpstreamStateChanged):
             write(event, parked=spared.rest(event.name))
         else:
             write(event)

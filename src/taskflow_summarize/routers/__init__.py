@@ -15,9 +15,9 @@ except ModuleNotFoundError as error:
 from taskflow import TaskFlow
 from taskflow.errors import ConfigurationError
 from taskflow_summarize.routers import (
+    audit_log,
     dead_letters,
     health,
-    journal,
     metrics,
     queues,
     schedules,
@@ -58,7 +58,7 @@ _ADDERS: Final[dict[str, Callable[[APIRouter], None]]] = {
     "queues": queues.add_to,
     "schedules": schedules.add_to,
     "upstreams": upstreams.add_to,
-    "journal": journal.add_to,
+    "audit-log": audit_log.add_to,
     "health": health.add_to,
     "metrics": metrics.add_to,
 }

@@ -57,7 +57,7 @@ class Grant:
 
     Attributes:
         level: What it may do.
-        actor: Who, as the journal names them; empty = the client's address.
+        actor: Who, as the audit log names them; empty = the client's address.
         why: What to do for a higher level, for whoever is refused.
     """
 
@@ -105,7 +105,7 @@ class KeyEntry:
     """One key that is let in.
 
     Attributes:
-        name: Of its holder, for the journal.
+        name: Of its holder, for the audit log.
         level: What it may do.
         digest: Hexadecimal SHA-256 of the key. Keys are 32 random bytes, so a
             slow hash would add nothing.

@@ -8,8 +8,8 @@ from attrs import fields
 from pydantic import BaseModel, ConfigDict
 
 from taskflow import (
+    AuditEntry,
     DeadLetterGroup,
-    JournalEntry,
     Page,
     QueueStatus,
     TaskRecord,
@@ -322,7 +322,7 @@ class PurgedBody(BaseModel):
     purged: int
 
 
-class JournalItem(BaseModel):
+class AuditItem(BaseModel):
     """A rare event."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -334,15 +334,15 @@ class JournalItem(BaseModel):
     facts: dict[str, Any]
 
 
-class JournalBody(BaseModel):
+class AuditBody(BaseModel):
     """Rare events, the newest first."""
 
-    items: list[JournalItem]
+    items: list[AuditItem]
     next_cursor: str | None
 
     @classmethod
-    def of(cls, entries: list[JournalEntry], limit: int) -> Self:
+    def of(cls, entries: list[AuditEntry], limit: int) -> Self:
         """Show *entries*, of which *limit* were asked for."""
         more = entries[-1].id if len(entries) == limit else None
-        items = [JournalItem.model_validate(each) for each in entries]
+        items = [AuditItem.model_validate(each) for each in entries]
         return cls(items=items, next_cursor=more)

@@ -107,9 +107,9 @@ class Service:
             extra={"event": event, "actor": grant.actor, **facts},
         )
         try:
-            await self.flow.journal.arecord(event, actor=grant.actor, **facts)
+            await self.flow.audit_log.arecord(event, actor=grant.actor, **facts)
         except TaskflowError as error:
-            _audit.warning("%s could not be written to the journal: %s", event, error)
+            _audit.warning("%s could not be written to the audit log: %s", event, error)
 
     async def status(self) -> QueueStatus:
         """Count every home; one reading serves all who ask within half a second."""

@@ -1,4 +1,4 @@
--- audit_append.lua: write a line of the journal: who did what.
+-- audit_append.lua: write a line of the audit log: who did what.
 --
 -- Moves    none
 -- KEYS[1]  events     stream, capped

@@ -27,7 +27,7 @@ local count = tonumber(ARGV[3])
 redis.call('LLEN', primary)
 local words, refused, stored, seen, holders = {}, false, {}, {}, {}
 
-local function verdict(id, payload, spec, options)
+local function check(id, payload, spec, options)
   if seen[id] or redis.call('EXISTS', prefix .. 'task:' .. id) == 1 then
     return 'OK'
   end
@@ -47,7 +47,7 @@ end
 for i = 1, count do
   local at = i * 4
   local options = ARGV[at + 3] ~= '' and cjson.decode(ARGV[at + 3]) or nil
-  words[i] = verdict(ARGV[at], ARGV[at + 1], ARGV[at + 2], options)
+  words[i] = check(ARGV[at], ARGV[at + 1], ARGV[at + 2], options)
   refused = refused or words[i] ~= 'OK'
 end
 

@@ -8,7 +8,7 @@
 -- ARGV[4]  ticket     'guard:...' as it entered; the id of the task whose claim paid
 --                     for the call; '' = calls that needed no leave
 -- ARGV[5]  epoch      in which the call began
--- ARGV[6]  verdict    success, failure, neutral, tap or refused
+-- ARGV[6]  outcome    success, failure, neutral, tap or refused
 -- ARGV[7]  reason     for people, of tap and refused
 -- ARGV[8]  wait       ms, of tap and refused
 -- ARGV[9]  count      of calls that ended so
@@ -18,12 +18,12 @@
 -- Why      A guard's report that is sent again finds its ticket gone and is not
 --          heard twice. One without a ticket may be: it is one call among many.
 local parked = KEYS[1]
-local name, ticket, epoch, verdict = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local name, ticket, epoch, outcome = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local why, wait, count = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
 -- @include clock
 -- @include free_memory
 -- @include upstream
--- @include verdicts
+-- @include call_outcomes
 
 make_room()
 local u = upstream(name)
@@ -33,7 +33,7 @@ if not is_guard or redis.pcall('ZREM', u.key .. ':permits', ticket) == 1 then
   for i = 1, count do
     calls[i] = ticket
   end
-  hear(u, epoch, verdict, calls, why, wait)
+  hear(u, epoch, outcome, calls, why, wait)
   if is_guard and u.state == 'closed' and redis.call('ZADD', parked, 'XX', 'LT', 'CH', now, name) == 1 then
     redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
   end

@@ -20,8 +20,8 @@
 --                     release: ''
 --                     What is not to end goes to CANCELLED when a cancel was asked for.
 -- ARGV[4 + 4 * count] and what follows: what the ended calls say of their
---                     upstreams: for each group of equal verdicts its upstream,
---                     epoch, verdict, reason, wait (ms), the number of its
+--                     upstreams: for each group of equal outcomes its upstream,
+--                     epoch, outcome, reason, wait (ms), the number of its
 --                     outcomes, and their places among the outcomes; 0 = all
 -- Touches  task:<id>, dlq:*, the list of the task's lane, tasks:pending:retry,
 --          tasks:suspects, tasks:parked*, upstream:*, tasks:events
@@ -43,7 +43,7 @@ local count = tonumber(ARGV[3])
 -- @include ending
 -- @include upstream
 -- @include parking
--- @include verdicts
+-- @include call_outcomes
 -- @include settle_moves
 -- @include crash
 -- @include outcomes

@@ -35,7 +35,7 @@ from taskflow._client.flow import TaskFlow
 from taskflow._declare.registry import Registry
 from taskflow._settings import WorkerSettings
 from taskflow._worker.executor import Host, Limits
-from taskflow._worker.executors.child import Equipment, equip, run_message
+from taskflow._worker.executors.child import ChildSetup, run_message, set_up
 from taskflow._worker.executors.prefork import PreforkExecutor
 from taskflow.errors import ConfigurationError
 
@@ -144,11 +144,11 @@ class CeleryEngine:
             listener.listen(1024)
             listener.settimeout(0)
             max_tasks = self._settings.max_tasks_per_child or None
-            equip(Equipment(registry, limits, flow, address, max_tasks, SoftLimit))
+            set_up(ChildSetup(registry, limits, flow, address, max_tasks, SoftLimit))
             with _logging_left_alone(), _children_set_up():
                 self._start(main)
         finally:
-            equip(None)
+            set_up(None)
             listener.close()
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -416,7 +416,7 @@ class CeleryPool:
             self.failure = RuntimeError(message)
             self._main.cancel()
 
-    def look(self) -> None:
+    def process_events(self) -> None:
         """Find out which children have ended, and replace them."""
         self._pool.maintain_pool()
         self._turn_now()

@@ -31,17 +31,17 @@ from taskflow._events import Event
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._worker import containment, event_loop
 from taskflow._worker.executor import Limits
-from taskflow._worker.executors.child_progress import Notes
-from taskflow._worker.executors.execution import Desk
-from taskflow._worker.executors.ipc import ALERT, Frame, Line, pack
-from taskflow._worker.executors.job import Job, timed_out
+from taskflow._worker.executors.child_progress import ChildProgress
+from taskflow._worker.executors.execution import Executions
+from taskflow._worker.executors.ipc import ALERT, Frame, Pipe, pack
+from taskflow._worker.executors.job import Execution, timed_out
 
 RECYCLE = 155
 """Exit code that billiard takes for an intended one: the child is replaced."""
 
 
 @frozen
-class Equipment:
+class ChildSetup:
     """What a child inherits from the worker.
 
     Attributes:
@@ -68,11 +68,11 @@ class Interrupted(BaseException):
     """
 
 
-_equipment: Equipment | None = None
+_equipment: ChildSetup | None = None
 _child: "Child | None" = None
 
 
-def equip(equipment: Equipment | None) -> None:
+def set_up(equipment: ChildSetup | None) -> None:
     """Say what the children of this process shall inherit."""
     global _equipment  # noqa: PLW0603 - this is how a fork inherits
     _equipment = equipment
@@ -104,11 +104,11 @@ class Child:
         pid: Of this process.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self, equipment: ChildSetup) -> None:
         self.pid = os.getpid()
         self._equipment = equipment
         rng = Random()  # noqa: S311 - spreads retries
-        self._desk = Desk(equipment.registry, equipment.limits, rng)
+        self._executions = Executions(equipment.registry, equipment.limits, rng)
         self._scope = Scope(equipment.flow.guards)
         sock = socket.socket(socket.AF_UNIX)
         try:
@@ -117,14 +117,14 @@ class Child:
             # The worker has stopped listening: it has given up what this child
             # was to run, or is gone.
             sys.exit(RECYCLE)
-        self._line = Line(sock)
+        self._line = Pipe(sock)
         self._loop = asyncio.new_event_loop()
         containment.contain(self._loop)
         self._tasks_done = 0
         self._number = self._begun = 0
         self._is_cut = False
         self._unwanted: set[str] = set()
-        self._job: Job | None = None
+        self._job: Execution | None = None
         self._interruptible = False
         self._is_busy = False
         self._was_alerted = False
@@ -154,21 +154,21 @@ class Child:
 
     def _run_one(self, claim: Claim) -> None:
         self._tasks_done += 1
-        job = self._desk.open(claim)
-        if not isinstance(job, Job):
+        job = self._executions.open(claim)
+        if not isinstance(job, Execution):
             self._answer(0.0, *job)
             return
-        self._desk.start(job)
+        self._executions.start(job)
         if claim.token in self._unwanted:
             job.stop = "cancel"
-            self._answer(0.0, *self._desk.judge(job, Interrupted(), 0.0))
+            self._answer(0.0, *self._executions.judge(job, Interrupted(), 0.0))
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
         except BaseException as misfit:  # noqa: BLE001 - decoding calls the task's types
-            self._answer(0.0, *self._desk.judge(job, misfit, 0.0))
+            self._answer(0.0, *self._executions.judge(job, misfit, 0.0))
             return
-        notes = self._notes(job, arguments)
+        notes = self._progress(job, arguments)
         value, error = self._call(job, arguments)
         seconds = time.monotonic() - job.started
         if job.stop == "soft" and (
@@ -176,7 +176,7 @@ class Child:
             or issubclass(type(error), self._equipment.interruption)
         ):
             error = timed_out(job, "soft")
-        outcome, event, _ = self._desk.close(
+        outcome, event, _ = self._executions.close(
             job, value, error if job.fault is None else job.fault, seconds
         )
         if notes is not None and notes.has_any:
@@ -187,16 +187,18 @@ class Child:
         else:
             self._answer(seconds, outcome, event)
 
-    def _notes(self, job: Job, arguments: dict[str, Any]) -> Notes | None:
+    def _progress(
+        self, job: Execution, arguments: dict[str, Any]
+    ) -> ChildProgress | None:
         wanted = job.task.arguments.context_parameter
         if wanted is None:
             return None
-        notes = Notes(job.claim, self._equipment.flow.connection)
-        arguments[wanted] = self._desk.context(job, notes)
+        notes = ChildProgress(job.claim, self._equipment.flow.connection)
+        arguments[wanted] = self._executions.context(job, notes)
         return notes
 
     def _call(
-        self, job: Job, arguments: dict[str, Any]
+        self, job: Execution, arguments: dict[str, Any]
     ) -> tuple[Any, BaseException | None]:
         """Run the body; every end is an answer, none is raised."""
         context = contextvars.copy_context()
@@ -222,7 +224,7 @@ class Child:
             self._job = self._coroutine = None
 
     def _call_coroutine(
-        self, job: Job, arguments: dict[str, Any], context: contextvars.Context
+        self, job: Execution, arguments: dict[str, Any], context: contextvars.Context
     ) -> Any:
         coroutine = job.task.function(**arguments)
         self._coroutine = containment.owned(self._loop, coroutine, job, context)
@@ -232,7 +234,7 @@ class Child:
         event_loop.complete(self._loop, self._coroutine)
         return self._coroutine.result()
 
-    def _faulted(self, job: Job) -> bool:
+    def _faulted(self, job: Execution) -> bool:
         if job is not self._job:
             return False
         if self._coroutine is not None:
@@ -302,7 +304,7 @@ class Child:
             self._unwanted.add(subject)
         return ""
 
-    def _stop(self, job: Job, why: str) -> None:
+    def _stop(self, job: Execution, why: str) -> None:
         job.stop = job.stop or why
         if job.context is not None:
             job.context.mark_cancelled()

@@ -11,25 +11,25 @@ import random
 import threading
 import time
 
-from taskflow._client.flow_context import Connection
+from taskflow._client.flow_context import FlowContext
 from taskflow._protocol import settle
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
 from taskflow._protocol.settle import SettleWord
-from taskflow._worker.progress import FLUSH_EVERY, SAVE_ON_LOOP, Gathering
+from taskflow._worker.progress import FLUSH_EVERY, SAVE_ON_LOOP, ProgressBuffer
 from taskflow.errors import LeaseLostError, ServerUnavailableError
 
 _logger = logging.getLogger("taskflow.worker")
 
 
-class Notes(Gathering):
+class ChildProgress(ProgressBuffer):
     """The reports of one claim that runs in a child; safe in any thread.
 
     Attributes:
         has_any: Whether something was ever reported.
     """
 
-    def __init__(self, claim: Claim, connection: Connection) -> None:
+    def __init__(self, claim: Claim, connection: FlowContext) -> None:
         super().__init__()
         self._claim = claim
         self._connection = connection
@@ -87,7 +87,7 @@ class Notes(Gathering):
     def _flush(self, checkpoint: bytes) -> None:
         with self._one_at_a_time:
             for note in self.take(checkpoint):
-                operation = settle.note(
+                operation = settle.report_progress(
                     self._connection.keys,
                     self._claim.id,
                     self._claim.token,

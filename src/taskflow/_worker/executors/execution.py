@@ -22,7 +22,7 @@ from taskflow._codec import (
     from_json,
     traceback_of,
 )
-from taskflow._declare.classification import SUCCESS, CallVerdict, classify
+from taskflow._declare.classification import SUCCESS, CallOutcome, classify
 from taskflow._declare.context import Context
 from taskflow._declare.ports import ContextPort
 from taskflow._declare.registry import Registry
@@ -33,12 +33,12 @@ from taskflow._protocol.record import LONGEST_ERROR_BYTES, Claim, Outcome
 from taskflow._worker.executor import Limits
 from taskflow._worker.executors.job import (
     Ending,
-    Job,
+    Execution,
     admission_of,
     reporting,
     timed_out,
 )
-from taskflow._worker.outcome import Run, Verdict, corrupt, crashed, judge, unknown
+from taskflow._worker.outcome import Judgement, Run, corrupt, crashed, judge, unknown
 from taskflow.errors import PayloadError, UnknownTaskError
 
 _logger = logging.getLogger("taskflow.worker")
@@ -48,7 +48,7 @@ _MOST_DECLARED = 10_000
 _Declared = tuple[Task[..., Any, Any] | None, Spec]
 
 
-class Desk:
+class Executions:
     """Opens claims and closes runs.
 
     Args:
@@ -63,7 +63,7 @@ class Desk:
         self._rng = rng
         self._declared: dict[bytes, _Declared] = {}
 
-    def open(self, claim: Claim) -> Job | Verdict:
+    def open(self, claim: Claim) -> Execution | Judgement:
         """Find what *claim* asks for.
 
         Returns:
@@ -75,7 +75,7 @@ class Desk:
             return corrupt(_run_of(claim, "", None, None), error)
         if task is None:
             return unknown(_run_of(claim, spec.name, None, spec), self._rng)
-        return Job(claim, task, spec)
+        return Execution(claim, task, spec)
 
     def _declaration(self, packed: bytes) -> _Declared:
         known = self._declared.get(packed)
@@ -90,7 +90,7 @@ class Desk:
                 self._declared[packed] = known
         return known
 
-    def start(self, job: Job) -> bool:
+    def start(self, job: Execution) -> bool:
         """Let the clock of *job* run from now, and set its limits.
 
         Returns:
@@ -112,7 +112,7 @@ class Desk:
             job.admission = admission_of(job.claim)
         return hard != limits.time_limit
 
-    def context(self, job: Job, port: ContextPort) -> Context:
+    def context(self, job: Execution, port: ContextPort) -> Context:
         """Make what the body of *job* knows of itself; it reports to *port*."""
         claim = job.claim
         deadline = None
@@ -132,7 +132,7 @@ class Desk:
         )
         return job.context
 
-    def _max_retries(self, job: Job) -> int:
+    def _max_retries(self, job: Execution) -> int:
         if job.spec.max_retries is not None:
             return job.spec.max_retries
         policy = job.task.retry
@@ -141,7 +141,7 @@ class Desk:
         return self._limits.max_retries
 
     def close(
-        self, job: Job, value: Any, error: BaseException | None, seconds: float
+        self, job: Execution, value: Any, error: BaseException | None, seconds: float
     ) -> Ending:
         """Decide what a run came to.
 
@@ -164,7 +164,7 @@ class Desk:
                 error = misfit
         return *self.judge(job, error, seconds), seconds
 
-    def judge(self, job: Job, error: BaseException, seconds: float) -> Verdict:
+    def judge(self, job: Execution, error: BaseException, seconds: float) -> Judgement:
         """Decide what becomes of a run that ended with *error*.
 
         Where what the task declares fails while it is asked, that is the end of the
@@ -183,7 +183,7 @@ class Desk:
             run = evolve(run, task=None)
             return judge(run, failure, self._limits, self._rng)
 
-    def _judged(self, job: Job, run: Run, error: BaseException) -> Verdict:
+    def _judged(self, job: Execution, run: Run, error: BaseException) -> Judgement:
         call = None
         if job.admission is not None:
             call = classify(self._registry.upstream(job.claim.upstream), error)
@@ -193,7 +193,7 @@ class Desk:
             outcome = self._reported(job, outcome, call, error)
         return outcome, event
 
-    def died(self, job: Job, how: str) -> Verdict:
+    def died(self, job: Execution, how: str) -> Judgement:
         """Decide what becomes of a run whose process has died, or was killed.
 
         Args:
@@ -212,15 +212,15 @@ class Desk:
         how = how or "its process ended, nobody knows how"
         return crashed(run, how, self._limits.max_crashes)
 
-    def _run_of(self, job: Job, seconds: float) -> Run:
+    def _run_of(self, job: Execution, seconds: float) -> Run:
         is_cancelled = job.stop == "cancel"
         return _run_of(job.claim, job.name, job.task, job.spec, seconds, is_cancelled)
 
     def _reported(
         self,
-        job: Job,
+        job: Execution,
         outcome: Outcome,
-        call: CallVerdict,
+        call: CallOutcome,
         error: BaseException | None = None,
     ) -> Outcome:
         if job.admission is None or job.admission.has_reported:

@@ -40,7 +40,7 @@ def pack(frame: Frame) -> bytes:
     return _HEADER.pack(len(body)) + body
 
 
-class Line:
+class Pipe:
     """One end of a line.
 
     Attributes:

@@ -7,8 +7,8 @@ import socket
 from collections import deque
 from typing import Any, Protocol
 
-from taskflow._worker.executors.ipc import ALERT, Frame, Line, pack
-from taskflow._worker.executors.job import Job
+from taskflow._worker.executors.ipc import ALERT, Frame, Pipe, pack
+from taskflow._worker.executors.job import Execution
 
 
 class Pool(Protocol):
@@ -18,7 +18,7 @@ class Pool(Protocol):
         """Give a message to a free child; `PreforkExecutor.over` is called once."""
         ...
 
-    def look(self) -> None:
+    def process_events(self) -> None:
         """Find out which children have ended, and replace them."""
         ...
 
@@ -33,7 +33,7 @@ BRISK = 0.01
 MOST_PER_MESSAGE = 16
 
 
-class Message:
+class Batch:
     """Tasks that one child works on.
 
     Attributes:
@@ -48,17 +48,17 @@ class Message:
 
     __slots__ = ("ended", "ending", "how", "is_cut", "jobs", "line", "number")
 
-    def __init__(self, number: int, jobs: list[Job]) -> None:
+    def __init__(self, number: int, jobs: list[Execution]) -> None:
         self.number = number
         self.jobs = jobs
         self.ended = 0
-        self.line: ChildLine | None = None
+        self.line: ChildPipe | None = None
         self.ending: list[Any] | None = None
         self.how = ""
         self.is_cut = False
 
     @property
-    def current(self) -> Job | None:
+    def current(self) -> Execution | None:
         """The task that the child is at, if it has begun and not ended."""
         if self.line is None or self.ended >= len(self.jobs):
             return None
@@ -81,7 +81,7 @@ class Packer:
         known = self._typical.get(name, seconds)
         self._typical[name] = known + 0.2 * (seconds - known)
 
-    def take(self, ready: deque[Job]) -> list[Job]:
+    def take(self, ready: deque[Execution]) -> list[Execution]:
         """Take the jobs of the next message from *ready*, which is not empty."""
         jobs = [ready.popleft()]
         most = min(MOST_PER_MESSAGE, -(-len(ready) // self._slots))
@@ -91,14 +91,14 @@ class Packer:
             jobs.append(ready.popleft())
         return jobs
 
-    def _can_share(self, job: Job) -> bool:
+    def _can_share(self, job: Execution) -> bool:
         # A suspect may kill its child, and those who share its message with it.
         if job.claim.lane == "suspects" or job.claim.crashes:
             return False
         return self._typical.get(job.name, 1.0) < BRISK
 
 
-class ChildLine(Line):
+class ChildPipe(Pipe):
     """The line to one child.
 
     Attributes:
@@ -110,7 +110,7 @@ class ChildLine(Line):
         super().__init__(sock)
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         self.pid = int.from_bytes(credentials[:4], "little")
-        self.message: Message | None = None
+        self.message: Batch | None = None
 
     def alert(self, *frames: Frame) -> None:
         """Tell the child something now, whatever it does."""

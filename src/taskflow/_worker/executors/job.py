@@ -8,7 +8,7 @@ from typing import Any
 
 from taskflow._client import pybreaker_compat
 from taskflow._codec import Spec, continued, traceback_of
-from taskflow._declare.classification import CallVerdict
+from taskflow._declare.classification import CallOutcome
 from taskflow._declare.context import Context
 from taskflow._declare.ports import Admission
 from taskflow._declare.task import Task
@@ -17,7 +17,7 @@ from taskflow._events import Event
 from taskflow._protocol import settle
 from taskflow._protocol.record import LONGEST_ERROR_BYTES, Claim, Outcome
 from taskflow._worker.containment import TaskOwner
-from taskflow._worker.progress import Reports
+from taskflow._worker.progress import ProgressReporter
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -29,7 +29,7 @@ Ending = tuple[Outcome, Event | None, float]
 event = it completed."""
 
 
-class Job(TaskOwner):
+class Execution(TaskOwner):
     """One body that runs; also the port through which its context speaks.
 
     Attributes:
@@ -44,12 +44,12 @@ class Job(TaskOwner):
     started = 0.0
     soft_at = hard_at = float("inf")
     future: asyncio.Future[Any] | None = None
-    reports: Reports | None = None
+    reports: ProgressReporter | None = None
     context: Context | None = None
     admission: Admission | None = None
     ending: Ending | None = None
     fault: BaseException | None = None
-    on_fault: "Callable[[Job], bool] | None" = None
+    on_fault: "Callable[[Execution], bool] | None" = None
     variables: Variables | None = None
     stop = ""
     abandoned = False
@@ -99,7 +99,7 @@ def reporting(
     upstream: Upstream,
     admission: Admission,
     outcome: Outcome,
-    call: CallVerdict,
+    call: CallOutcome,
     error: BaseException | None = None,
 ) -> Outcome:
     """Add to *outcome* what the run says of its upstream, if it does.
@@ -125,7 +125,7 @@ def reporting(
     return Outcome(*outcome[:4], report)
 
 
-def timed_out(job: Job, which: str) -> TimeoutError:
+def timed_out(job: Execution, which: str) -> TimeoutError:
     """Make the error of a body that ran beyond its ``soft`` or ``hard`` limit."""
     limit = (job.soft_at if which == "soft" else job.hard_at) - job.started
     return TimeoutError(f"ran longer than its {which} limit of {limit:g} s")

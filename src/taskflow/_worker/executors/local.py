@@ -20,16 +20,16 @@ from taskflow._protocol.record import Claim
 from taskflow._worker import containment
 from taskflow._worker.containment import WorkerOwner
 from taskflow._worker.executor import Host, Limits
-from taskflow._worker.executors.execution import Desk
+from taskflow._worker.executors.execution import Executions
 from taskflow._worker.executors.job import (
     Ending,
-    Job,
+    Execution,
     call_body,
     timed_out,
 )
-from taskflow._worker.executors.threads import Room, Threads
-from taskflow._worker.outcome import Verdict
-from taskflow._worker.progress import Reports
+from taskflow._worker.executors.threads import ThreadLimit, Threads
+from taskflow._worker.outcome import Judgement
+from taskflow._worker.progress import ProgressReporter
 
 BRISK = 0.1
 """Seconds; claiming ahead pays only where bodies run shorter than this."""
@@ -85,18 +85,18 @@ class LocalExecutor:
 
     def __init__(self, host: Host, rng: Random) -> None:
         self._host = host
-        self._desk = Desk(host.registry, host.limits, rng)
+        self._executions = Executions(host.registry, host.limits, rng)
         self._loop = asyncio.get_running_loop()
         self._variables = contextvars.copy_context()
         self._variables.run(ports.scope.set, Scope(host.guards))
         self._on_fault = self._faulted
         self._owner = containment.owner.get()
-        self._jobs: dict[tuple[str, str], Job] = {}
+        self._jobs: dict[tuple[str, str], Execution] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._ready: deque[Claim] = deque()
         self._threads = Threads(self._loop)
-        self._room = Room(host.slots)
-        self._abandoned: set[Job] = set()
+        self._room = ThreadLimit(host.slots)
+        self._abandoned: set[Execution] = set()
         # Slow until shown otherwise: a claim taken ahead of bodies that turn out
         # to be long would wait behind them.
         self._typical = 10 * BRISK
@@ -114,7 +114,7 @@ class LocalExecutor:
         return len(self._ready)
 
     @property
-    def is_brisk(self) -> bool:
+    def can_prefetch(self) -> bool:
         """Whether bodies have been short lately."""
         return self._typical < BRISK
 
@@ -152,28 +152,30 @@ class LocalExecutor:
             self._launch(self._ready.popleft())
 
     def _launch(self, claim: Claim) -> None:
-        job = self._desk.open(claim)
-        if not isinstance(job, Job):
+        job = self._executions.open(claim)
+        if not isinstance(job, Execution):
             self._refuse(claim, job)
             return
         try:
             arguments = job.task.arguments.decode(claim.payload)
         except BaseException as error:  # noqa: BLE001 - decoding calls the task's types
-            self._refuse(claim, self._desk.judge(job, error, 0.0))
+            self._refuse(claim, self._executions.judge(job, error, 0.0))
             return
         if len(claim.payload) > _LARGE:
             # The arguments are decoded: keep them once while the task runs, not twice.
             job.claim = claim._replace(payload=b"")
         self._begin(job, arguments)
 
-    def _begin(self, job: Job, arguments: dict[str, Any]) -> None:
+    def _begin(self, job: Execution, arguments: dict[str, Any]) -> None:
         task, claim = job.task, job.claim
-        if self._desk.start(job):
+        if self._executions.start(job):
             self._host.limited(claim, job.hard_at)
         wanted = task.arguments.context_parameter
         if wanted is not None:
-            job.reports = Reports(claim, self._host.note, self._loop, self._variables)
-            arguments[wanted] = self._desk.context(job, job.reports)
+            job.reports = ProgressReporter(
+                claim, self._host.note, self._loop, self._variables
+            )
+            arguments[wanted] = self._executions.context(job, job.reports)
         job.on_fault = self._on_fault
         job.variables = variables = self._variables.copy()
         if not task.is_async and not self._start_thread(job, variables, arguments):
@@ -190,13 +192,13 @@ class LocalExecutor:
             coroutine = self._run_coroutine(job, arguments)
             job.future = containment.owned(self._loop, coroutine, job, variables)
 
-    def _enter(self, job: Job) -> None:
+    def _enter(self, job: Execution) -> None:
         """Set the variables that a body runs with, but those that all have."""
         containment.owner.set(job)
         if job.admission is not None:
             ports.scope.set(Scope(self._host.guards, job.admission))
 
-    async def _run_coroutine(self, job: Job, arguments: dict[str, Any]) -> None:
+    async def _run_coroutine(self, job: Execution, arguments: dict[str, Any]) -> None:
         job.begun = True
         self._enter(job)
         value: Any = None
@@ -210,7 +212,7 @@ class LocalExecutor:
         self._ended(job, value, error)
 
     def _start_thread(
-        self, job: Job, variables: contextvars.Context, arguments: dict[str, Any]
+        self, job: Execution, variables: contextvars.Context, arguments: dict[str, Any]
     ) -> bool:
         variables.run(self._enter, job)
         body = partial(call_body, job.task.function, arguments)
@@ -224,10 +226,12 @@ class LocalExecutor:
         self._host.narrow(self._room.slots)
         self._host.give_back([claim, *self.release_ready()])
 
-    def _thread_ended(self, job: Job, end: tuple[Any, BaseException | None]) -> None:
+    def _thread_ended(
+        self, job: Execution, end: tuple[Any, BaseException | None]
+    ) -> None:
         self._ended(job, *end)
 
-    def _ended(self, job: Job, value: Any, error: BaseException | None) -> None:
+    def _ended(self, job: Execution, value: Any, error: BaseException | None) -> None:
         # Both hold the job: a cycle for each would keep the garbage collector busy.
         job.future = job.variables = None
         if job.abandoned:
@@ -240,7 +244,7 @@ class LocalExecutor:
         else:
             if job.stop == "soft" and is_cancellation(error):
                 error = timed_out(job, "soft")
-            ending = self._desk.close(
+            ending = self._executions.close(
                 job, value, error if job.fault is None else job.fault, seconds
             )
         reports = job.reports
@@ -257,7 +261,7 @@ class LocalExecutor:
         else:
             self._finish(job, ending)
 
-    def _is_collateral(self, job: Job, error: BaseException) -> bool:
+    def _is_collateral(self, job: Execution, error: BaseException) -> bool:
         """Whether *job* ended because something else cancelled what it ran."""
         if job.fault is not None or job.stop or not is_cancellation(error):
             return False
@@ -265,17 +269,19 @@ class LocalExecutor:
         is_worker_cancelled = isinstance(whose, WorkerOwner) and whose.is_cancelled
         return job.is_harmed or is_worker_cancelled
 
-    async def _finish_after(self, reports: Reports, job: Job, ending: Ending) -> None:
+    async def _finish_after(
+        self, reports: ProgressReporter, job: Execution, ending: Ending
+    ) -> None:
         await reports.store()
         if not job.abandoned:
             self._finish(job, ending)
 
-    def _finish(self, job: Job, ending: Ending) -> None:
+    def _finish(self, job: Execution, ending: Ending) -> None:
         del self._jobs[job.claim.id, job.claim.token]
         self._tell(job, ending)
         self._fill()
 
-    def _tell(self, job: Job, ending: Ending) -> None:
+    def _tell(self, job: Execution, ending: Ending) -> None:
         outcome, event, seconds = ending
         self._typical += 0.05 * (seconds - self._typical)
         if event is not None:
@@ -287,7 +293,7 @@ class LocalExecutor:
             )
         self._host.done(job.claim, outcome)
 
-    def _refuse(self, claim: Claim, decided: Verdict) -> None:
+    def _refuse(self, claim: Claim, decided: Judgement) -> None:
         outcome, event = decided
         self._host.events.emit(event)
         self._host.done(claim, outcome)
@@ -298,7 +304,7 @@ class LocalExecutor:
         if job is not None and not job.stop:
             self._interrupt(job, "cancel")
 
-    def _interrupt(self, job: Job, why: str) -> None:
+    def _interrupt(self, job: Execution, why: str) -> None:
         job.stop = why
         if job.context is not None:
             job.context.mark_cancelled()
@@ -323,20 +329,20 @@ class LocalExecutor:
                 return True
         return False
 
-    def _let_go(self, job: Job) -> None:
+    def _let_go(self, job: Execution) -> None:
         job.abandoned = True
         if job.ending is None and (job.begun or not job.task.is_async):
             self._abandoned.add(job)
         self._interrupt(job, job.stop or "abandoned")
 
-    def _faulted(self, job: Job) -> bool:
+    def _faulted(self, job: Execution) -> bool:
         if (job.claim.id, job.claim.token) not in self._jobs or job.ending is not None:
             return False
         # Not at once: this is called while the body runs.
         self._loop.call_soon(self._end_faulted, job, context=self._variables)
         return True
 
-    def _end_faulted(self, job: Job) -> None:
+    def _end_faulted(self, job: Execution) -> None:
         job.hard_at = min(job.hard_at, time.monotonic() + FAULT_GRACE)
         if not job.stop:
             self._interrupt(job, "fault")
@@ -376,12 +382,12 @@ class LocalExecutor:
                 elif not job.stop:
                     self._interrupt(job, "soft")
 
-    def _time_out(self, job: Job) -> None:
+    def _time_out(self, job: Execution) -> None:
         del self._jobs[job.claim.id, job.claim.token]
         self._let_go(job)
         seconds = time.monotonic() - job.started
         error = timed_out(job, "hard") if job.fault is None else job.fault
-        self._refuse(job.claim, self._desk.judge(job, error, seconds))
+        self._refuse(job.claim, self._executions.judge(job, error, seconds))
         self._fill()
 
     @property

@@ -26,10 +26,10 @@ from taskflow._events import Event, TaskCompleted, TaskStarted
 from taskflow._protocol import settle
 from taskflow._protocol.record import Claim, Outcome, Verb
 from taskflow._worker.executor import Host
-from taskflow._worker.executors.execution import Desk
+from taskflow._worker.executors.execution import Executions
 from taskflow._worker.executors.ipc import Frame
-from taskflow._worker.executors.ipc_batch import ChildLine, Message, Packer, Pool
-from taskflow._worker.executors.job import Job
+from taskflow._worker.executors.ipc_batch import Batch, ChildPipe, Packer, Pool
+from taskflow._worker.executors.job import Execution
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -59,21 +59,21 @@ class PreforkExecutor:
         listener: On which the children ring up.
     """
 
-    is_brisk = False
+    can_prefetch = False
 
     def __init__(
         self, host: Host, rng: Random, pool: Pool, listener: socket.socket
     ) -> None:
         self._host = host
-        self._desk = Desk(host.registry, host.limits, rng)
+        self._executions = Executions(host.registry, host.limits, rng)
         self._pool = pool
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._ready: deque[Job] = deque()
+        self._ready: deque[Execution] = deque()
         self._numbers = itertools.count(1)
-        self._messages: dict[int, Message] = {}
+        self._messages: dict[int, Batch] = {}
         self._in_pool: set[int] = set()
-        self._lines: set[ChildLine] = set()
+        self._lines: set[ChildPipe] = set()
         self._packer = Packer(host.slots)
         self._is_over = False
         self._loop.add_reader(listener.fileno(), self._accept)
@@ -96,7 +96,7 @@ class PreforkExecutor:
         """Names of the tasks that run now."""
         return tuple(sorted({job.name for job in self._current()}))
 
-    def _current(self) -> list[Job]:
+    def _current(self) -> list[Execution]:
         jobs = (message.current for message in list(self._messages.values()))
         return [job for job in jobs if job is not None]
 
@@ -122,8 +122,8 @@ class PreforkExecutor:
     def start(self, claims: Iterable[Claim]) -> None:
         """Run *claims*, in their order, as children get free."""
         for claim in claims:
-            job = self._desk.open(claim)
-            if isinstance(job, Job):
+            job = self._executions.open(claim)
+            if isinstance(job, Execution):
                 self._ready.append(job)
             else:
                 self._tell(claim, *job)
@@ -151,7 +151,7 @@ class PreforkExecutor:
                     return True
         return False
 
-    def _interrupt(self, message: Message, job: Job, why: str) -> None:
+    def _interrupt(self, message: Batch, job: Execution, why: str) -> None:
         if why == "abandoned":
             job.abandoned = True
         elif job.stop in {"cancel", "hard"}:
@@ -224,7 +224,7 @@ class PreforkExecutor:
             self._ready and not self._is_over and len(self._in_pool) < self._host.slots
         ):
             jobs = self._packer.take(self._ready)
-            message = Message(next(self._numbers), jobs)
+            message = Batch(next(self._numbers), jobs)
             self._messages[message.number] = message
             self._in_pool.add(message.number)
             claims = [tuple(job.claim) for job in message.jobs]
@@ -262,7 +262,7 @@ class PreforkExecutor:
         message = self._messages.get(number)
         return message is None or message.line is not None
 
-    def _lost(self, message: Message) -> None:
+    def _lost(self, message: Batch) -> None:
         # A busy loop comes here before it has heard that the body began.
         if self.has_begun(message.number) and message.line is not None:
             # Something that its body has started may hold the line open.
@@ -271,7 +271,7 @@ class PreforkExecutor:
         elif self._messages.pop(message.number, None):
             self._put_back(message.jobs)
 
-    def _put_back(self, jobs: list[Job]) -> None:
+    def _put_back(self, jobs: list[Execution]) -> None:
         for job in reversed(jobs):
             if job.stop in {"cancel", "abandoned"}:
                 self._drop(job)
@@ -281,12 +281,12 @@ class PreforkExecutor:
                 self._ready.appendleft(job)
         self._fill()
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: Execution) -> None:
         """Give an outcome to a task that shall not begin any more."""
         if job.stop == "cancel":
             job.abandoned = False
             error = asyncio.CancelledError()
-            self._tell(job.claim, *self._desk.judge(job, error, 0.0))
+            self._tell(job.claim, *self._executions.judge(job, error, 0.0))
 
     # What children say.
 
@@ -294,16 +294,16 @@ class PreforkExecutor:
         with contextlib.suppress(BlockingIOError):
             while not self._is_over:
                 sock, _ = self._listener.accept()
-                line = ChildLine(sock)
+                line = ChildPipe(sock)
                 self._lines.add(line)
                 self._loop.add_reader(sock.fileno(), self._read, line)
 
-    def _read(self, line: ChildLine) -> None:
+    def _read(self, line: ChildPipe) -> None:
         self._take(line.receive(), line)
         if not line.is_open:
             self._hang_up(line)
 
-    def _hang_up(self, line: ChildLine) -> None:
+    def _hang_up(self, line: ChildPipe) -> None:
         if line not in self._lines:
             return
         self._lines.discard(line)
@@ -312,7 +312,7 @@ class PreforkExecutor:
         if line.message is not None:
             self._find_out(line.message, 0)
 
-    def _take(self, frames: list[Frame], line: ChildLine) -> None:
+    def _take(self, frames: list[Frame], line: ChildPipe) -> None:
         for kind, number, *rest in frames:
             message = self._messages.get(number)
             if message is None:
@@ -334,11 +334,11 @@ class PreforkExecutor:
                 self._close(message)
                 self._put_back(given_back)
 
-    def _begin(self, message: Message) -> None:
+    def _begin(self, message: Batch) -> None:
         job = message.current
         if job is None:
             return
-        self._desk.start(job)
+        self._executions.start(job)
         self._host.limited(job.claim, job.hard_at)
         if job.stop:  # before it began
             job.hard_at = min(job.hard_at, job.started + STOP_GRACE)
@@ -350,21 +350,21 @@ class PreforkExecutor:
                 )
             )
 
-    def _ended(self, message: Message, ending: list[Any]) -> None:
+    def _ended(self, message: Batch, ending: list[Any]) -> None:
         job = message.current
         if job is not None:
             # The server may be away; limits are for the body, which is over.
             job.soft_at = job.hard_at = float("inf")
             message.ending = ending
 
-    def _done(self, message: Message, ending: list[Any]) -> None:
+    def _done(self, message: Batch, ending: list[Any]) -> None:
         self._settle(message, *(ending or message.ending or ()))
         self._begin(message)
         self._close(message)
 
     def _settle(
         self,
-        message: Message,
+        message: Batch,
         outcome: tuple[Verb, bytes, tuple[Any, ...] | None],
         event: tuple[str, tuple[Any, ...]] | None,
         seconds: float,
@@ -388,7 +388,7 @@ class PreforkExecutor:
             said = None if report is None else settle.report_of(*report)
             self._host.done(claim, Outcome(claim.id, claim.token, verb, detail, said))
 
-    def _close(self, message: Message) -> None:
+    def _close(self, message: Batch) -> None:
         if message.ended == len(message.jobs):
             self._messages.pop(message.number, None)
             if message.line is not None:
@@ -396,13 +396,13 @@ class PreforkExecutor:
 
     # Children that die.
 
-    def _find_out(self, message: Message, looks: int) -> None:
+    def _find_out(self, message: Batch, looks: int) -> None:
         """Give the task that a dead child was at its outcome, with the cause."""
         if message.number not in self._messages:
             return
         if not message.how:
             try:
-                self._pool.look()
+                self._pool.process_events()
             except Exception:
                 _logger.exception("the pool could not look for children that ended")
         if message.how or looks == len(_LOOKS):
@@ -410,14 +410,14 @@ class PreforkExecutor:
         else:
             self._loop.call_later(_LOOKS[looks], self._find_out, message, looks + 1)
 
-    def _bury(self, message: Message) -> None:
+    def _bury(self, message: Batch) -> None:
         del self._messages[message.number]
         job = message.current
         rest = message.jobs[message.ended + 1 :]
         if message.ending is not None:
             self._settle(message, *message.ending)
         elif job is not None and not job.abandoned:
-            self._tell(job.claim, *self._desk.died(job, message.how))
+            self._tell(job.claim, *self._executions.died(job, message.how))
         self._put_back(rest)
 
     def _tell(self, claim: Claim, outcome: Outcome, event: Event) -> None:

@@ -97,7 +97,7 @@ class Threads:
         ended(result)
 
 
-class Room:
+class ThreadLimit:
     """How many bodies at a time are worth claiming for, while threads are short.
 
     Args:

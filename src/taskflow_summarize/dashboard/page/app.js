@@ -4,7 +4,7 @@ import { ApiError, askLevel, key, may, onUnauthorized, read, session, useKey } f
 import { ask } from './dialog.js';
 import { h, patch } from './dom.js';
 import { onShape } from './flow.js';
-import { journal } from './journal.js';
+import { audit } from './audit.js';
 import { letters } from './letters.js';
 import { overview } from './overview.js';
 import { routeOf } from './route.js';
@@ -23,7 +23,7 @@ const VIEWS = [
   { name: 'upstreams', title: 'Upstreams', make: upstreams, isThere: () => parts.upstreams },
   { name: 'workers', title: 'Workers', make: workers },
   { name: 'schedules', title: 'Schedules', make: schedules, isThere: () => parts.schedules },
-  { name: 'journal', title: 'Journal', make: journal },
+  { name: 'audit-log', title: 'Audit log', make: audit },
 ];
 
 const parts = { schedules: false, upstreams: false }; // an application may leave them out

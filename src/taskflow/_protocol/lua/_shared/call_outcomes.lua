@@ -1,6 +1,6 @@
--- verdicts: what ended calls say of their upstream, and what follows from it.
--- Needs   prefix, now, upstream.lua.  Gives  hear(u, epoch, verdict, ids, why, wait).
--- A verdict is success, failure, neutral, tap (wait until it is over) or refused
+-- call_outcomes: what ended calls say of their upstream, and what follows from it.
+-- Needs   prefix, now, upstream.lua.  Gives  hear(u, epoch, outcome, ids, why, wait).
+-- A outcome is success, failure, neutral, tap (wait until it is over) or refused
 -- (our key or our credit: shut, with a reason, for `wait` ms). Calls that began
 -- before the last turn are not heard, and while half-open only the probes are.
 local function open_again(u, reason)
@@ -42,24 +42,24 @@ local function tally(u, good, bad)
   end
 end
 
-local function hear(u, epoch, verdict, ids, why, wait)
+local function hear(u, epoch, outcome, ids, why, wait)
   local good, bad = 0, 0
   displace(u)
   if u.state == 'closed' and epoch == u.epoch then
-    good, bad = verdict == 'success' and #ids or 0, verdict == 'failure' and #ids or 0
+    good, bad = outcome == 'success' and #ids or 0, outcome == 'failure' and #ids or 0
     ids = {}
   end
   for _, id in ipairs(ids) do
     local probe = u.state == 'half-open' and redis.pcall('ZREM', u.key .. ':probes', id) == 1
-    if probe and verdict == 'success' then
+    if probe and outcome == 'success' then
       u.passed = u.passed + 1
       redis.call('HSET', u.key, 'passed', u.passed)
       if u.passed >= u.probes then
         turn(u, 'closed', '', '', 0)
       end
-    elseif probe and verdict == 'failure' then
+    elseif probe and outcome == 'failure' then
       open_again(u, 'the probe failed')
-    elseif probe and verdict ~= 'refused' then
+    elseif probe and outcome ~= 'refused' then
       redis.call('ZADD', prefix .. 'tasks:parked', 'XX', 'LT', now, u.name)
       redis.pcall('ZADD', prefix .. 'tasks:marker', 0, 'work')
     end
@@ -67,7 +67,7 @@ local function hear(u, epoch, verdict, ids, why, wait)
   if (good > 0 or bad > 0) and u.probes > 0 then
     tally(u, good, bad)
   end
-  if verdict == 'refused' then
+  if outcome == 'refused' then
     if u.state ~= 'open' and epoch == u.epoch then
       turn(u, 'open', 'refused', why, now + wait)
     end

@@ -6,11 +6,11 @@ import { pager, reading, table, trouble } from './parts.js';
 import { go, hashOf } from './route.js';
 import { foreign, moment } from './text.js';
 
-export function journal(route, app) {
+export function audit(route, app) {
   const cursor = route.query.get('cursor') ?? '';
-  const list = reading((signal) => read('api/v1/journal/', { cursor, limit: 50 }, signal), app);
+  const list = reading((signal) => read('api/v1/audit-log/', { cursor, limit: 50 }, signal), app);
   return {
-    title: 'Journal',
+    title: 'Audit log',
     render: () => [
       h('p', { class: 'muted' }, 'About the last 1,000 events are kept.'),
       list.error && trouble(list.error, list.again),
@@ -26,7 +26,7 @@ function entries(page, cursor, app) {
   return [
     items.length === 0
       ? h('p', { class: 'box' }, 'Nothing rare has happened.')
-      : table('Journal', [['When'], ['Event'], ['Who'], ['Details', 'long']], items.map((item) => h('tr', { key: item.id },
+      : table('Audit log', [['When'], ['Event'], ['Who'], ['Details', 'long']], items.map((item) => h('tr', { key: item.id },
         h('td', null, moment(item.at, app.now())),
         h('td', { class: 'short' }, foreign(item.event, 60)),
         h('td', null, item.actor ? foreign(item.actor, 80) : h('span', { class: 'muted' }, '\u2013')),
@@ -34,8 +34,8 @@ function entries(page, cursor, app) {
     pager({
       cursor,
       next: page.next_cursor,
-      onFirst: () => go(['journal']),
-      onNext: () => go(['journal'], { cursor: page.next_cursor }),
+      onFirst: () => go(['audit-log']),
+      onNext: () => go(['audit-log'], { cursor: page.next_cursor }),
       shown: items.length,
     }),
   ];

@@ -1,4 +1,4 @@
-"""The journal over HTTP: rare events, and who did what."""
+"""The audit log over HTTP: rare events, and who did what."""
 
 from fastapi import APIRouter
 
@@ -6,21 +6,21 @@ from taskflow_summarize.routers._access import Level
 from taskflow_summarize.routers._answers import problems
 from taskflow_summarize.routers._problems import refusing
 from taskflow_summarize.routers._route import needs
-from taskflow_summarize.routers._schemas import JournalBody
+from taskflow_summarize.routers._schemas import AuditBody
 from taskflow_summarize.routers._service import ServiceHere
 from taskflow_summarize.routers.tasks import Cursor, Limit
 
 
 @needs(Level.READ)
-async def list_journal(
+async def list_audit_log(
     service: ServiceHere, cursor: Cursor = "", limit: Limit = 50
-) -> JournalBody:
+) -> AuditBody:
     """List rare events, the newest first; about 1,000 are kept."""
     with refusing():
-        entries = await service.flow.journal.alist(cursor=cursor, limit=limit)
-    return JournalBody.of(entries, limit)
+        entries = await service.flow.audit_log.alist(cursor=cursor, limit=limit)
+    return AuditBody.of(entries, limit)
 
 
 def add_to(router: APIRouter) -> None:
     """Add this path to *router*."""
-    router.get("/api/v1/journal/", responses=problems(422))(list_journal)
+    router.get("/api/v1/audit-log/", responses=problems(422))(list_audit_log)

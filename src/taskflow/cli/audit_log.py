@@ -1,4 +1,4 @@
-"""``taskflow journal``: rare events of the fleet, and what people did."""
+"""``taskflow audit-log``: rare events of the fleet, and what people did."""
 
 import json
 
@@ -9,19 +9,21 @@ from taskflow.cli import serializers, text
 from taskflow.cli.options import cursor_option, json_option, limit_option, with_flow
 
 
-@click.command("journal")
+@click.command("audit-log")
 @limit_option
 @cursor_option
 @json_option
 @with_flow
-def journal_command(flow: TaskFlow, limit: int, cursor: str, *, as_json: bool) -> None:
+def audit_log_command(
+    flow: TaskFlow, limit: int, cursor: str, *, as_json: bool
+) -> None:
     """List rare events, the newest first: dead letters, pauses, who did what."""
     try:
-        entries = flow.journal.list(cursor=cursor, limit=limit)
+        entries = flow.audit_log.list(cursor=cursor, limit=limit)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     if as_json:
-        text.as_json(serializers.journal(entries, limit))
+        text.as_json(serializers.audit_log(entries, limit))
         return
     text.table(
         ("AT", "EVENT", "ACTOR", "FACTS"),
