@@ -10,20 +10,22 @@ Output:
 
 import asyncio
 
-from taskflow import TaskFlow, Worker, task
+from taskflow import TaskFlow, Worker
+
+flow = TaskFlow("embedded://")
 
 
-@task
+@flow.task
 async def greet(name: str) -> str:
     return f"Hello, {name}!"
 
 
 async def main() -> None:
-    async with TaskFlow("embedded://") as flow:
-        handle = await flow.aenqueue(greet.call("Ada"))
-        await Worker(flow).run_until_idle()
-        print(await handle.aresult(timeout=10))
-        print((await handle.ainfo()).state)
+    handle = await greet.aenqueue("Ada")
+    await Worker(flow).arun_until_idle()
+    print(await handle.aresult(timeout=10))
+    print((await handle.ainfo()).state)
+    await flow.aclose()
 
 
 asyncio.run(main())

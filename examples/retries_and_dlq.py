@@ -49,7 +49,7 @@ async def settled(flow: TaskFlow) -> None:
     """Run what waits and what is due soon, until nothing is left to do."""
     worker = Worker(flow)
     while True:
-        await worker.run_until_idle()
+        await worker.arun_until_idle()
         status = await flow.queues.astatus()
         if not (status.scheduled or status.primary or status.retry):
             break
@@ -83,7 +83,7 @@ async def main() -> None:
         await flow.dlq.aedit(refused.id, amount=5)
         done = await flow.dlq.arequeue(refused.id)
         print("brought back:", done.count)
-        await Worker(flow).run_until_idle()
+        await Worker(flow).arun_until_idle()
         print(await refused.aresult(timeout=10))
         await settled(flow)
 

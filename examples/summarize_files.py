@@ -31,7 +31,7 @@ async def main(paths: list[Path]) -> None:
                 for path in paths
             ]
         )
-        await Worker(flow, concurrency=2).run_until_idle()
+        await Worker(flow, concurrency=2).arun_until_idle()
         for path, handle in zip(paths, handles, strict=True):
             summary = await handle.aresult(timeout=10)
             facts = (await flow.tasks.aget(handle.id)).annotations

@@ -139,8 +139,8 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
 
 
 def test_no_signal_is_an_error_of_ours() -> None:
-    """``except TaskflowError`` in a body cannot swallow a request to retry."""
-    assert not issubclass(errors.TaskSignal, errors.TaskflowError)
+    """``except TaskFlowError`` in a body cannot swallow a request to retry."""
+    assert not issubclass(errors.TaskSignal, errors.TaskFlowError)
 
 
 def test_the_package_is_a_module_with_a_home() -> None:

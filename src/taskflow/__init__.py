@@ -41,7 +41,7 @@ from taskflow.errors import (
     DeadLetter,
     Retry,
     Snooze,
-    TaskflowError,
+    TaskFlowError,
 )
 
 __all__ = [
@@ -76,12 +76,12 @@ __all__ = [
     "Task",
     "TaskFilter",
     "TaskFlow",
+    "TaskFlowError",
     "TaskHandle",
     "TaskNews",
     "TaskRecord",
     "TaskState",
     "TaskSummary",
-    "TaskflowError",
     "Tasks",
     "Upstream",
     "UpstreamStatus",

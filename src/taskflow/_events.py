@@ -59,7 +59,7 @@ class TaskRetried:
         name: Of the declared function.
         attempt: The one that failed.
         delay: Seconds until the next may start.
-        counts: Whether the attempt was counted.
+        uses_attempt: Whether the attempt was counted.
         attempts: That the task has at most.
         error_type: Name of the exception's class.
         error_message: Its text.
@@ -71,7 +71,7 @@ class TaskRetried:
     name: str
     attempt: int
     delay: float
-    counts: bool
+    uses_attempt: bool
     attempts: int
     error_type: str
     error_message: str

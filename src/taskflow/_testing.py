@@ -69,7 +69,7 @@ async def arun_until_idle(
 ) -> None:
     """Run every task that is due; see `run_until_idle`."""
     worker = Worker(flow, registry=registry, concurrency=concurrency)
-    await worker.run_until_idle()
+    await worker.arun_until_idle()
 
 
 def assert_enqueued(

@@ -2,7 +2,7 @@
 
 .. code-block:: text
 
-    TaskflowError
+    TaskFlowError
     ├── ConfigurationError
     ├── RegistryError
     │   ├── TaskNameTakenError
@@ -33,7 +33,7 @@
     └── Cancel
 
 Errors end in ``Error`` and carry their facts. Signals, which a body raises to steer
-what becomes of it, are no errors: ``except TaskflowError`` cannot swallow one.
+what becomes of it, are no errors: ``except TaskFlowError`` cannot swallow one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,10 +71,10 @@ __all__ = [
     "ServerUnavailableError",
     "Snooze",
     "TaskFailedError",
+    "TaskFlowError",
     "TaskNameTakenError",
     "TaskNotFoundError",
     "TaskSignal",
-    "TaskflowError",
     "UnknownTaskError",
     "UpstreamNotFoundError",
 ]
@@ -82,7 +82,7 @@ __all__ = [
 _SHOWN = 20
 
 
-class TaskflowError(Exception):
+class TaskFlowError(Exception):
     """Base of every error that this library raises."""
 
     def __reduce__(self) -> Reduced:
@@ -91,7 +91,7 @@ class TaskflowError(Exception):
         return restore, (type(self), self.args, self.__dict__)
 
 
-class ConfigurationError(TaskflowError):
+class ConfigurationError(TaskFlowError):
     """A setting or a declaration is wrong; at start-up, never in mid-flight.
 
     Attributes:
@@ -109,7 +109,7 @@ class ConfigurationError(TaskflowError):
             super().__init__(f"{len(self.problems)} problems:\n{listed}")
 
 
-class RegistryError(TaskflowError):
+class RegistryError(TaskFlowError):
     """A task cannot be declared, or is not there."""
 
 
@@ -148,7 +148,7 @@ class UnknownTaskError(RegistryError):
         super().__init__(f"unknown task {name!r}; registered here: {there}{more}")
 
 
-class PluginError(TaskflowError):
+class PluginError(TaskFlowError):
     """A plugin failed to load.
 
     Attributes:
@@ -162,7 +162,7 @@ class PluginError(TaskflowError):
         super().__init__(f"plugin {entry_point!r} failed to load: {reason}")
 
 
-class PayloadError(TaskflowError):
+class PayloadError(TaskFlowError):
     """Arguments or a result cannot be stored, or not be restored as they were.
 
     Attributes:
@@ -191,7 +191,7 @@ class PayloadError(TaskflowError):
         return PayloadError(self.message, path=inside, task=self.task)
 
 
-class KeyConflictError(TaskflowError):
+class KeyConflictError(TaskFlowError):
     """Another task holds the idempotency key: enqueued with other arguments, or since.
 
     Attributes:
@@ -214,7 +214,7 @@ class KeyConflictError(TaskflowError):
         )
 
 
-class ServerError(TaskflowError):
+class ServerError(TaskFlowError):
     """The server did not do what it was asked."""
 
 
@@ -338,7 +338,7 @@ class LeaseLostError(ServerError):
         super().__init__(f"the lease on task {task_id!r} is lost")
 
 
-class CircuitBreakerError(TaskflowError):
+class CircuitBreakerError(TaskFlowError):
     """An upstream may not be called now; it may succeed after a while.
 
     The one that is raised is a ``pybreaker.CircuitBreakerError`` as well. A task that
@@ -360,7 +360,7 @@ class CircuitBreakerError(TaskflowError):
         )
 
 
-class ResultError(TaskflowError):
+class ResultError(TaskFlowError):
     """There is no result to return."""
 
 

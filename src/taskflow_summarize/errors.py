@@ -25,10 +25,10 @@ piece of the text, of the answer or of the key.
 
 from typing import ClassVar
 
-from taskflow import TaskflowError
+from taskflow import TaskFlowError
 
 
-class SummarizeError(TaskflowError):
+class SummarizeError(TaskFlowError):
     """Base of every error of this package.
 
     Attributes:

@@ -23,7 +23,7 @@ WRITES = {
     "a cancel": lambda flow, task_id: flow.tasks.cancel(task_id),
     "a deletion": lambda flow, task_id: flow.tasks.delete(task_id),
     "a pause": lambda flow, _: flow.queues.pause("retry"),
-    "a steer": lambda flow, _: flow.upstreams.open("task:works"),
+    "a steer": lambda flow, _: flow.upstreams.force_open("task:works"),
 }
 # An ACL knows commands and not scripts: who may settle a task may also requeue one.
 DEEDS_OF_PEOPLE = {
@@ -33,11 +33,11 @@ DEEDS_OF_PEOPLE = {
     "delete": lambda flow, ids: flow.tasks.delete(ids["keyed"]),
     "edit": lambda flow, ids: flow.dlq.edit(ids["letter 1"], number=7),
     "requeue a dead letter": lambda flow, ids: flow.dlq.requeue(ids["letter 1"]),
-    "purge a group": lambda flow, _: flow.dlq.purge(name="dies"),
+    "discard a group": lambda flow, _: flow.dlq.discard(name="dies"),
     "pause": lambda flow, _: flow.queues.pause("primary"),
     "pause a schedule": lambda flow, _: flow.schedules.pause("hourly"),
-    "hold": lambda flow, _: flow.upstreams.open("task:add"),
-    "steer": lambda flow, _: flow.upstreams.close("api"),
+    "hold": lambda flow, _: flow.upstreams.force_open("task:add"),
+    "steer": lambda flow, _: flow.upstreams.force_close("api"),
     "drain": lambda flow, _: flow.workers.drain(population.WORKER),
 }
 OVERVIEWS = {
@@ -131,7 +131,7 @@ def test_a_worker_and_the_api_do_their_work(
         if is_dead(pill):
             break
         process = worker(deployment)
-    assert 1 == flow.dlq.purge(pill.id)
+    assert 1 == flow.dlq.discard(pill.id)
     severities = {each.check: each.severity for each in flow.doctor(repair=True)}
     assert "ok" == severities["homes"]
     assert "NOPERM" not in deployment.said(process)

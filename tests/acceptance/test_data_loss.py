@@ -90,7 +90,7 @@ def test_limits_and_schedules_outlive_the_data(deployment: Deployment, lose) -> 
     flow.enqueue_many([hold.call(n, 5.0) for n in range(4)])
     wait_until(lambda: len(deployment.rows("rate")) > 15)
     wait_until(lambda: len(deployment.rows("begin")) == 2)
-    flow.upstreams.open("task:pulse", reason="maintenance")
+    flow.upstreams.force_open("task:pulse", reason="maintenance")
     lose(deployment)
     lost_at = time.time()
     handles = flow.enqueue_many([rate.call(n) for n in range(100, 130)])

@@ -364,7 +364,7 @@ def test_what_a_person_does_holds_for_all_and_outlives_a_restart(
     deployment.flow.enqueue(guarded.call())
     wait_until(lambda: len(starts(deployment, "guarded")) > 5)
     opened_at = time.time()
-    deployment.flow.upstreams.open("api", reason="they asked us", expires=3600)
+    deployment.flow.upstreams.force_open("api", reason="they asked us", expires=3600)
     done_at = time.time()
     wait_until(lambda: starts(deployment, "refused"))
     seen = starts(deployment, "refused")[0] - done_at
@@ -374,7 +374,7 @@ def test_what_a_person_does_holds_for_all_and_outlives_a_restart(
     wait_until(lambda: deployment.flow.enqueue(other.call(2)).id, 20)
     wait_until(lambda: starts(deployment, "other"))
     kept = state(deployment)
-    deployment.flow.upstreams.close("api")
+    deployment.flow.upstreams.force_close("api")
 
     assert 1 == handle.result(timeout=20)
     check_within(seen, 0.25)

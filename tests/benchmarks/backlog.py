@@ -114,7 +114,7 @@ def stretches(total: int, most: int) -> Iterator[int]:
 
 def dead(each: Claim) -> Any:
     """Give the outcome that ends in the dead letters."""
-    return settle.dead_letter(each, WHY, cause="permanent", counts=True, entry={})
+    return settle.dead_letter(each, WHY, cause="permanent", uses_attempt=True, entry={})
 
 
 def timed(name: str, deed: Callable[[], Any]) -> None:

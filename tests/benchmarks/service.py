@@ -51,7 +51,7 @@ async def fill(flow: TaskFlow, tasks: int) -> None:
     """Store tasks: most wait, a tenth have completed, 2 % are dead letters."""
     await flow.aenqueue_many([idle.call(number) for number in range(tasks // 10)])
     await flow.aenqueue_many([dies.call(number) for number in range(tasks // 50)])
-    await Worker(flow, registry=registry, concurrency=100).run_until_idle()
+    await Worker(flow, registry=registry, concurrency=100).arun_until_idle()
     left = tasks - tasks // 10 - tasks // 50
     await flow.aenqueue_many([idle.call(number) for number in range(left)])
 

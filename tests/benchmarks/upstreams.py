@@ -136,7 +136,7 @@ def park(bench: Bench, count: int, rounds: int) -> None:
     keys = bench.flow.connection.keys
     before = others(bench, rounds)
     bench.store(1, "1 breaker")
-    bench.flow.upstreams.open("breaker", reason="benchmark")
+    bench.flow.upstreams.force_open("breaker", reason="benchmark")
     assert [] == _claims(bench, keys)
     bench.store(count - 1, "1 breaker")
     shut = others(bench, rounds)
@@ -185,7 +185,7 @@ async def drain(flow: TaskFlow, rounds: int, tasks: int = 10_000) -> None:
             await flow.aenqueue_many([body.call() for _ in range(tasks)])
             worker = Worker(flow, registry=registry, concurrency=100)
             began = time.perf_counter()
-            await worker.run_until_idle()
+            await worker.arun_until_idle()
             took[name].append(tasks / (time.perf_counter() - began))
     base = statistics.median(took["no upstream"])
     for name, each in took.items():

@@ -169,7 +169,7 @@ def test_the_shell_completes_commands_and_options(here: Path) -> None:
     assert {"queues"} == completed("que")
     assert {"pause"} == completed("queues pau")
     assert {"primary"} == completed("queues pause pri")
-    assert {"--fingerprint"} == completed("dlq purge --fi")
+    assert {"--fingerprint"} == completed("dlq discard --fi")
 
 
 def test_an_output_that_knows_few_characters_is_no_error(here: Path) -> None:

@@ -68,7 +68,7 @@ class Stage:
     def _fill(self) -> list[str]:
         calls = [*(dies.call(each) for each in range(5)), add.call(1)]
         handles = self.flow.enqueue_many(calls)
-        asyncio.run(Worker(self.flow).run_until_idle())
+        asyncio.run(Worker(self.flow).arun_until_idle())
         waiting = [add.call(2), add.options(delay=3600).call(3)]
         return [each.id for each in (*handles, *self.flow.enqueue_many(waiting))]
 

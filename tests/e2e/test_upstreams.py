@@ -126,7 +126,7 @@ def test_a_shut_upstream_has_no_barrier_that_a_checker_knows(
     width: int, scheme: str, watch: Watch, address: str, flow: TaskFlow
 ) -> None:
     """In the table and in the question, and nothing scrolls sideways."""
-    flow.upstreams.open("example-api", reason="\u0416" * 300)
+    flow.upstreams.force_open("example-api", reason="\u0416" * 300)
     page = watch(
         address, color_scheme=scheme, viewport={"width": width, "height": 900}
     ).open("#/upstreams")

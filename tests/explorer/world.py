@@ -147,12 +147,12 @@ class Setting:
 _ENDS: Final[dict[str, Callable[[Claim], Any]]] = {
     "complete": lambda held: verbs.complete(held, b"1"),
     "retry": lambda held: verbs.retry(
-        held, WHY, delay=RETRY_DELAY, counts=True, entry=ENTRY
+        held, WHY, delay=RETRY_DELAY, uses_attempt=True, entry=ENTRY
     ),
     "dead": lambda held: verbs.dead_letter(
-        held, WHY, cause="permanent", counts=True, entry=ENTRY
+        held, WHY, cause="permanent", uses_attempt=True, entry=ENTRY
     ),
-    "fail": lambda held: verbs.fail(held, WHY, counts=True, entry=ENTRY),
+    "fail": lambda held: verbs.fail(held, WHY, uses_attempt=True, entry=ENTRY),
     "cancel": lambda held: verbs.cancel(held, WHY, entry=ENTRY),
     "snooze": lambda held: verbs.snooze(held, delay=15, entry=ENTRY),
     "release": verbs.release,

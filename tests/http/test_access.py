@@ -29,7 +29,7 @@ OPERATIONS = [
 ]
 ADMINISTRATION = [
     ("DELETE", "/api/v1/tasks/x"),
-    ("POST", "/api/v1/queues/dlq/purge"),
+    ("POST", "/api/v1/queues/dlq/discard"),
     ("PATCH", "/api/v1/queues/dlq/x"),
     ("POST", "/api/v1/queues/retry/pause"),
 ]

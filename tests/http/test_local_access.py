@@ -65,7 +65,7 @@ async def test_the_seeds_bare_requests_work_and_nothing_is_deleted(app):
         refused = [
             await client.delete(f"/api/v1/tasks/{made.json()['task_id']}"),
             await client.post("/api/v1/queues/retry/pause"),
-            await client.post("/api/v1/queues/dlq/purge", json={}),
+            await client.post("/api/v1/queues/dlq/discard", json={}),
         ]
 
     assert 201 == made.status_code

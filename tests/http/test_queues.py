@@ -154,16 +154,16 @@ async def test_dead_letters_come_back_at_a_pace(client, flow):
 async def test_dead_letters_are_dropped(client, flow):
     """Some by id, the rest by the task's name; each is FAILED then."""
     ids = await bury(client, flow, 3)
-    some = await client.post(f"{QUEUES}/dlq/purge", json={"ids": ids[:1]})
-    rest = await client.post(f"{QUEUES}/dlq/purge", json={"name": "dies"})
+    some = await client.post(f"{QUEUES}/dlq/discard", json={"ids": ids[:1]})
+    rest = await client.post(f"{QUEUES}/dlq/discard", json={"name": "dies"})
     status = (await client.get(f"{QUEUES}/status")).json()["states"]
 
-    assert {"matched": 1, "purged": 1} == some.json()
-    assert {"matched": 2, "purged": 2} == rest.json()
+    assert {"matched": 1, "discarded": 1} == some.json()
+    assert {"matched": 2, "discarded": 2} == rest.json()
     assert (3, 0) == (status["FAILED"], status["DLQ"])
 
 
-@pytest.mark.parametrize("verb", ["requeue", "purge"])
+@pytest.mark.parametrize("verb", ["requeue", "discard"])
 @pytest.mark.parametrize(
     "body",
     [{}, {"ids": []}, {"ids": ["a"], "everything": True}, {"rate": 0}, {"id": "a"}],

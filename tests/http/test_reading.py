@@ -67,7 +67,7 @@ async def test_a_preview_writes_nothing(flow):
     app = create_app(flow, access=lambda request: Level.ADMIN, settings=ApiSettings())
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://t") as http:
-        for verb in ("requeue", "purge"):
+        for verb in ("requeue", "discard"):
             answer = await http.post(
                 f"/api/v1/queues/dlq/{verb}", json={"everything": True, "preview": True}
             )

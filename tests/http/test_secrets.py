@@ -37,7 +37,7 @@ async def test_the_key_is_in_no_record_log_or_page(
             made = await client.post("/api/v1/tasks/summarize/", json=body)
             task_id = made.json()["task_id"]
             worker = taskflow.Worker(flow)
-            await asyncio.wait_for(worker.run_until_idle(), 10)
+            await asyncio.wait_for(worker.arun_until_idle(), 10)
             shown = [
                 (await client.get(path)).text
                 for path in (

@@ -252,7 +252,7 @@ async def test_a_running_task_is_deleted_by_force_only(client, flow):
 
     task_id = await stored(client)
     worker = taskflow.Worker(flow, registry=registry)
-    working = asyncio.create_task(worker.run_until_idle())
+    working = asyncio.create_task(worker.arun_until_idle())
     await started.wait()
     refused = await client.delete(f"{TASKS}{task_id}")
     asked = (await client.post(f"{TASKS}{task_id}/cancel")).json()

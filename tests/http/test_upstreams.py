@@ -16,7 +16,7 @@ async def shut(flow):
         pass
 
     await arun_until_idle(flow, registry=registry)
-    await flow.upstreams.aopen("api", reason="they asked us")
+    await flow.upstreams.aforce_open("api", reason="they asked us")
     await flow.aenqueue(fetch.call())
     await arun_until_idle(flow, registry=registry)
 
@@ -87,8 +87,8 @@ async def test_health_tells_of_shut_upstreams(client, flow, shut):
     health = (await client.get("/health")).json()
     ready = (await client.get("/ready?workers=false")).status_code
     (listed,) = (await client.get("/health/workers/diagnostics")).json()["upstreams"]
-    await flow.upstreams.aclose("api")
-    await flow.upstreams.aopen("task:mail")
+    await flow.upstreams.aforce_close("api")
+    await flow.upstreams.aforce_open("task:mail")
     after = (await client.get("/health")).json()["components"]["upstreams"]
 
     assert ("degraded", 200) == (health["status"], ready)

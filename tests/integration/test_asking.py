@@ -564,21 +564,21 @@ class TestDeadLetters:
     def test_an_action_on_all_has_to_be_said(self, dead: TaskFlow) -> None:
         """Nothing named is nothing done."""
         with pytest.raises(ValueError, match="got nothing"):
-            dead.dlq.purge()
+            dead.dlq.discard()
         with pytest.raises(ValueError, match="got ids and everything"):
             dead.dlq.requeue("a", everything=True)
 
-    def test_purged_letters_are_failed_and_can_still_come_back(
+    def test_discarded_letters_are_failed_and_can_still_come_back(
         self, dead: TaskFlow
     ) -> None:
-        """A purge is a decision, not a loss."""
+        """A discard is a decision, not a loss."""
         (letter, *_) = dead.dlq.list(name="dies").items
 
-        assert 1 == dead.dlq.purge(letter.id)
+        assert 1 == dead.dlq.discard(letter.id)
         assert TaskState.FAILED is dead.tasks.get(letter.id).state
         dead.tasks.retry(letter.id)
         assert TaskState.PENDING is dead.tasks.get(letter.id).state
-        assert 5 == dead.dlq.purge(everything=True)
+        assert 5 == dead.dlq.discard(everything=True)
 
     def test_arguments_are_edited_as_the_task_would_take_them(
         self, dead: TaskFlow
@@ -627,7 +627,7 @@ class TestDeadLetters:
         assert 3 == await dead.dlq.acount(fingerprint=group.fingerprint)
         assert first.id == (await dead.dlq.aget(first.id)).id
         assert 1 == (await dead.dlq.arequeue([first.id])).count
-        assert 1 == await dead.dlq.apurge(second.id)
+        assert 1 == await dead.dlq.adiscard(second.id)
         assert 4 == len([each async for each in dead.dlq.aexport()])
         assert [] == await dead.workers.alist()
         report = await dead.tasks.arequeue_orphaned()

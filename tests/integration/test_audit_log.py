@@ -18,10 +18,14 @@ def flow(server_url: str) -> Iterator[TaskFlow]:
 def test_what_a_person_did_is_in_the_audit_log(flow):
     """Blocking: with the actor, the facts and the events of the scripts."""
     flow.queues.pause("retry")
-    flow.audit_log.record("purge", actor="ada", count=3)
+    flow.audit_log.record("discard", actor="ada", count=3)
     newest, oldest = flow.audit_log.list(limit=2)
 
-    assert ("purge", "ada", {"count": 3}) == (newest.event, newest.actor, newest.facts)
+    assert ("discard", "ada", {"count": 3}) == (
+        newest.event,
+        newest.actor,
+        newest.facts,
+    )
     assert [oldest] == flow.audit_log.list(cursor=newest.id, limit=1)
     assert "paused" == oldest.event
 
@@ -36,7 +40,7 @@ async def test_news_and_audit_log_can_be_awaited(flow):
         ctx.emit("b")
 
     handle = await flow.aenqueue(stream.call())
-    await taskflow.Worker(flow, registry=registry).run_until_idle()
+    await taskflow.Worker(flow, registry=registry).arun_until_idle()
     news = await flow.tasks.anews(handle.id)
     await flow.audit_log.arecord("looked", actor="ada")
 

@@ -577,7 +577,7 @@ def test_dead_letters_are_listed_and_grouped(cli: Cli, flow: TaskFlow) -> None:
     assert ids[0] in cli("dlq", "list").out
 
 
-@pytest.mark.parametrize("verb", ["requeue", "purge"])
+@pytest.mark.parametrize("verb", ["requeue", "discard"])
 def test_a_bulk_action_says_how_many_and_waits_for_a_yes(
     cli: Cli, flow: TaskFlow, verb: str
 ) -> None:
@@ -604,7 +604,7 @@ def test_a_bulk_action_says_how_many_and_waits_for_a_yes(
 )
 def test_a_bulk_action_is_on_one_selection(cli: Cli, selection: list[str]) -> None:
     """What contradicts itself is refused before anything is counted."""
-    ended = cli("dlq", "purge", *selection, "--yes")
+    ended = cli("dlq", "discard", *selection, "--yes")
 
     assert 2 == ended.code
     assert "name ids, or --fingerprint and/or --name, or --all" in ended.err
@@ -738,7 +738,7 @@ def test_upstreams_are_listed_shut_and_let_go_on(cli: Cli, flow: TaskFlow) -> No
 
 def test_parked_tasks_are_counted_and_listed_alone(cli: Cli, flow: TaskFlow) -> None:
     """Apart from those that wait for a worker, and from those that ended."""
-    flow.upstreams.open("task:add")
+    flow.upstreams.force_open("task:add")
     parked = flow.enqueue(registry.get("add").call(1, 2))
     ended = flow.enqueue(registry.get("die").call("x"))
     run_until_idle(flow)
@@ -871,10 +871,10 @@ def test_a_bulk_action_asks_on_a_terminal(
     dead(flow, "no")
     monkeypatch.setattr(Stdin, "terminal", True)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    ended = cli("dlq", "purge", "--all", stdin=answer)
+    ended = cli("dlq", "discard", "--all", stdin=answer)
 
     assert (code, left) == (ended.code, flow.dlq.count())
-    assert "1 dead letter to be purged\n" in ended.err
+    assert "1 dead letter to be discarded\n" in ended.err
     assert "Do it? [y/N]" in ended.err + ended.out
 
 

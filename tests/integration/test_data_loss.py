@@ -120,10 +120,10 @@ async def test_a_worker_says_what_an_operator_had_set(flow: TaskFlow) -> None:
     async with Working(flow) as working:
         await until(flow.schedules.list)
         watch = working.worker._watch
-        flow.upstreams.open("api", reason="maintenance")
-        flow.upstreams.open("task:nothing")
+        flow.upstreams.force_open("api", reason="maintenance")
+        flow.upstreams.force_open("task:nothing")
         await until(lambda: watch.opened == ("api", "task:nothing"))
-        flow.upstreams.close("task:nothing")
+        flow.upstreams.force_close("task:nothing")
         await until(lambda: watch.opened == ("api",))
         lose(flow)
         await until(lambda: working.told)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from taskflow import Registry, TaskFilter, TaskFlow, TaskflowError, Upstream, Worker
+from taskflow import Registry, TaskFilter, TaskFlow, TaskFlowError, Upstream, Worker
 from taskflow.errors import ScriptError
 from tests.support import fuzz_strings
 from tests.support.fuzz_strings import NASTY, foreign_keys, is_printable, is_same, texts
@@ -100,7 +100,7 @@ def refused(deed: Callable[[], Any]) -> bool:
         answer = deed()
         if inspect.isgenerator(answer):
             list(answer)
-    except (TaskflowError, ValueError) as caught:
+    except (TaskFlowError, ValueError) as caught:
         error = caught
     assert not isinstance(error, (UnicodeError, ScriptError)), error
     assert error is None or is_printable(error), type(error)
@@ -136,7 +136,7 @@ def test_a_text_for_a_parameter_makes_no_key(
     def attempt(text: str) -> None:
         nonlocal known
         if verb == "open" and parameter == "reason":
-            flow.upstreams.close("api")
+            flow.upstreams.force_close("api")
             known = dump(client)
         args, kwargs = arguments(call, parameter, text, good)
         was_refused = refused(lambda: call(*args, **kwargs))
@@ -269,7 +269,7 @@ def test_arguments_by_any_name_are_kept_exactly_or_refused(flow: TaskFlow) -> No
 
     def attempt(text: str) -> None:
         def store() -> None:
-            handle = flow.enqueue(taking.parse({text: text}))
+            handle = flow.enqueue(taking.call_from_json({text: text}))
             payload = flow.tasks.get(handle.id).payload
             assert {text: text} == taking.arguments.decode(payload)
 

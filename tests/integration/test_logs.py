@@ -73,7 +73,7 @@ async def records_of(declare: Any) -> Keeper:
         await flow.aenqueue(task.call())
         worker = Worker(flow, concurrency=2)
         log_events(worker.events, logger)
-        await worker.run_until_idle()
+        await worker.arun_until_idle()
     return keeper
 
 
@@ -93,7 +93,9 @@ async def test_a_failure_carries_its_exception_and_traceback() -> None:
     as_json = json.loads(keeper.told(JsonFormatter(), "task dead lettered"))
 
     assert retried.startswith("task retried: KeyError: 'boom' id=")
-    assert "name=send attempt=1 delay=0.000 counts=True attempts=2\nTrace" in retried
+    assert (
+        "name=send attempt=1 delay=0.000 uses_attempt=True attempts=2\nTrace" in retried
+    )
     assert "task dead lettered: KeyError: 'boom' id=" in dead
     assert "  Traceback (most recent call last):" in dead.splitlines()
     assert dead.splitlines()[-1] == "  KeyError: 'boom'"

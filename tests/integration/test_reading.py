@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from taskflow import TaskFlow, TaskState
-from taskflow.errors import TaskflowError
+from taskflow.errors import TaskFlowError
 from tests.support.fuzz_strings import foreign_keys, is_same
 from tests.support.keyspace import dump
 from tests.support.population import WORKER, populate, registry
@@ -16,7 +16,7 @@ from tests.support.population import WORKER, populate, registry
 PREFIX = "reads:"
 WRITES = {
     *("cancel", "close", "enqueue"),
-    *("enqueue_many", "edit", "purge", "requeue", "delete", "retry", "drain"),
+    *("enqueue_many", "edit", "discard", "requeue", "delete", "retry", "drain"),
     *("requeue_orphaned", "pause", "resume", "open", "reset", "run", "remove"),
     "record",
 }
@@ -77,7 +77,7 @@ async def look(call: Callable[..., Any], arguments: dict[str, Any]) -> None:
             assert [each async for each in answer]
         elif inspect.isgenerator(answer):
             assert list(answer)
-    except TaskflowError:
+    except TaskFlowError:
         # It has no result, or is no dead letter: looked at all the same.
         return
 

@@ -76,9 +76,9 @@ def healthy(stage: Stage) -> None:
     held = stage.claim(5).claims
     outcomes = [
         verbs.complete(held[0], b"1"),
-        verbs.dead_letter(held[1], WHY, cause="permanent", counts=True, entry={}),
-        verbs.retry(held[2], WHY, delay=2, counts=True, entry={}),
-        verbs.fail(held[3], WHY, counts=True, entry={}),
+        verbs.dead_letter(held[1], WHY, cause="permanent", uses_attempt=True, entry={}),
+        verbs.retry(held[2], WHY, delay=2, uses_attempt=True, entry={}),
+        verbs.fail(held[3], WHY, uses_attempt=True, entry={}),
     ]
     stage.send(settle(stage.keys, outcomes, now_ms=NOW))
 
@@ -229,7 +229,7 @@ async def test_a_repair_under_load_harms_nothing(server_url: str) -> None:
             await arun_until_idle(flow, concurrency=20)
             await flow.dlq.arequeue(everything=True)
             await arun_until_idle(flow, concurrency=20)
-            await flow.dlq.apurge(everything=True)
+            await flow.dlq.adiscard(everything=True)
         ended.set()
         looking.join()
         records = [flow.tasks.get(handle.id) for handle in handles]

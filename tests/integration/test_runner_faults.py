@@ -20,7 +20,7 @@ from taskflow.errors import (
     ServerFullError,
     ServerRefusedError,
     ServerUnavailableError,
-    TaskflowError,
+    TaskFlowError,
 )
 from tests.support.echo_scripts import echo
 from tests.support.stub_server import HANG, OK, error, stub_server
@@ -117,7 +117,7 @@ def test_what_no_patience_helps_is_asked_once(ask, words):
     with stub_server(one_of(error(words))) as stub:
         (answer,) = ask(stub.url, echo("x"), patience=PATIENT)
 
-    assert isinstance(answer, TaskflowError)
+    assert isinstance(answer, TaskFlowError)
     assert 1 == len(stub.commands)
 
 

@@ -324,7 +324,7 @@ class TestFailures:
                 await flow.queues.apause("primary")
                 await flow.queues.apause("retry")
             elif waiting == "parked":
-                await flow.upstreams.aopen("task:remind", reason="wait")
+                await flow.upstreams.aforce_open("task:remind", reason="wait")
             if waiting != "in a lane":
                 served = Registry() if waiting == "unknown" else registry
                 await arun_until_idle(flow, registry=served)
@@ -333,7 +333,7 @@ class TestFailures:
                 await flow.queues.aresume("primary")
                 await flow.queues.aresume("retry")
             elif waiting == "parked":
-                await flow.upstreams.aclose("task:remind")
+                await flow.upstreams.aforce_close("task:remind")
             await arun_until_idle(flow)
             clock.advance(1)
         record = await flow.tasks.aget(handle.id)
@@ -425,7 +425,7 @@ class TestFailures:
             max_retries=0,
             rules=(
                 RetryRule(on=range(400, 429), dead_letter=True),
-                RetryRule(on=429, wait=30, counts=False),
+                RetryRule(on=429, wait=30, uses_attempt=False),
             ),
         )
 
@@ -1198,7 +1198,7 @@ class TestWorkers:
         async with TaskFlow(server_url, registry=registry, clock=clock) as flow:
             calls = [large.call(n, "x" * 300_000) for n in range(40)]
             await flow.aenqueue_many([*calls, *(large.call(n, "") for n in range(40))])
-            await Worker(flow, concurrency=100).run_until_idle()
+            await Worker(flow, concurrency=100).arun_until_idle()
             states = (await flow.queues.astatus()).states
 
         assert 80 == states[TaskState.COMPLETED]

@@ -489,7 +489,7 @@ class TestGuards:
 
         @registry.task(name="call", upstream=api)
         async def call(ctx: Context) -> None:
-            await flow.upstreams.aopen("api", reason="now")
+            await flow.upstreams.aforce_open("api", reason="now")
             async with api.guard():  # paid for by the claim
                 pass
             async with api.guard():
@@ -563,7 +563,7 @@ class TestGuards:
         api = Upstream("api")
         async with api.guard():
             pass
-        await flow.upstreams.aopen("api", reason="stop it")
+        await flow.upstreams.aforce_open("api", reason="stop it")
         opened = time.monotonic()
 
         async def call_until_refused() -> None:
@@ -648,16 +648,16 @@ class TestControl:
             with Upstream(name).guard():
                 pass
 
-        assert ("a", "b") == flow.upstreams.open(reason="all", expires=60)
+        assert ("a", "b") == flow.upstreams.force_open(reason="all", expires=60)
         assert ["open", "open"] == [each.state for each in flow.upstreams.status()]
-        assert ("a",) == flow.upstreams.close("a")
-        assert ("b",) == flow.upstreams.close()
+        assert ("a",) == flow.upstreams.force_close("a")
+        assert ("b",) == flow.upstreams.force_close()
         assert ("a", "b") == flow.upstreams.reset()
 
     def test_an_unknown_name_is_refused(self, flow: TaskFlow) -> None:
         """With the way out."""
         with pytest.raises(UpstreamNotFoundError, match="a worker that serves it"):
-            flow.upstreams.open("nobody")
+            flow.upstreams.force_open("nobody")
         with pytest.raises(UpstreamNotFoundError):
             flow.upstreams.get("no/name")
 
@@ -671,10 +671,10 @@ class TestControl:
             pass
 
         ids = await enqueue(flow, mail, 3)
-        await flow.upstreams.aopen("task:mail", reason="wrong template")
+        await flow.upstreams.aforce_open("task:mail", reason="wrong template")
         await arun_until_idle(flow)
         held = await flow.queues.astatus()
-        await flow.upstreams.aclose("task:mail")
+        await flow.upstreams.aforce_close("task:mail")
         clock.advance(5)
         await arun_until_idle(flow)
         records = [await flow.tasks.aget(each) for each in ids]

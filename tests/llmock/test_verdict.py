@@ -51,7 +51,7 @@ RULES = RetryPolicy(
     max_retries=5,
     rules=(
         RetryRule(on=(RequestRefusedError, AccountError), dead_letter=True),
-        RetryRule(on=RateLimitedError, wait=1.0, counts=False),
+        RetryRule(on=RateLimitedError, wait=1.0, uses_attempt=False),
         RetryRule(on=ProviderError, wait=(0.1, 0.3, 0.9)),
     ),
 )

@@ -65,17 +65,17 @@ MOVES = {
     "complete": ("COMPLETED", lambda held: verbs.complete(held, b"1")),
     "retry": (
         "SCHEDULED",
-        lambda held: verbs.retry(held, WHY, delay=2, counts=True, entry=ENTRY),
+        lambda held: verbs.retry(held, WHY, delay=2, uses_attempt=True, entry=ENTRY),
     ),
     "dead": (
         "DLQ",
         lambda held: verbs.dead_letter(
-            held, WHY, cause="permanent", counts=True, entry=ENTRY
+            held, WHY, cause="permanent", uses_attempt=True, entry=ENTRY
         ),
     ),
     "fail": (
         "FAILED",
-        lambda held: verbs.fail(held, WHY, counts=True, entry=ENTRY),
+        lambda held: verbs.fail(held, WHY, uses_attempt=True, entry=ENTRY),
     ),
     "cancel": ("CANCELLED", lambda held: verbs.cancel(held, WHY, entry=ENTRY)),
     "snooze": ("SCHEDULED", lambda held: verbs.snooze(held, delay=2, entry=ENTRY)),

@@ -142,7 +142,7 @@ def into(stage, state: TaskState):
     if state in {"ACTIVE", "DLQ", "COMPLETED"}:
         (held,) = stage.claim().claims
     if state == "DLQ":
-        outcome = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+        outcome = dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={})
         stage.send(settle(stage.keys, [outcome], now_ms=NOW))
     elif state == "COMPLETED":
         stage.send(settle(stage.keys, [complete(held, b"1")], now_ms=NOW))

@@ -345,7 +345,7 @@ def test_a_claim_sent_again_says_which_delivery_it_was(stage):
 def test_an_old_entry_of_a_task_that_was_stored_again_runs_nothing(stage, end, slots):
     """A late enqueue revives a deleted task whose entry stands in the retry lane."""
     (held,) = stage.claimed("t1")
-    failed = retry(held, WHY, delay=9_000, counts=True, entry={})
+    failed = retry(held, WHY, delay=9_000, uses_attempt=True, entry={})
     stage.send(settle(stage.keys, [failed], now_ms=NOW))
     stage.send(requeue(stage.keys, ["t1"], nonce="n", now_ms=NOW))
     stage.send(delete(stage.keys, "t1", force=False, now_ms=NOW))

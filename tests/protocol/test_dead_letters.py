@@ -17,7 +17,7 @@ def bury(stage, *task_ids, now_ms=NOW, **options):
     stage.enqueue(*task_ids, **options)
     held = stage.claim(len(task_ids)).claims
     outcomes = [
-        dead_letter(each, WHY, cause="permanent", counts=True, entry={})
+        dead_letter(each, WHY, cause="permanent", uses_attempt=True, entry={})
         for each in held
     ]
     stage.send(settle(stage.keys, outcomes, now_ms=now_ms))
@@ -133,7 +133,7 @@ def test_a_retry_that_is_brought_forward_keeps_its_attempts_and_begins_its_age_a
 ):
     """The wait that it did not take must not count."""
     (held,) = stage.claimed("t1")
-    again = retry(held, WHY, delay=9, counts=True, entry={}, ran=1.5)
+    again = retry(held, WHY, delay=9, uses_attempt=True, entry={}, ran=1.5)
     stage.send(settle(stage.keys, [again], now_ms=NOW))
     before = stage.dump()["task:t1"]
     bring_back(stage, "t1")
@@ -212,7 +212,7 @@ def test_a_discarded_letter_is_failed(stage):
 def test_who_waits_for_a_discarded_task_is_told_how_it_ended(stage):
     """Nothing else would wake them; what they hear is the state that is stored."""
     (held,) = stage.claimed("t1")
-    dead = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    dead = dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={})
     stage.send(settle(stage.keys, [dead], now_ms=NOW))
     stage.client.hset("task:t1", "watched", 1)
     subscriber = stage.client.pubsub(ignore_subscribe_messages=True)

@@ -44,7 +44,7 @@ def test_a_full_server_still_drains(real_stage):
     try:
         outcomes = [
             complete(done, b"1"),
-            retry(again, WHY, delay=0, counts=True, entry={}),
+            retry(again, WHY, delay=0, uses_attempt=True, entry={}),
         ]
         assert ["OK", "OK"] == stage.send(settle(keys, outcomes, now_ms=NOW))
         lease = [(held.id, held.token)]

@@ -17,7 +17,7 @@ from taskflow._protocol.record import CallReport
 from taskflow._protocol.settle import complete, dead_letter, release, retry, settle
 from taskflow._protocol.upkeep import promote, reap
 from taskflow._protocol.upstreams import BreakerDefaults
-from taskflow.errors import ServerError, TaskflowError
+from taskflow.errors import ServerError, TaskFlowError
 from tests.support.fuzz_strings import foreign_keys
 from tests.support.invariants import broken
 from tests.support.keyspace import LEASE, NOW, WHY, Stage, record
@@ -73,7 +73,7 @@ def test_a_dead_letter_takes_the_place_of_a_foreign_key(stage, key):
     """Or a batch of outcomes, settled in part, would be refused for ever."""
     first, second = stage.claimed("t1", "t2")
     stage.client.set(key, "theirs")
-    dead = dead_letter(first, WHY, cause="permanent", counts=True, entry={})
+    dead = dead_letter(first, WHY, cause="permanent", uses_attempt=True, entry={})
     words = stage.send(settle(stage.keys, [dead, complete(second, b"1")], now_ms=NOW))
 
     assert ["OK", "OK"] == words
@@ -86,7 +86,7 @@ def test_dead_letters_with_a_foreign_key_are_listed_and_brought_back(stage, key)
     """They are dead letters by their home."""
     first, second = stage.claimed("t1", "t2")
     outcomes = [
-        dead_letter(each, WHY, cause="permanent", counts=True, entry={})
+        dead_letter(each, WHY, cause="permanent", uses_attempt=True, entry={})
         for each in (first, second)
     ]
     stage.send(settle(stage.keys, outcomes, now_ms=NOW))
@@ -119,7 +119,7 @@ def test_an_upstream_of_a_foreign_type_holds_nobody_up(stage, key):
     if stage.claim(1, nonce="3-1").undeclared:
         stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
     claims = stage.claim(1, nonce="3-1").claims
-    again = retry(claims[0], WHY, delay=1, counts=True, entry={})
+    again = retry(claims[0], WHY, delay=1, uses_attempt=True, entry={})
     words = stage.send(settle(stage.keys, [again], now_ms=NOW))
     stage.send(upstreams.declare(stage.keys, "api", rules, now_ms=NOW))
     stage.send(
@@ -317,5 +317,5 @@ def test_a_record_of_a_foreign_hand_is_written_whole_or_not_at_all(
             before = stage.dump()
             try:
                 stage.send(operation)
-            except TaskflowError:
+            except TaskFlowError:
                 assert before == stage.dump(), f"{each} of {key}"

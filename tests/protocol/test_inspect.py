@@ -132,7 +132,7 @@ def test_a_running_task_is_read_whole(stage):
 def test_a_dead_letter_is_read_with_its_cause(stage):
     """The letter stands beside the record."""
     (held,) = stage.claimed("t1")
-    dead = dead_letter(held, WHY, cause="permanent", counts=True, entry={"n": 1})
+    dead = dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={"n": 1})
     stage.send(settle(stage.keys, [dead], now_ms=NOW))
     found = stage.send(get(stage.keys, "t1", now_ms=NOW))
 
@@ -206,7 +206,7 @@ def test_the_status_counts_every_home(stage):
     _, done, dead = stage.claim(3).claims
     outcomes = [
         complete(done, b"1"),
-        dead_letter(dead, WHY, cause="x", counts=True, entry={}),
+        dead_letter(dead, WHY, cause="x", uses_attempt=True, entry={}),
     ]
     stage.send(settle(stage.keys, outcomes, now_ms=NOW))
     stage.enqueue("a", "b", "c")

@@ -87,7 +87,7 @@ def test_a_task_in_its_one_home_is_left_alone(stage: Stage, case: str) -> None:
 def test_a_dead_letter_in_its_home_is_left_alone(stage: Stage) -> None:
     """It has a text, a group and a place."""
     (held,) = stage.claimed("t1")
-    outcome = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    outcome = dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={})
     stage.send(settle(stage.keys, [outcome], now_ms=NOW))
     before = stage.dump()
 
@@ -306,7 +306,7 @@ def test_half_a_record_cannot_run(stage: Stage, case: str, lost: str) -> None:
 def test_a_dead_letter_that_lost_its_place_keeps_its_text(stage: Stage) -> None:
     """Its cause and its group are what they were."""
     (held,) = stage.claimed("t1")
-    outcome = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    outcome = dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={})
     stage.send(settle(stage.keys, [outcome], now_ms=NOW - 5))
     before = stage.dump()
     for key in ("dlq:tasks", f"dlq:group:{WHY.fingerprint}", "dlq:groups"):

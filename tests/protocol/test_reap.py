@@ -169,7 +169,7 @@ def test_a_corrupt_record_does_not_strand_its_neighbours(stage, bad, where, dead
 def test_a_dead_letter_that_died_again_stands_in_its_new_group_only(stage):
     """A record whose letter was left behind has no ghost in an old group."""
     (held,) = stage.claimed("t1")
-    dead = dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    dead = dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={})
     stage.send(settle(stage.keys, [dead], now_ms=NOW))
 
     assert ["dlq:group:" + "f" * 12, "dlq:groups"] == [

@@ -17,13 +17,13 @@ CRASHED = ErrorFacts("Crashed", HOW).to_json()
 MOVES = {
     "complete": lambda claim: verbs.complete(claim, b"1"),
     "retry": lambda claim: verbs.retry(
-        claim, WHY, delay=2, counts=True, entry=ENTRY, ran=0.5
+        claim, WHY, delay=2, uses_attempt=True, entry=ENTRY, ran=0.5
     ),
     "snooze": lambda claim: verbs.snooze(claim, delay=2, entry=ENTRY),
     "dead": lambda claim: verbs.dead_letter(
-        claim, WHY, cause="permanent", counts=True, entry=ENTRY
+        claim, WHY, cause="permanent", uses_attempt=True, entry=ENTRY
     ),
-    "fail": lambda claim: verbs.fail(claim, WHY, counts=True, entry=ENTRY),
+    "fail": lambda claim: verbs.fail(claim, WHY, uses_attempt=True, entry=ENTRY),
     "cancel": lambda claim: verbs.cancel(claim, WHY, entry=ENTRY),
     "release": verbs.release,
     "crash": lambda claim: verbs.crash(claim, HOW, max_crashes=3, entry=ENTRY),
@@ -389,7 +389,7 @@ def test_a_key_that_another_task_has_taken_stays_its_own(stage):
     stage.client.delete("tasks:key:f:a")
     stage.enqueue("t2", **keyed)
     first, second = sorted(stage.claim(2).claims)
-    give(stage, verbs.fail(first, WHY, counts=True, entry=ENTRY))
+    give(stage, verbs.fail(first, WHY, uses_attempt=True, entry=ENTRY))
 
     assert "t2 d" == stage.dump()["tasks:key:f:a"]
     give(stage, verbs.complete(second, b"1"))

@@ -114,12 +114,12 @@ def test_the_audit_log_tells_the_newest_first_and_goes_on(stage):
     """What a script wrote and what a person did stand in one list."""
     stage.send(pause(stage.keys, "retry", paused=True, now_ms=NOW))
     stage.send(
-        audit_append(stage.keys, "purge", actor="ada", facts={"count": 3}, now_ms=NOW)
+        audit_append(stage.keys, "discard", actor="ada", facts={"count": 3}, now_ms=NOW)
     )
     newest, oldest = stage.send(audit_read(stage.keys))
     (after,) = stage.send(audit_read(stage.keys, before=newest.id))
 
-    assert AuditEntry(newest.id, moment(NOW), "purge", "ada", {"count": 3}) == newest
+    assert AuditEntry(newest.id, moment(NOW), "discard", "ada", {"count": 3}) == newest
     assert AuditEntry(oldest.id, moment(NOW), "paused", "", {"lane": "retry"}) == after
     assert [] == stage.send(audit_read(stage.keys, before=oldest.id))
 

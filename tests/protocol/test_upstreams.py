@@ -69,7 +69,7 @@ def end(stage, claims, verdict="success", *, now_ms=NOW, reason="", wait_ms=0):
         if verdict == "success":
             outcome = complete(each, b"1")
         elif verdict == "failure" and not each.is_probe:
-            outcome = retry(each, WHY, delay=1.0, counts=True, entry={})
+            outcome = retry(each, WHY, delay=1.0, uses_attempt=True, entry={})
         else:
             outcome = park(each, WHY, entry={})
         outcomes.append(outcome._replace(report=report))

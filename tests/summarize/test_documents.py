@@ -225,12 +225,12 @@ async def test_a_service_that_is_shut_half_way_parks_the_document(
     working = asyncio.ensure_future(arun_until_idle(flow))
     while len(server.requests) < 4:  # noqa: ASYNC110 - the fake has no event
         await asyncio.sleep(0.01)
-    await flow.upstreams.aopen("openrouter", reason="away")
+    await flow.upstreams.aforce_open("openrouter", reason="away")
     server.replies.clear()
     await working
     record = await handle.ainfo()
     waiting, paid = record.state, record.usage["calls"]
-    await flow.upstreams.aclose("openrouter")
+    await flow.upstreams.aforce_close("openrouter")
     async with asyncio.timeout(20):
         while record.state is TaskState.PENDING:  # until guards have heard of it
             clock.advance(30)  # they are let go at a pace
@@ -582,7 +582,7 @@ async def test_an_offline_call_does_not_wait_for_the_service(
     """Neither does its end say anything of it."""
     await flow.aenqueue(summarize_text.call(TIDES))
     await arun_until_idle(flow)
-    await flow.upstreams.aopen("openrouter", reason="away")
+    await flow.upstreams.aforce_open("openrouter", reason="away")
     offline = summarize_text.options(upstream=False)
     handle = await flow.aenqueue(offline.call(TIDES, provider="extractive"))
     parked = await flow.aenqueue(summarize_text.call(TIDES))

@@ -42,7 +42,7 @@ def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
             is_root = "── " not in line
             depth = 0 if is_root else len(match[1]) // 4 + 1
             path[depth:] = [match[2]]
-            drawn.add((match[2], path[depth - 1] if depth else "TaskflowError"))
+            drawn.add((match[2], path[depth - 1] if depth else "TaskFlowError"))
     real = {
         (cls.__name__, cls.__bases__[0].__name__)
         for cls in vars(errors).values()

@@ -105,8 +105,8 @@ async def populate(flow: TaskFlow) -> dict[str, str]:
         "retried": flow.enqueue(returns.call()).id,
     }
     await arun_until_idle(flow, registry=registry)
-    flow.upstreams.open("api", reason="they asked us")
-    flow.upstreams.open("task:dies", reason="look at this first")
+    flow.upstreams.force_open("api", reason="they asked us")
+    flow.upstreams.force_open("task:dies", reason="look at this first")
     ids["parked"] = flow.enqueue(fetch.call()).id
     await arun_until_idle(flow, registry=registry)
     ids["suspect"] = flow.enqueue(add.call(3)).id

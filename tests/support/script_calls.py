@@ -100,12 +100,12 @@ def of_dead(operation: Callable[[Any], Operation[Any]]) -> Any:
 
 def dead(held: Any) -> Any:
     """Give the outcome of a run that ends in the dead letters."""
-    return verbs.dead_letter(held, WHY, cause="permanent", counts=True, entry={})
+    return verbs.dead_letter(held, WHY, cause="permanent", uses_attempt=True, entry={})
 
 
 def failed_call(held: Any) -> Any:
     """Give the outcome of a call that failed, which opens its upstream."""
-    outcome = verbs.retry(held, WHY, delay=2, counts=True, entry={})
+    outcome = verbs.retry(held, WHY, delay=2, uses_attempt=True, entry={})
     return outcome._replace(report=CallReport("api", held.epoch, "failure", "no", 0))
 
 
@@ -357,12 +357,14 @@ CASES = {
     ),
     "settle: complete": Case(settled(lambda held: verbs.complete(held, b"1"))),
     "settle: retry": Case(
-        settled(lambda held: verbs.retry(held, WHY, delay=2, counts=True, entry={}))
+        settled(
+            lambda held: verbs.retry(held, WHY, delay=2, uses_attempt=True, entry={})
+        )
     ),
     "settle: snooze": Case(settled(lambda held: verbs.snooze(held, delay=2, entry={}))),
     "settle: dead": Case(settled(dead)),
     "settle: fail": Case(
-        settled(lambda held: verbs.fail(held, WHY, counts=True, entry={}))
+        settled(lambda held: verbs.fail(held, WHY, uses_attempt=True, entry={}))
     ),
     "settle: cancel": Case(settled(lambda held: verbs.cancel(held, WHY, entry={}))),
     "settle: release": Case(settled(verbs.release)),

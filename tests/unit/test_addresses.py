@@ -9,7 +9,7 @@ from taskflow import TaskFlow
 from taskflow._servers.from_url import open_server
 from taskflow._servers.redis import RedisServer
 from taskflow._settings import mask_url
-from taskflow.errors import ConfigurationError, ServerRefusedError, TaskflowError
+from taskflow.errors import ConfigurationError, ServerRefusedError, TaskFlowError
 
 MISSPELT = [
     "redis:///:hunter2@db/0",
@@ -81,7 +81,7 @@ def test_the_password_of_a_misspelt_address_is_shown_nowhere(url: str) -> None:
     shown = [mask_url(url), flow.connection.display, repr(flow), repr(flow.connection)]
     try:
         shown += [flow.connection.server.display, repr(flow.connection.server)]
-    except TaskflowError as error:
+    except TaskFlowError as error:
         shown += [str(error), repr(error), printed(error)]
 
     assert [] == [text for text in shown if "hunter2" in text]

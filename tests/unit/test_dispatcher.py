@@ -65,7 +65,7 @@ async def test_a_claim_that_is_answered_late_is_asked_again_and_runs_once(
             return runner
 
         monkeypatch.setattr(server, "async_runner", late_runner)
-        await Worker(flow, concurrency=3).run_until_idle()
+        await Worker(flow, concurrency=3).arun_until_idle()
         states = (await flow.queues.astatus()).states
 
     assert [0, 1, 2] == sorted(ran)

@@ -4,12 +4,14 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import attrs
 import pytest
 
 import taskflow
 from taskflow import _events, errors
+from taskflow._declare import ports
 from taskflow._declare.registry import default_registry
 from taskflow._protocol import keys, scripts
 from taskflow._protocol.keys import Keys
@@ -283,7 +285,8 @@ PAGES = sorted(
 
 @pytest.fixture(autouse=True)
 def _no_task_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a page declares is no task of the tests that come after."""
+    """A page finds no flow of other tests, and leaves them no task."""
+    monkeypatch.setattr(ports, "_bound", WeakKeyDictionary())
     for name in ("_tasks", "_schedules"):
         known = getattr(default_registry, name)
         monkeypatch.setattr(default_registry, name, dict(known))

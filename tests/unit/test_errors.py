@@ -205,7 +205,7 @@ def test_every_class_that_is_raised_has_a_case_above() -> None:
     classes = {
         cls
         for _, cls in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(cls, errors.TaskflowError | errors.TaskSignal)
+        if issubclass(cls, errors.TaskFlowError | errors.TaskSignal)
     }
     bases = {cls.__base__ for cls in classes}
 

@@ -361,7 +361,7 @@ def _takes(kind: Any) -> Any:
 def test_arguments_from_json_take_name_and_alias(given: dict[str, int]) -> None:
     """As the command line and the HTTP API pass them."""
     task = Registry().task(name="body")(_takes(Order))
-    call = task.parse({"x": given})
+    call = task.call_from_json({"x": given})
 
     assert {"x": ORDER} == task.arguments.decode(call.payload)
 

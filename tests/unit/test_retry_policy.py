@@ -58,9 +58,9 @@ def test_the_default_wait_is_drawn_below_a_doubling_bound() -> None:
     ]
 
     assert all(0 <= d <= min(60.0, 2 ** (n - 1)) for n, d in enumerate(delays, 1))
-    assert RetryIn(full_jitter_delay(1, rng=random.Random(1)), counts=True) == decided(
-        RetryPolicy()
-    )
+    assert RetryIn(
+        full_jitter_delay(1, rng=random.Random(1)), uses_attempt=True
+    ) == decided(RetryPolicy())
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_wait_is_a_schedule_or_one_of_tenacitys(
     """The last of a schedule repeats; tenacity's see a real state."""
     policy = RetryPolicy(wait=wait)
 
-    assert [RetryIn(each, counts=True) for each in delays] == [
+    assert [RetryIn(each, uses_attempt=True) for each in delays] == [
         decided(policy, ValueError("no"), attempts=n) for n in (1, 2, 3)
     ]
 
@@ -107,7 +107,7 @@ def test_attempts_and_age_have_their_ends() -> None:
     """After the last retry, or past the age; whichever comes first."""
     policy = RetryPolicy(wait=1)
 
-    assert RetryIn(1.0, counts=True) == decided(policy, attempts=3)
+    assert RetryIn(1.0, uses_attempt=True) == decided(policy, attempts=3)
     assert GiveUp("exhausted") == decided(policy, attempts=4)
     assert GiveUp("max_age") == decided(policy, age=7201.0)
 
@@ -119,15 +119,15 @@ def test_the_first_rule_that_matches_counts() -> None:
         rules=[
             RetryRule(on=KeyError, dead_letter=True),
             RetryRule(on=(402, range(500, 504), OSError), wait=[9]),
-            RetryRule(on=429, counts=False),
+            RetryRule(on=429, uses_attempt=False),
         ],
     )
 
     assert GiveUp("permanent") == decided(policy, KeyError())
-    assert RetryIn(9.0, counts=True) == decided(policy, http(503))
-    assert RetryIn(9.0, counts=True) == decided(policy, FileNotFoundError())
-    assert RetryIn(1.0, counts=True) == decided(policy, http(504))
-    assert RetryIn(1.0, counts=False) == decided(policy, http(429), attempts=99)
+    assert RetryIn(9.0, uses_attempt=True) == decided(policy, http(503))
+    assert RetryIn(9.0, uses_attempt=True) == decided(policy, FileNotFoundError())
+    assert RetryIn(1.0, uses_attempt=True) == decided(policy, http(504))
+    assert RetryIn(1.0, uses_attempt=False) == decided(policy, http(429), attempts=99)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_durations_may_be_timedeltas_and_a_rule_may_stand_alone() -> None:
 
 def test_a_failure_that_does_not_count_still_has_an_end_in_age() -> None:
     """A service that answers 429 for ever does not keep a task for ever."""
-    policy = RetryPolicy(rules=[RetryRule(on=429, counts=False)])
+    policy = RetryPolicy(rules=[RetryRule(on=429, uses_attempt=False)])
 
     assert GiveUp("max_age") == decided(policy, http(429), age=7201.0)
 
@@ -249,7 +249,7 @@ def test_a_rule_without_a_wait_leaves_the_policys() -> None:
     """It may only say whether the attempt counts."""
     policy = RetryPolicy(wait=6, rules=[RetryRule(on=ValueError)])
 
-    assert RetryIn(6.0, counts=True) == decided(policy)
+    assert RetryIn(6.0, uses_attempt=True) == decided(policy)
 
 
 def test_the_jitter_is_replayed_by_its_seed() -> None:
@@ -285,7 +285,7 @@ def test_a_tenacity_wait_sees_what_tenacity_would_show_it() -> None:
 
     error = ValueError("no")
 
-    assert RetryIn(1.5, counts=True) == decided(
+    assert RetryIn(1.5, uses_attempt=True) == decided(
         RetryPolicy(wait=wait), error, attempts=2
     )
     assert [(2, True), error] == seen
@@ -306,7 +306,7 @@ def test_a_wait_that_fails_loses_no_task(
     wait: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The default is used instead, and the log says so."""
-    expected = RetryIn(full_jitter_delay(1, rng=random.Random(1)), counts=True)
+    expected = RetryIn(full_jitter_delay(1, rng=random.Random(1)), uses_attempt=True)
 
     assert expected == decided(RetryPolicy(wait=wait))
     assert ["taskflow.retry"] == [record.name for record in caplog.records]
@@ -316,8 +316,8 @@ def test_a_wait_is_never_below_zero_nor_above_ten_years() -> None:
     """The store could not keep it."""
     below, above = RetryPolicy(wait=lambda _: -1.0), RetryPolicy(wait=lambda _: 1e12)
 
-    assert RetryIn(0.0, counts=True) == decided(below)
-    assert RetryIn(315_360_000.0, counts=True) == decided(above)
+    assert RetryIn(0.0, uses_attempt=True) == decided(below)
+    assert RetryIn(315_360_000.0, uses_attempt=True) == decided(above)
 
 
 class OddError(Exception):
@@ -335,7 +335,7 @@ class OddError(Exception):
 def test_an_exception_whose_properties_raise_is_a_failure_like_others() -> None:
     """Looking at it does no harm."""
     assert (None, None) == (status_of(OddError()), retry_after_of(OddError(), NOW))
-    assert RetryIn(2.0, counts=True) == decided(RetryPolicy(wait=2), OddError())
+    assert RetryIn(2.0, uses_attempt=True) == decided(RetryPolicy(wait=2), OddError())
 
 
 def test_headers_are_read_wherever_clients_keep_them() -> None:
@@ -416,11 +416,15 @@ def test_rules_look_at_every_leaf_of_a_group_in_the_order_of_the_rules() -> None
     )
 
     assert GiveUp("permanent") == decided(policy, group(ValueError(), KeyError()))
-    assert RetryIn(9.0, counts=True) == decided(policy, group(ValueError(), http(503)))
-    assert RetryIn(5.0, counts=True) == decided(
+    assert RetryIn(9.0, uses_attempt=True) == decided(
+        policy, group(ValueError(), http(503))
+    )
+    assert RetryIn(5.0, uses_attempt=True) == decided(
         policy, group(OSError(), KeyboardInterrupt())
     )
-    assert RetryIn(1.0, counts=True) == decided(policy, group(OSError(), EOFError()))
+    assert RetryIn(1.0, uses_attempt=True) == decided(
+        policy, group(OSError(), EOFError())
+    )
 
 
 def test_the_leaf_that_a_rule_is_for_decides() -> None:
@@ -440,7 +444,7 @@ def test_the_longest_retry_after_in_a_group_counts() -> None:
     told = group(http(503, **{"Retry-After": "7"}), http(429, **{"Retry-After": "77"}))
 
     assert 77.0 == retry_after_of(told, NOW)
-    assert RetryIn(77.0, counts=True) == decided(RetryPolicy(wait=1), told)
+    assert RetryIn(77.0, uses_attempt=True) == decided(RetryPolicy(wait=1), told)
 
 
 def test_a_wait_of_tenacitys_sees_the_leaf_that_decides() -> None:
@@ -449,7 +453,7 @@ def test_a_wait_of_tenacitys_sees_the_leaf_that_decides() -> None:
     policy = RetryPolicy(rules=[RetryRule(on=ValueError, wait=wait)])
     found = decided(policy, group(OSError(), ValueError("four")))
 
-    assert RetryIn(4.0, counts=True) == found
+    assert RetryIn(4.0, uses_attempt=True) == found
 
 
 def test_a_retry_that_the_function_raises_comes_before_the_rules() -> None:
@@ -457,8 +461,10 @@ def test_a_retry_that_the_function_raises_comes_before_the_rules() -> None:
     policy = RetryPolicy(wait=1, rules=[RetryRule(on=Exception, dead_letter=True)])
     longest = Retry(delay=9)
 
-    assert RetryIn(1.0, counts=True) == decided(policy, Retry())
-    assert RetryIn(1.0, counts=True) == decided(policy, group(ValueError(), Retry()))
+    assert RetryIn(1.0, uses_attempt=True) == decided(policy, Retry())
+    assert RetryIn(1.0, uses_attempt=True) == decided(
+        policy, group(ValueError(), Retry())
+    )
     assert (None, longest) == policy.match(group(Retry(3), longest, Retry()))
     assert GiveUp("permanent") == decided(policy, Snooze(1))
 
@@ -493,7 +499,7 @@ def test_waits_that_do_not_fit_in_max_age_are_refused(facts: dict[str, Any]) -> 
         {"max_retries": 9, "wait": tenacity.wait_fixed(60), "max_age": 60},
         {
             "max_retries": 9,
-            "rules": [RetryRule(on=429, wait=30, counts=False)],
+            "rules": [RetryRule(on=429, wait=30, uses_attempt=False)],
             "max_age": 60,
         },
         {"max_retries": 2**31 - 1, "wait": 180, "max_age": timedelta(days=3650)},

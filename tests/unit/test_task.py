@@ -21,6 +21,7 @@ from taskflow import (
     Task,
     TaskFlow,
     TaskHandle,
+    Worker,
 )
 from taskflow._client.flow import flow_from_settings
 from taskflow._codec import Spec, decode_spec
@@ -544,3 +545,19 @@ def test_a_task_in_a_module_of_another_name_is_found_there(
     moved.body = body  # type: ignore[attr-defined]
     with pytest.raises(pickle.PicklingError, match=r"imported as moved_module\.body"):
         pickle.dumps(task)
+
+
+def test_a_flow_declares_tasks_of_its_registry_and_runs_them() -> None:
+    """``@flow.task`` is ``@registry.task``, and a bare enqueue goes to that flow."""
+    with TaskFlow("memory://flow-task", registry=Registry()) as flow:
+
+        @flow.every(3600, arguments={"x": 1})
+        @flow.task(name="double")
+        def double(x: int) -> int:
+            return 2 * x
+
+        handle = double.enqueue(4)
+        Worker(flow).run_until_idle()
+
+        assert 8 == handle.result(timeout=5)
+        assert ["double"] == [each.name for each in flow.registry.schedules()]

@@ -182,15 +182,15 @@ class DeadLetters:
             raise conflicts[0]
         return Requeued(count, {each.requeued: each.task_id for each in conflicts})
 
-    def _purge(self, chosen: Selection) -> Plan[int]:
-        connection, purged = self._connection, 0
+    def _discard(self, chosen: Selection) -> Plan[int]:
+        connection, discarded = self._connection, 0
         ids = yield from self._chosen(chosen)
         size = dead_letters.MOST_PER_CALL
         for first in range(0, len(ids), size):
-            purged += yield dead_letters.discard(
+            discarded += yield dead_letters.discard(
                 connection.keys, ids[first : first + size], now_ms=connection.clock()
             )
-        return purged
+        return discarded
 
     def _groups(self, skip: int, limit: int) -> "Plan[builtins.list[DeadLetterGroup]]":
         connection = self._connection
@@ -376,7 +376,7 @@ class DeadLetters:
         chosen = select(ids, fingerprint, name, everything=everything)
         return await self._connection.arun(self._requeue(chosen, rate))
 
-    def purge(
+    def discard(
         self,
         ids: str | Sequence[str] | None = None,
         *,
@@ -400,9 +400,9 @@ class DeadLetters:
                 this fingerprint.
         """
         chosen = select(ids, fingerprint, name, everything=everything)
-        return self._connection.run(self._purge(chosen))
+        return self._connection.run(self._discard(chosen))
 
-    async def apurge(
+    async def adiscard(
         self,
         ids: str | Sequence[str] | None = None,
         *,
@@ -410,9 +410,9 @@ class DeadLetters:
         name: str | None = None,
         everything: bool = False,
     ) -> int:
-        """Drop dead letters; see `purge`."""
+        """Drop dead letters; see `discard`."""
         chosen = select(ids, fingerprint, name, everything=everything)
-        return await self._connection.arun(self._purge(chosen))
+        return await self._connection.arun(self._discard(chosen))
 
     def export(
         self, *, fingerprint: str | None = None, name: str | None = None

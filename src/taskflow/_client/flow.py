@@ -30,6 +30,7 @@ from taskflow._client.upstreams import Upstreams
 from taskflow._client.workers import Workers
 from taskflow._codec import Spec, check_size, encode_spec
 from taskflow._declare import ports
+from taskflow._declare.decorator import CronDecorator, EveryDecorator, TaskDecorator
 from taskflow._declare.registry import Registry, default_registry
 from taskflow._declare.task import Call, TaskHandle, no_call
 from taskflow._protocol import enqueue
@@ -58,8 +59,8 @@ class TaskFlow:
     Args:
         url: Where tasks are kept: ``redis://``, ``rediss://``, ``unix://``,
             ``redis+sentinel://HOST,HOST/NAME``, ``redis+cluster://HOST,HOST``,
-            ``embedded://PATH`` or ``memory://``. Left out: ``REDIS_URL``, else
-            an embedded server in ``./.taskflow``.
+            ``embedded://PATH`` or ``memory://``. Left out: ``REDIS_URL``; without
+            it, using the flow is a `ConfigurationError`.
         prefix: Stands before every key, such as ``{myapp}:``; a cluster needs
             one with such a hash tag. Left out: ``TASKFLOW_PREFIX``, else none.
         registry: The tasks that a worker of this flow serves, and that dead
@@ -77,19 +78,18 @@ class TaskFlow:
         tasks: Single tasks and lists of them.
         dlq: The dead-letter queue.
         workers: The workers that beat.
-        audit log: Rare events of the fleet, and what people did.
+        audit_log: Rare events of the fleet, and what people did.
         schedules: What runs by itself.
         upstreams: The external services that tasks call.
         guards: Lets guarded calls begin; ``Upstream.guard`` is how to use it.
 
     Example:
         >>> import taskflow
-        >>> registry = taskflow.Registry()
-        >>> @registry.task(name="add")
+        >>> flow = TaskFlow("memory://", registry=taskflow.Registry())
+        >>> @flow.task(name="add")
         ... def add(x: int, y: int) -> int:
         ...     return x + y
-        >>> flow = TaskFlow("memory://", registry=registry)
-        >>> str(flow.enqueue(add.call(2, 3)).info().state)
+        >>> str(add.enqueue(2, 3).info().state)
         'PENDING'
         >>> flow.close()
     """
@@ -115,6 +115,12 @@ class TaskFlow:
         self.upstreams: Upstreams = Upstreams(self._connection)
         self.guards: AdmissionControl = AdmissionControl(self._connection)
         self._batchers: PerLoop[Batcher] = PerLoop(lambda: Batcher(self._asend))
+        self.task: TaskDecorator = self.registry.task
+        """Declare a function as a task of `registry`; see `taskflow.task`."""
+        self.cron: CronDecorator = self.registry.cron
+        """Enqueue a task by a cron expression; see `taskflow.cron`."""
+        self.every: EveryDecorator = self.registry.every
+        """Enqueue a task at an interval; see `taskflow.every`."""
         ports.bind(self.registry, self)
 
     @property

@@ -12,7 +12,7 @@ from taskflow._protocol.consistency import RepairedPlacement
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.queue_status import QueueStatus, WorkerStatus
 from taskflow._protocol.states import TaskState
-from taskflow.errors import TaskflowError
+from taskflow.errors import TaskFlowError
 
 LONGEST_PAUSE = 20.0
 """Seconds for which a caller is kept waiting until the living have renewed."""
@@ -69,7 +69,7 @@ def requeue_orphans(connection: FlowContext) -> Plan[OrphanReport]:
             mended: RepairedPlacement = yield consistency.repair_placement(
                 keys, task_id, parking, now_ms=connection.clock()
             )
-        except TaskflowError as error:
+        except TaskFlowError as error:
             found += 1
             errors.append(f"{task_id}: {error}")
         else:

@@ -11,7 +11,7 @@ from taskflow._client.ids import checked
 from taskflow._declare import ports
 from taskflow._protocol.inspect import Ending
 from taskflow._protocol.states import TaskState
-from taskflow.errors import ResultTimeoutError, TaskFailedError, TaskflowError
+from taskflow.errors import ResultTimeoutError, TaskFailedError, TaskFlowError
 
 R = TypeVar("R")
 
@@ -36,11 +36,11 @@ def _deadline(timeout: float | None) -> float:
 
 def _outcome(
     task_id: str,
-    answer: Ending | TaskflowError | None,
+    answer: Ending | TaskFlowError | None,
     decode: Callable[[bytes], R],
     timeout: float | None,
 ) -> R:
-    if isinstance(answer, TaskflowError):
+    if isinstance(answer, TaskFlowError):
         raise answer
     if answer is None or not answer.state.is_final:
         raise ResultTimeoutError(task_id, timeout or 0)

@@ -34,7 +34,7 @@ class Upstreams:
             raise UpstreamNotFoundError(name)
         return found[0]
 
-    def _steer(
+    def _set(
         self,
         name: str | None,
         verb: SteerVerb,
@@ -96,7 +96,7 @@ class Upstreams:
         """Read how one upstream stands; see `get`."""
         return await self._connection.arun(self._get(name))
 
-    def open(
+    def force_open(
         self,
         name: str | None = None,
         *,
@@ -121,19 +121,19 @@ class Upstreams:
             UpstreamNotFoundError: None of this name is known.
             ConfigurationError: *expires* or the name is out of bounds.
         """
-        return self._connection.run(self._steer(name, "open", reason, expires))
+        return self._connection.run(self._set(name, "open", reason, expires))
 
-    async def aopen(
+    async def aforce_open(
         self,
         name: str | None = None,
         *,
         reason: str = "",
         expires: Seconds | None = None,
     ) -> tuple[str, ...]:
-        """Let no call of an upstream begin; see `open`."""
-        return await self._connection.arun(self._steer(name, "open", reason, expires))
+        """Let no call of an upstream begin; see `force_open`."""
+        return await self._connection.arun(self._set(name, "open", reason, expires))
 
-    def close(self, name: str | None = None) -> tuple[str, ...]:
+    def force_close(self, name: str | None = None) -> tuple[str, ...]:
         """Let calls begin again: close the breaker, open the tap.
 
         What is parked comes back slowly at first.
@@ -147,11 +147,11 @@ class Upstreams:
         Raises:
             UpstreamNotFoundError: None of this name is known.
         """
-        return self._connection.run(self._steer(name, "close"))
+        return self._connection.run(self._set(name, "close"))
 
-    async def aclose(self, name: str | None = None) -> tuple[str, ...]:
-        """Let calls begin again; see `close`."""
-        return await self._connection.arun(self._steer(name, "close"))
+    async def aforce_close(self, name: str | None = None) -> tuple[str, ...]:
+        """Let calls begin again; see `force_close`."""
+        return await self._connection.arun(self._set(name, "close"))
 
     def reset(self, name: str | None = None) -> tuple[str, ...]:
         """As `close`, and forget what was counted: failures, tokens, permits.
@@ -165,11 +165,11 @@ class Upstreams:
         Raises:
             UpstreamNotFoundError: None of this name is known.
         """
-        return self._connection.run(self._steer(name, "reset"))
+        return self._connection.run(self._set(name, "reset"))
 
     async def areset(self, name: str | None = None) -> tuple[str, ...]:
         """Close it, and forget what was counted; see `reset`."""
-        return await self._connection.arun(self._steer(name, "reset"))
+        return await self._connection.arun(self._set(name, "reset"))
 
 
 def _checked(name: str) -> str:

@@ -23,7 +23,7 @@ from taskflow._servers.runner import (
     Subscription,
     SyncRunner,
 )
-from taskflow.errors import ServerError, TaskflowError
+from taskflow.errors import ServerError, TaskFlowError
 
 READ_AGAIN = 1.0
 """Seconds after which the records are read again, told or not: a message on a channel
@@ -50,7 +50,7 @@ class _Waiter(Generic[EventT]):
     def __init__(self, task_id: str, event: EventT) -> None:
         self.task_id = task_id
         self.event: EventT = event
-        self.answer: Ending | TaskflowError | None = None
+        self.answer: Ending | TaskFlowError | None = None
         self.looked = False
 
 
@@ -93,8 +93,8 @@ class _Room(Generic[EventT]):
             del self._waiters[waiter.task_id]
         return not known
 
-    def give(self, task_id: str, answer: Ending | TaskflowError) -> None:
-        final = isinstance(answer, TaskflowError) or answer.state.is_final
+    def give(self, task_id: str, answer: Ending | TaskFlowError) -> None:
+        final = isinstance(answer, TaskFlowError) or answer.state.is_final
         for each in self._waiters.get(task_id, ()):
             each.looked = True
             if final:
@@ -138,7 +138,7 @@ class Waiters:
 
     def wait(
         self, runner: SyncRunner, task_id: str, deadline: float
-    ) -> Ending | TaskflowError | None:
+    ) -> Ending | TaskFlowError | None:
         """Block until *task_id* has ended.
 
         Args:
@@ -251,7 +251,7 @@ class AsyncWaiters:
 
     async def wait(
         self, runner: AsyncRunner, task_id: str, deadline: float
-    ) -> Ending | TaskflowError | None:
+    ) -> Ending | TaskFlowError | None:
         """Wait until *task_id* has ended; see `Waiters.wait`."""
         mine = _Waiter(task_id, asyncio.Event())
         first = self._room.enter(mine)

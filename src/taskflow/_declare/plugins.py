@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from attrs import frozen
 
 from taskflow._declare.registry import Registry
-from taskflow.errors import PluginError, TaskflowError
+from taskflow.errors import PluginError, TaskFlowError
 
 GROUP = "taskflow.plugins"
 
@@ -56,7 +56,7 @@ def load_plugins(
             registry.include(brought)
         except PluginError as failure:
             failures.append(failure)
-        except TaskflowError as error:
+        except TaskFlowError as error:
             failures.append(_failure(point, error))
         else:
             version = point.dist.version if point.dist else ""

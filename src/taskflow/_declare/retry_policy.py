@@ -130,14 +130,14 @@ class RetryRule:
             several of these.
         wait: An own schedule; None = the policy's.
         dead_letter: Make no further attempt.
-        counts: Whether the attempt is counted; a failure that is not (429)
+        uses_attempt: Whether the attempt is counted; a failure that is not (429)
             never uses the last one.
     """
 
     on: Match = field(converter=check_match)
     wait: Schedule = field(default=None, converter=_check_wait)
     dead_letter: bool = False
-    counts: bool = True
+    uses_attempt: bool = True
 
     def matches(self, error: BaseException, status: int | None) -> bool:
         """Whether this rule is for *error*, whose HTTP status is *status*."""
@@ -224,7 +224,9 @@ class RetryPolicy:
         Returns:
             The sentence, for people.
         """
-        counted = (each for each in self.rules if each.counts and not each.dead_letter)
+        counted = (
+            each for each in self.rules if each.uses_attempt and not each.dead_letter
+        )
         longest = max(
             _total_wait(wait, max_retries)
             for wait in (self.wait, *(each.wait for each in counted))
@@ -279,11 +281,11 @@ class RetryIn:
 
     Attributes:
         delay: Seconds until then.
-        counts: Whether the failed attempt is counted.
+        uses_attempt: Whether the failed attempt is counted.
     """
 
     delay: float
-    counts: bool
+    uses_attempt: bool
 
 
 @frozen
@@ -325,16 +327,16 @@ def decide(
     rule, decider = policy.match(error)
     if rule is not None and rule.dead_letter:
         return GiveUp("permanent")
-    counts = rule is None or rule.counts
-    if counts and attempts > max_retries:
+    uses_attempt = rule is None or rule.uses_attempt
+    if uses_attempt and attempts > max_retries:
         return GiveUp("exhausted")
     if age > max_age:
         return GiveUp("max_age")
     told = retry_after_of(error, failure.now)
     if told is not None:
-        return RetryIn(told, counts=counts)
+        return RetryIn(told, uses_attempt=uses_attempt)
     wait = rule.wait if rule is not None and rule.wait is not None else policy.wait
-    return RetryIn(_delay(wait, decider, attempts, rng), counts=counts)
+    return RetryIn(_delay(wait, decider, attempts, rng), uses_attempt=uses_attempt)
 
 
 def _delay(

@@ -150,7 +150,7 @@ class Schedule:
         Raises:
             PayloadError: The task does not take the arguments.
         """
-        return self.task.parse(self.arguments)
+        return self.task.call_from_json(self.arguments)
 
     @property
     def digest(self) -> str:

@@ -182,7 +182,7 @@ class Task(Generic[P, RetT_co, ResT_co]):
         """
         return Call(self, self.arguments.encode(args, kwargs), self.call_options)
 
-    def parse(self, arguments: Mapping[str, Any]) -> Call[ResT_co]:
+    def call_from_json(self, arguments: Mapping[str, Any]) -> Call[ResT_co]:
         """Make a call of this task from arguments by name, as JSON has them.
 
         For what comes over the wire or from a shell; `call` is the typed way.
@@ -202,7 +202,7 @@ class Task(Generic[P, RetT_co, ResT_co]):
             >>> @registry.task(name="add")
             ... def add(x: int, y: int) -> int:
             ...     return x + y
-            >>> add.parse({"x": 2, "y": 3}) == add.call(2, 3)
+            >>> add.call_from_json({"x": 2, "y": 3}) == add.call(2, 3)
             True
         """
         payload = self.arguments.from_jsonable(dict(arguments))

@@ -65,7 +65,7 @@ def retry(
     error: ErrorFacts,
     *,
     delay: float,
-    counts: bool,
+    uses_attempt: bool,
     entry: Mapping[str, Any],
     ran: float = 0.0,
 ) -> Outcome:
@@ -75,7 +75,7 @@ def retry(
         claim: Of the task.
         error: Why the attempt failed.
         delay: Seconds before the next attempt.
-        counts: Whether the attempt is counted.
+        uses_attempt: Whether the attempt is counted.
         entry: The line of its history.
         ran: Seconds that the attempt took; they and *delay* add to the task's age.
 
@@ -84,7 +84,7 @@ def retry(
     """
     detail = {
         "delay": _to_ms(delay),
-        "counts": int(counts),
+        "counts": int(uses_attempt),
         "age": claim.age_ms + _to_ms(ran) + _to_ms(delay),
         "error": error.to_json(),
         "entry": _line("retry", entry),
@@ -117,12 +117,12 @@ def dead_letter(
     error: ErrorFacts,
     *,
     cause: str,
-    counts: bool,
+    uses_attempt: bool,
     entry: Mapping[str, Any],
 ) -> Outcome:
     """Say that the task shall wait for a person."""
     detail = {
-        "counts": int(counts),
+        "counts": int(uses_attempt),
         "cause": cause,
         "fingerprint": error.fingerprint,
         "error": error.to_json(),
@@ -133,11 +133,11 @@ def dead_letter(
 
 
 def fail(
-    claim: Claim, error: ErrorFacts, *, counts: bool, entry: Mapping[str, Any]
+    claim: Claim, error: ErrorFacts, *, uses_attempt: bool, entry: Mapping[str, Any]
 ) -> Outcome:
     """Say that the task ended badly and wants no dead letter."""
     detail = {
-        "counts": int(counts),
+        "counts": int(uses_attempt),
         "error": error.to_json(),
         "entry": _line("fail", entry),
     }

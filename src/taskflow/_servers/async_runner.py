@@ -21,7 +21,7 @@ from taskflow._servers.errors import (
 )
 from taskflow._servers.exchange import Pause, Trip, exchange
 from taskflow._servers.runner import IDLE_LIMIT, PATIENCE
-from taskflow.errors import ServerUnavailableError, TaskflowError
+from taskflow.errors import ServerUnavailableError, TaskFlowError
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class AsyncRedisRunner:
     async def send(self, operation: Operation[T]) -> T:
         """Send *operation* and return its answer; see the contract."""
         (answer,) = await self.send_all((operation,))
-        if isinstance(answer, TaskflowError):
+        if isinstance(answer, TaskFlowError):
             raise answer
         reply: T = answer
         return reply

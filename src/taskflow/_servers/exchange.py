@@ -24,7 +24,7 @@ from taskflow.errors import (
     NotReplicatedError,
     ScriptError,
     ServerUnavailableError,
-    TaskflowError,
+    TaskFlowError,
 )
 
 _FIRST_PAUSE = 0.02
@@ -63,7 +63,7 @@ Conversation: TypeAlias = Generator[Trip | Pause, Any, list[Any]]
 
 
 def exchange(operations: Sequence[Operation[Any]], *, patience: float) -> Conversation:
-    """Send *operations* and return one answer or `TaskflowError` for each.
+    """Send *operations* and return one answer or `TaskFlowError` for each.
 
     Args:
         operations: At least one; sent together, in order, not as a transaction.
@@ -143,13 +143,13 @@ def _trip(
 
 def _answer(operation: Operation[Any], reply: Any) -> Any:
     name = operation.script.name
-    if isinstance(reply, TaskflowError):
+    if isinstance(reply, TaskFlowError):
         return reply
     if isinstance(reply, Exception):
         return translate(reply, name)
     try:
         return operation.decode(reply)
-    except TaskflowError as error:
+    except TaskFlowError as error:
         return error
     except Exception as error:  # noqa: BLE001 - whatever a decoder trips over
         unreadable = ScriptError(name, f"unreadable answer {reply!r:.200}: {error!r}")

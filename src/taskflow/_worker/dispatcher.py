@@ -36,7 +36,7 @@ from taskflow._worker.executor import Executor
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
 from taskflow._worker.settler import Settler, settles
-from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
+from taskflow.errors import ServerError, ServerUnavailableError, TaskFlowError
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -333,12 +333,12 @@ class Dispatcher:
         except BaseException:
             self._give_up(trip, consumer)
             raise
-        errors = [each for each in answers if isinstance(each, TaskflowError)]
+        errors = [each for each in answers if isinstance(each, TaskFlowError)]
         if trip.outcomes:
             self._settled(trip.outcomes, answers[0])
         is_full: bool | None = False
         undeclared: tuple[str, ...] = ()
-        if trip.ask and not isinstance(answers[-1], TaskflowError):
+        if trip.ask and not isinstance(answers[-1], TaskFlowError):
             is_full = self._claimed(trip.ask, consumer, answers[-1])
             undeclared = answers[-1].undeclared
         self._adapt_batch(trip, None if errors else is_full)
@@ -348,7 +348,7 @@ class Dispatcher:
         if undeclared:
             self.poll_now()
 
-    async def _declare(self, names: Sequence[str]) -> list[TaskflowError]:
+    async def _declare(self, names: Sequence[str]) -> list[TaskFlowError]:
         """Declare upstreams at once: their tasks were parked for want of rules.
 
         Args:
@@ -384,9 +384,9 @@ class Dispatcher:
             self._answered(consumer, trip.ask)
 
     def _settled(
-        self, outcomes: list[Outcome], answer: list[SettleWord] | TaskflowError
+        self, outcomes: list[Outcome], answer: list[SettleWord] | TaskFlowError
     ) -> None:
-        if isinstance(answer, TaskflowError):
+        if isinstance(answer, TaskFlowError):
             self._settler.put_back(outcomes)
             return
         self._settler.confirm(outcomes)
@@ -433,7 +433,7 @@ class Dispatcher:
             self.release(claims, started=False)
         return bool(reply.left_out) or len(received) >= self._most
 
-    async def _back_off(self, errors: list[TaskflowError]) -> None:
+    async def _back_off(self, errors: list[TaskFlowError]) -> None:
         """Tell of an outage, and wait a little before the next trip."""
         if not errors:
             self._failures = 0

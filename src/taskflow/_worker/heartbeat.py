@@ -31,7 +31,7 @@ from taskflow._protocol.upkeep import BeatReply
 from taskflow._servers.runner import SyncRunner
 from taskflow._worker.leases import Leases
 from taskflow._worker.settler import settles
-from taskflow.errors import ServerError, ServerUnavailableError, TaskflowError
+from taskflow.errors import ServerError, ServerUnavailableError, TaskFlowError
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -220,7 +220,7 @@ class Heartbeat(threading.Thread):
         # that what runs is counted before it is stopped.
         answers = self._runner.send_all([*extends, look, beat])
         for answer in answers:
-            if isinstance(answer, TaskflowError):
+            if isinstance(answer, TaskFlowError):
                 raise answer
         self._listener.answered(sent_at)
         self._hear(answers[-1])
@@ -239,7 +239,7 @@ class Heartbeat(threading.Thread):
     def _hand_back(self) -> None:
         """Hand back the strays; those that the server does not take stay for a beat."""
         for answer in self._runner.send_all(self._returns()):
-            if isinstance(answer, TaskflowError):
+            if isinstance(answer, TaskFlowError):
                 raise answer
         self._strays.clear()
 

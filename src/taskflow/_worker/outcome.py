@@ -259,7 +259,7 @@ def unknown(run: Run, rng: Random) -> Judgement:
 def corrupt(run: Run, error: Exception) -> Judgement:
     """Decide what becomes of a record that cannot be read."""
     facts = describe_error(run.name, error)
-    return _dead(run, facts, "corrupt", error, counts=False)
+    return _dead(run, facts, "corrupt", error, uses_attempt=False)
 
 
 def crashed(run: Run, how: str, max_crashes: int) -> Judgement:
@@ -310,7 +310,7 @@ def _judge_failure(
     )
     if isinstance(decision, RetryIn):
         if isinstance(decider, Retry) and decider.delay is not None:
-            decision = RetryIn(decider.delay, counts=decision.counts)
+            decision = RetryIn(decider.delay, uses_attempt=decision.uses_attempt)
         most_attempts = (limits.max_retries if most is None else most) + 1
         return _retried(run, facts, decision, error, most_attempts)
     return _given_up(run, facts, decision, error)
@@ -327,7 +327,7 @@ def _retried(
         run.claim,
         facts,
         delay=decision.delay,
-        counts=decision.counts,
+        uses_attempt=decision.uses_attempt,
         entry=_entry(run, error=facts, delay=round(decision.delay, 3)),
         ran=run.seconds,
     )
@@ -336,7 +336,7 @@ def _retried(
         run.name,
         run.attempt,
         decision.delay,
-        decision.counts,
+        decision.uses_attempt,
         attempts,
         facts.type,
         facts.message,
@@ -350,8 +350,10 @@ def _given_up(
     run: Run, facts: ErrorFacts, decision: GiveUp, error: BaseException
 ) -> Judgement:
     if run.task is None or run.task.dead_letter:
-        return _dead(run, facts, decision.cause, error, counts=True)
-    outcome = settle.fail(run.claim, facts, counts=True, entry=_entry(run, error=facts))
+        return _dead(run, facts, decision.cause, error, uses_attempt=True)
+    outcome = settle.fail(
+        run.claim, facts, uses_attempt=True, entry=_entry(run, error=facts)
+    )
     event = TaskFailed(
         run.claim.id,
         run.name,
@@ -368,17 +370,17 @@ def _dead_for(
     run: Run, leaf: BaseException, error: BaseException, cause: str
 ) -> Judgement:
     facts = describe_error(run.name, leaf, error)
-    return _dead(run, facts, cause, error, counts=True)
+    return _dead(run, facts, cause, error, uses_attempt=True)
 
 
 def _dead(
-    run: Run, facts: ErrorFacts, cause: str, error: BaseException, *, counts: bool
+    run: Run, facts: ErrorFacts, cause: str, error: BaseException, *, uses_attempt: bool
 ) -> Judgement:
     outcome = settle.dead_letter(
         run.claim,
         facts,
         cause=cause,
-        counts=counts,
+        uses_attempt=uses_attempt,
         entry=_entry(run, error=facts, cause=cause),
     )
     event = TaskDeadLettered(

@@ -1,7 +1,7 @@
-"""The worker: one executor, the pump that feeds it, and the loops around.
+"""The worker: one executor, the dispatcher that feeds it, and the loops around them.
 
-The loops stand in modules of their own and do not know each other; here they
-are wired together, started and stopped.
+Each loop has a module of its own and knows no other loop; the worker connects,
+starts and stops them.
 """
 
 import asyncio
@@ -17,21 +17,17 @@ from typing import Any
 
 from attrs import evolve
 
-from taskflow._client.admission import AdmissionControl, recovery_ms
+from taskflow._client.admission import recovery_ms
 from taskflow._client.flow import TaskFlow
 from taskflow._codec import to_json
 from taskflow._declare.registry import Registry
 from taskflow._events import (
-    DataLost,
     Events,
-    LeaseLost,
     LoopBlocked,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
 )
-from taskflow._protocol.record import Claim, Outcome
-from taskflow._protocol.settle import ExtendWord, ProgressReport, SettleWord
 from taskflow._settings import WorkerSettings
 from taskflow._worker import containment, event_loop, upkeep
 from taskflow._worker.channels import Channels
@@ -40,6 +36,8 @@ from taskflow._worker.dispatcher import Dispatcher, DispatcherSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
+from taskflow._worker.heartbeat_listener import HeartbeatListener
+from taskflow._worker.host import WorkerHost
 from taskflow._worker.identity import checked_worker_id, new_worker_id
 from taskflow._worker.leases import Leases
 from taskflow._worker.liveness import LivenessFile, folder_of
@@ -76,7 +74,6 @@ class Worker:
         slots: Bodies at a time; 0 for a scheduler.
         limits: Where a task says nothing itself.
         events: Subscribe here.
-        guards: What guards in bodies ask.
 
     Raises:
         ConfigurationError: The id does not fit into a key, or *concurrency*
@@ -107,7 +104,7 @@ class Worker:
         self.limits: Limits = Limits.of(self._connection.settings, known)
         self._engine: Engine = engine or LocalEngine()
         self._version = version("asynctaskflow")
-        self.guards: AdmissionControl = flow.guards
+        self._guards = flow.guards
         self._leases = Leases()
         self._liveness = LivenessFile(folder_of(known.health_dir), self.id, known.lease)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -183,11 +180,15 @@ class Worker:
                 stopped = (self.id, self._dispatcher.released, self.still_running)
                 self.events.emit(WorkerStopped(*stopped))
 
-    async def run_until_idle(self) -> None:
+    def run_until_idle(self) -> None:
+        """Claim and run until nothing waits; see `arun_until_idle`. Blocks."""
+        asyncio.run(self.arun_until_idle())
+
+    async def arun_until_idle(self) -> None:
         """Claim and run until nothing waits, then return; for tests.
 
-        Takes no part in upkeep and renews no leases. What is scheduled for
-        later stays scheduled.
+        Takes no part in upkeep and renews no leases. Tasks that are scheduled for
+        later stay scheduled.
         """
         await containment.run_owned(self._run_dry())
 
@@ -250,7 +251,7 @@ class Worker:
             self._runner,
             connection,
             self.registry if self.slots else Registry(),
-            self.guards,
+            self._guards,
             self.events,
             recovery_ms(known.lease),
         )
@@ -260,13 +261,6 @@ class Worker:
             self.registry.schedules(),
             connection.clock,
             rng,
-        )
-        self._heartbeat = Heartbeat(
-            HeartbeatSettings(keys, self.id, known.lease, connection.clock),
-            connection.server.runner(),
-            self._leases,
-            self,
-            self._describe,
         )
         consumer = ConsumerSettings(keys, self.id, known.lease, share)
         self._dispatcher = Dispatcher(
@@ -278,13 +272,29 @@ class Worker:
             self._outage,
             self.events,
         )
-        self._executor: Executor = self._engine.executor(self, rng)
+        host = WorkerHost(
+            *(self.registry, self.limits, self.events, self.slots, self._guards),
+            *(self._dispatcher, self._leases),
+        )
+        self._executor: Executor = self._engine.executor(host, rng)
         self._dispatcher.serve(self._executor)
+        self._heartbeat = self._new_heartbeat(self._loop)
         try:
             yield
         finally:
             await self._executor.aclose()
             await self._runner.aclose()
+
+    def _new_heartbeat(self, loop: asyncio.AbstractEventLoop) -> Heartbeat:
+        connection, lease = self._connection, self._settings.lease
+        listener = HeartbeatListener(
+            *(loop, self.events, self._leases, self._dispatcher, self._executor),
+            *(self._outage, self._gate, self._liveness, self._standby),
+            *(self._watch, self._scheduler, connection.server.route, self.stop),
+        )
+        settings = HeartbeatSettings(connection.keys, self.id, lease, connection.clock)
+        runner = connection.server.runner()
+        return Heartbeat(settings, runner, self._leases, listener, self._describe)
 
     async def _start_standby(self) -> None:
         # A scheduler holds no leases, and those in this process's memory nobody takes.
@@ -360,90 +370,8 @@ class Worker:
             }
         )
 
-    # What the executor asks of its host.
-
-    def limited(self, claim: Claim, hard_at: float) -> None:
-        """Note that the task function of *claim* runs until *hard_at* at most."""
-        self._leases.limit((claim.id, claim.token), hard_at)
-
-    def done(self, claim: Claim, outcome: Outcome) -> None:
-        """Take the outcome of *claim*."""
-        self._dispatcher.done(claim, outcome)
-
-    def give_back(self, claims: list[Claim]) -> None:
-        """Hand back claims that have waited too long, or that cannot be run now."""
-        self._dispatcher.release(claims, started=False)
-
-    def narrow(self, slots: int) -> None:
-        """Hold no more than *slots* tasks from now on."""
-        self._dispatcher.narrow(slots)
-
-    async def note(self, claim: Claim, report: ProgressReport) -> SettleWord:
-        """Store what a body reports."""
-        return await self._dispatcher.note(claim, report)
-
-    # What the heartbeat says, in its thread.
-
-    def lease_statuses(self, words: list[tuple[str, str, ExtendWord]]) -> None:
-        """Take what became of leases that were not simply renewed."""
-        self._on_loop(self._hear_statuses, words)
-
-    def server_lost(self, message: str) -> None:
-        """The server does not answer."""
-        self._gate.hold()
-        self._on_loop(self._outage.begin, message)
-
-    def server_back(self) -> None:
-        """The server answers again: let living workers renew before reaping."""
-        self._gate.hold()
-        self._on_loop(self._outage.end)
-        self._on_loop(self._dispatcher.poll_now)
-
-    def answered(self, sent_at: float) -> None:
-        """The server took a whole beat: a probe may see it, and reaping may go on."""
-        self._gate.answered()
-        self._liveness.refresh(self._dispatcher.polled_ago())
-        self._standby.beat(sent_at, self._connection.server.route())
-
-    def is_over(self) -> bool:
-        """Whether the event loop was closed, which ends this worker in mid-run."""
-        if self._loop is None or not self._loop.is_closed():
-            return False
-        self._standby.leave()
-        return True
-
-    def server_time(self, now_ms: int, *, jumped: bool) -> None:
-        """Take note of the server's time; if it was set, the living renew first."""
-        self._gate.heard(now_ms, jumped=jumped)
-
-    def data_lost(self) -> None:
-        """The server has lost its data: declare again what is declared here."""
-        self._on_loop(self._recover)
-
-    def _recover(self) -> None:
-        held = {*self._leases.snapshot()}
-        self.events.emit(DataLost(self._watch.opened))
-        self._watch.recover(
-            each
-            for each in self._executor.underway()
-            if each.upstream and (each.id, each.token) in held
-        )
-        self._scheduler.poll_now()
-
-    def drain_asked(self) -> None:
-        """Somebody asked this worker to finish and stop."""
-        self.stop()
-
     def _on_loop(self, function: Any, *args: Any) -> None:
         loop = self._loop
         with contextlib.suppress(RuntimeError):  # it is closed
             if loop is not None:
                 loop.call_soon_threadsafe(function, *args)
-
-    def _hear_statuses(self, words: list[tuple[str, str, ExtendWord]]) -> None:
-        for task_id, token, word in words:
-            if word == "CANCEL":
-                self._executor.cancel(task_id, token)
-            elif self._executor.abandon(task_id, token):
-                self._dispatcher.forget(task_id, token)
-                self.events.emit(LeaseLost(task_id, word, "extend"))

@@ -237,7 +237,7 @@ class AdoptedFunction:
 
     def _is_followed(self, context: Context, error: Exception) -> bool:
         rule, _ = (self.task.retry or RetryPolicy()).match(error)
-        if rule is not None and (rule.dead_letter or not rule.counts):
+        if rule is not None and (rule.dead_letter or not rule.uses_attempt):
             return not rule.dead_letter
         return context.attempt <= context.max_retries
 

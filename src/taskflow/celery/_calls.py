@@ -314,7 +314,7 @@ class Redirect:
         except PayloadError:
             if not self._accepts_json:
                 raise
-            return task.parse(named)
+            return task.call_from_json(named)
 
     def _chosen(self, options: dict[str, Any]) -> Task[..., Any, Any]:
         app = self._celery_task.app

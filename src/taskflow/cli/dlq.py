@@ -204,16 +204,16 @@ def requeue_command(flow: TaskFlow, rate: float | None, **chosen: Any) -> int:
     return code
 
 
-@dlq_group.command("purge")
+@dlq_group.command("discard")
 @_bulk_options
 @with_flow
-def purge_command(flow: TaskFlow, **chosen: Any) -> int:
+def discard_command(flow: TaskFlow, **chosen: Any) -> int:
     """Drop dead letters; each is FAILED from then on.
 
     By their ids, or those of --fingerprint and --name, or --all. What is not named
     by id is counted first, and dropped only with --yes or when you agree.
     """  # noqa: DOC201 - this text is the command's help
-    return _bulk(flow, "purge", "purged", flow.dlq.purge, **chosen)
+    return _bulk(flow, "discard", "discarded", flow.dlq.discard, **chosen)
 
 
 def _bulk(

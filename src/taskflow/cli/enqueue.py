@@ -56,7 +56,7 @@ def enqueue_command(
     task = app.registry.get(name)
     arguments = read_arguments(pairs, json_args)
     try:
-        call = task.options(**options).parse(arguments)
+        call = task.options(**options).call_from_json(arguments)
     except ConfigurationError as error:
         raise EndError(str(error), USAGE) from error
     handle = flow.enqueue(call)

@@ -21,7 +21,7 @@ from taskflow.errors import (
     ServerFullError,
     ServerRefusedError,
     ServerUnavailableError,
-    TaskflowError,
+    TaskFlowError,
     TaskNotFoundError,
     UnknownTaskError,
     UpstreamNotFoundError,
@@ -36,7 +36,7 @@ NOT_YET: Final = 6
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 
-_CODES: Final[tuple[tuple[type[TaskflowError], int], ...]] = (
+_CODES: Final[tuple[tuple[type[TaskFlowError], int], ...]] = (
     (PayloadError, USAGE),
     (TaskNotFoundError, NOT_FOUND),
     (ScheduleNotFoundError, NOT_FOUND),
@@ -71,7 +71,7 @@ class EndError(click.ClickException):
         return text.block(self.message, indent="")
 
 
-def code_of(error: TaskflowError) -> int:
+def code_of(error: TaskFlowError) -> int:
     """Return the exit code that stands for *error*."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 
@@ -131,7 +131,7 @@ def _ended(main: Callable[[], Any], name: str) -> int:
     """Run *main*; an error of ours is one clear sentence."""
     try:
         code = main()
-    except TaskflowError as error:
+    except TaskFlowError as error:
         # What a task's error says was written by anybody.
         click.echo(text.block(f"{name}: {error}", indent=""), err=True)
         return code_of(error)

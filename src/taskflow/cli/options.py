@@ -16,7 +16,7 @@ from taskflow._settings import Settings, export_dotenv, load_settings, read_dura
 from taskflow.cli.app_loading import App, load_app, load_host
 from taskflow.cli.exit_codes import USAGE, EndError
 from taskflow.cli.text import clean
-from taskflow.errors import TaskflowError
+from taskflow.errors import TaskFlowError
 
 Command = Callable[..., Any]
 Decorator: TypeAlias = Callable[[Command], Command]
@@ -140,7 +140,7 @@ class Target:
 def _imported(loading: Callable[[], Any], path: str) -> Any:
     try:
         return loading()
-    except TaskflowError:
+    except TaskFlowError:
         raise
     except Exception as error:
         message = f"app {path!r} cannot be imported: {type(error).__name__}: {error}"
@@ -253,7 +253,7 @@ def note(flow: TaskFlow, event: str, **told: Any) -> None:
     """Write down who did what; the deed is done, so this never fails it."""
     try:
         flow.audit_log.record(event, actor=_actor(), **told)
-    except TaskflowError as error:
+    except TaskFlowError as error:
         click.echo(f"not written to the audit log: {clean(error)}", err=True)
 
 

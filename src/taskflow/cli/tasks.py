@@ -25,7 +25,7 @@ from taskflow.cli.options import (
     note,
     with_flow,
 )
-from taskflow.errors import TaskflowError, TaskNotFoundError
+from taskflow.errors import TaskFlowError, TaskNotFoundError
 
 _WHOLE = 36  # characters of a UUID
 
@@ -291,7 +291,7 @@ def each(flow: TaskFlow, ids: Iterable[str], act: Callable[[str], str]) -> int:
     for task_id in [full_id(flow, given) for given in ids]:
         try:
             click.echo(text.clean(act(task_id)))
-        except TaskflowError as error:
+        except TaskFlowError as error:
             click.echo(text.clean(error), err=True)
             code = code or code_of(error)
     return code

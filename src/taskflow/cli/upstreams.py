@@ -100,7 +100,7 @@ def open_command(
 ) -> None:
     """Let no call of an upstream begin; its tasks wait."""
     chosen = _chosen(name, everything)
-    changed = flow.upstreams.open(chosen, reason=reason, expires=expires)
+    changed = flow.upstreams.force_open(chosen, reason=reason, expires=expires)
     _told(flow, "open", changed, reason=reason)
 
 
@@ -110,7 +110,7 @@ def open_command(
 @with_flow
 def close_command(flow: TaskFlow, name: str | None, *, everything: bool) -> None:
     """Let an upstream be called again."""
-    _told(flow, "close", flow.upstreams.close(_chosen(name, everything)))
+    _told(flow, "close", flow.upstreams.force_close(_chosen(name, everything)))
 
 
 @upstreams_group.command("reset")

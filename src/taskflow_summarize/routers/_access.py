@@ -26,7 +26,7 @@ class Level(IntEnum):
         NONE: Nothing but the health checks.
         READ: Look at everything.
         OPERATE: Create tasks, retry, cancel, requeue.
-        ADMIN: Delete, purge, edit, pause.
+        ADMIN: Delete, discard, edit, pause.
     """
 
     NONE = 0

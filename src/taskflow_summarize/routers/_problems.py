@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from taskflow import TaskflowError
+from taskflow import TaskFlowError
 from taskflow.errors import (
     ConfigurationError,
     IllegalMoveError,
@@ -100,7 +100,7 @@ def problem_of(error: Exception) -> ProblemError | None:
         return _invalid(error)
     if isinstance(error, HTTPException):
         return _of_framework(error)
-    if isinstance(error, TaskflowError):
+    if isinstance(error, TaskFlowError):
         return _of_taskflow(error)
     return None
 
@@ -145,7 +145,7 @@ def _invalid(error: RequestValidationError) -> ProblemError:
     return ProblemError(422, "invalid_arguments", detail, errors=errors)
 
 
-def _of_taskflow(error: TaskflowError) -> ProblemError | None:
+def _of_taskflow(error: TaskFlowError) -> ProblemError | None:
     for kind, status, code in _KINDS:
         if isinstance(error, kind):
             headers = {"Retry-After": "1"} if status == _AWAY else {}
@@ -172,7 +172,7 @@ _KINDS: Final = (
 )
 
 
-def _facts_of(error: TaskflowError) -> dict[str, Any]:
+def _facts_of(error: TaskFlowError) -> dict[str, Any]:
     match error:
         case TaskNotFoundError() | KeyConflictError():
             return {"task_id": error.task_id}

@@ -315,11 +315,11 @@ class RequeuedBody(BaseModel):
     held: dict[str, str] = {}
 
 
-class PurgedBody(BaseModel):
+class DiscardedBody(BaseModel):
     """How many dead letters were meant, and how many were dropped."""
 
     matched: int
-    purged: int
+    discarded: int
 
 
 class AuditItem(BaseModel):

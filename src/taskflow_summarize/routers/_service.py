@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from attrs import frozen
 from fastapi import Depends, Request
 
-from taskflow import QueueStatus, TaskFlow, TaskflowError
+from taskflow import QueueStatus, TaskFlow, TaskFlowError
 from taskflow_summarize.routers._access import (
     Access,
     Grant,
@@ -108,7 +108,7 @@ class Service:
         )
         try:
             await self.flow.audit_log.arecord(event, actor=grant.actor, **facts)
-        except TaskflowError as error:
+        except TaskFlowError as error:
             _audit.warning("%s could not be written to the audit log: %s", event, error)
 
     async def status(self) -> QueueStatus:

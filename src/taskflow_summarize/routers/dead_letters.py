@@ -15,9 +15,9 @@ from taskflow_summarize.routers._problems import refusing
 from taskflow_summarize.routers._requests import EditBody, RequeueBody, Selection
 from taskflow_summarize.routers._route import needs
 from taskflow_summarize.routers._schemas import (
+    DiscardedBody,
     GroupsBody,
     LettersBody,
-    PurgedBody,
     RequeuedBody,
     TaskBody,
 )
@@ -86,14 +86,16 @@ async def _requeue_slowly(
 
 
 @needs(Level.ADMIN)
-async def purge(body: Selection, service: ServiceHere, grant: GrantHere) -> PurgedBody:
+async def discard(
+    body: Selection, service: ServiceHere, grant: GrantHere
+) -> DiscardedBody:
     """Drop dead letters: each is FAILED from then on. `preview` only counts."""
     matched = await _count(service, body)
     if body.preview:
-        return PurgedBody(matched=matched, purged=0)
-    purged = await service.flow.dlq.apurge(**_chosen(body))
-    await service.note(grant, "purge", **_facts(body), count=purged)
-    return PurgedBody(matched=matched, purged=purged)
+        return DiscardedBody(matched=matched, discarded=0)
+    discarded = await service.flow.dlq.adiscard(**_chosen(body))
+    await service.note(grant, "discard", **_facts(body), count=discarded)
+    return DiscardedBody(matched=matched, discarded=discarded)
 
 
 def _chosen(body: Selection) -> dict[str, Any]:
@@ -155,5 +157,5 @@ def add_to(router: APIRouter) -> None:
         | {200: {"content": {"application/x-ndjson": {}}, "description": "Lines."}},
     )(export)
     router.post(f"{at}/requeue", responses=problems(408, 409, 413, 422))(requeue)
-    router.post(f"{at}/purge", responses=problems(408, 413, 422))(purge)
+    router.post(f"{at}/discard", responses=problems(408, 413, 422))(discard)
     router.patch(f"{at}/{{task_id}}", responses=problems(404, 408, 409, 413, 422))(edit)

@@ -47,7 +47,7 @@ async def store(
     Returns:
         The answer, and its status: 201, or 200 when its key was held already.
     """
-    handle = await service.flow.aenqueue(task.parse(arguments))
+    handle = await service.flow.aenqueue(task.call_from_json(arguments))
     if handle.created:
         name = "SCHEDULED" if task.call_options.delay else "PENDING"
         state = TaskState(name)

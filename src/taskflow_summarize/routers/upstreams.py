@@ -99,7 +99,7 @@ async def close_upstream(
     name: Name, service: ServiceHere, grant: GrantHere
 ) -> SteeredBody:
     """Let an upstream be called again; what is parked comes back slowly at first."""
-    changed = await service.flow.upstreams.aclose(name)
+    changed = await service.flow.upstreams.aforce_close(name)
     return await _noted(service, grant, "close", changed, "may be called")
 
 
@@ -120,7 +120,9 @@ async def steer_open(
         Which.
     """
     flow: TaskFlow = service.flow
-    changed = await flow.upstreams.aopen(name, reason=body.reason, expires=body.expires)
+    changed = await flow.upstreams.aforce_open(
+        name, reason=body.reason, expires=body.expires
+    )
     return await _noted(service, grant, "open", changed, "shut", reason=body.reason)
 
 

@@ -9,7 +9,7 @@
 -- Touches  task:<id>, dlq:*, tasks:key:<key>
 -- Returns  how many were discarded
 -- Cost     O(n log m)
--- Why      A purge is a decision, not a loss: what was purged can still be
+-- Why      A discard is a decision, not a loss: what was discarded can still be
 --          looked up, and retried, for as long as results are kept.
 local failed, events = KEYS[1], KEYS[2]
 local count = tonumber(ARGV[3])

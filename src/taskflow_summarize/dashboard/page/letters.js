@@ -85,7 +85,7 @@ function both(chosen, what, again, app) {
   }, `${word} \u2026`);
   return h('span', { class: 'buttons' },
     may('operate') && button('requeue', 'Requeue', ''),
-    may('admin') && button('purge', 'Purge', 'danger'));
+    may('admin') && button('discard', 'Discard', 'danger'));
 }
 
 async function move(verb, chosen, what, again, app) {
@@ -93,15 +93,15 @@ async function move(verb, chosen, what, again, app) {
   const preview = await app.act(() => request('POST', path, { ...chosen, preview: true }));
   if (!preview) return;
   const many = some(preview.matched, 'dead letter');
-  const isPurge = verb === 'purge';
+  const isDiscard = verb === 'discard';
   const answer = await ask({
-    title: isPurge ? `Purge ${many}?` : `Requeue ${many}?`,
-    go: isPurge ? `Purge ${many}` : `Requeue ${many}`,
-    danger: isPurge,
-    says: [h('p', null, isPurge
+    title: isDiscard ? `Discard ${many}?` : `Requeue ${many}?`,
+    go: isDiscard ? `Discard ${many}` : `Requeue ${many}`,
+    danger: isDiscard,
+    says: [h('p', null, isDiscard
       ? `${many} of ${what} become failed tasks, which are kept for as long as results are.`
       : `${many} of ${what} enter the retry lane with fresh counts.`)],
-    inputs: isPurge || preview.matched < 2 ? [] : [{
+    inputs: isDiscard || preview.matched < 2 ? [] : [{
       name: 'rate', label: 'How many a second', type: 'number', min: '0.1', max: '100000', step: 'any',
       hint: 'Empty: all at once.',
     }],
@@ -111,7 +111,7 @@ async function move(verb, chosen, what, again, app) {
   const body = rate > 0 ? { ...chosen, rate } : chosen;
   const said = (told) => {
     if (body.rate) return `${some(told.matched, 'dead letter')} will be requeued, ${count(body.rate)} a second.`;
-    if (isPurge) return `${some(told.purged, 'dead letter')} purged.`;
+    if (isDiscard) return `${some(told.discarded, 'dead letter')} discarded.`;
     const held = Object.keys(told.held).length;
     return `${some(told.requeued, 'dead letter')} requeued.`
       + (held > 0 ? ` ${count(held)} not: another task has taken the key.` : '');
