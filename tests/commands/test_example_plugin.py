@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from taskflow import Registry, TaskFlow
+from taskflow.errors import ResultTimeoutError
 
 PLUGIN = Path(__file__).parent.parent.parent / "examples" / "example_plugin"
 
