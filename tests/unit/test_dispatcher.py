@@ -14,8 +14,8 @@ from taskflow._protocol.claim import ClaimReply, LaneShare
 from taskflow._protocol.keys import Keys
 from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim
-from taskflow._worker import consumer
-from taskflow._worker.consumer import ConsumerSettings
+from taskflow._worker import batches
+from taskflow._worker.batches import ClaimSettings
 from taskflow._worker.dispatcher import Dispatcher, DispatcherSettings
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
@@ -37,7 +37,7 @@ async def test_a_claim_that_is_answered_late_is_asked_again_and_runs_once(
 ) -> None:
     """Under the same name, so that the server gives the same tasks."""
     now = 0.0
-    monkeypatch.setattr(consumer, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(batches, "time", SimpleNamespace(monotonic=lambda: now))
     registry, ran, nonces = Registry(), list[int](), list[Any]()
 
     @registry.task(name="count")
@@ -195,7 +195,7 @@ class Bench:
         self.asked = 0
         self.leases, events = Leases(), Events()
         share = LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
-        settings = ConsumerSettings(Keys(), "w", lease, share)
+        settings = ClaimSettings(Keys(), "w", lease, share)
         sender: Any = self.runner
         executor: Any = self.executor
         self.dispatcher = Dispatcher(

@@ -28,10 +28,10 @@ from taskflow._protocol.record import Outcome
 from taskflow._protocol.upkeep import LONGEST_TRIP_MS
 from taskflow._settings import LogSettings
 from taskflow._worker import upkeep
+from taskflow._worker.batches import OutcomeQueue
 from taskflow._worker.outage import Outage
 from taskflow._worker.progress import ProgressBuffer
 from taskflow._worker.reap_gate import ReapGate
-from taskflow._worker.settler import Settler
 from taskflow._worker.supervisor import Supervisor, WorkerProcesses
 from taskflow.cli import logs
 from taskflow.observers.logging import (
@@ -193,7 +193,7 @@ def test_an_observer_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) 
 
 def test_an_outcome_is_kept_until_it_is_confirmed() -> None:
     """Put back, it goes first again."""
-    settler = Settler(Keys())
+    settler = OutcomeQueue(Keys())
     outcomes = [Outcome(str(n), "t", "release", b"") for n in range(150)]
     for each in outcomes:
         settler.add(each)
@@ -210,7 +210,7 @@ def test_an_outcome_is_kept_until_it_is_confirmed() -> None:
 
 def test_a_batch_of_outcomes_is_no_larger_than_its_bytes_or_one() -> None:
     """A larger batch might not arrive in time, and is sent whole."""
-    settler = Settler(Keys())
+    settler = OutcomeQueue(Keys())
     sizes = [600_000, 400_000, 48_576, 1, 3_000_000, 1]
     for size in sizes:
         settler.add(Outcome("id", "t", "complete", b"x" * size))

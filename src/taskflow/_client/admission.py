@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from taskflow._client import pybreaker_compat
 from taskflow._client.flow_context import FlowContext
-from taskflow._client.renewing import PermitRenewals
+from taskflow._client.permit_renewals import PermitRenewals
 from taskflow._client.sansio import Pause, Plan
 from taskflow._declare import ports
 from taskflow._declare.classification import CallOutcome, classify

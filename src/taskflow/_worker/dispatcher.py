@@ -1,18 +1,11 @@
-"""The pump: one trip to the server settles what is done and claims what is next.
+"""The dispatcher: each trip to the server settles what is done and claims what is next.
 
-Here the consumer, the settler and the executor meet; they do not know each
-other. A few channels take turns, so that the server works on one batch while the
-bodies of another run, and an outcome need not wait for the trip before it. (No-op
-tasks at 100 slots: one channel 42,500/s, two 43,800/s, three 45,200/s.) A trip
-that fails is taken again: what it carries goes back, and every operation
-recognises a repeat.
+Two channels take turns, so that the server works on one batch while the tasks of the
+other run. A trip that fails is repeated, and every operation recognises a repeat.
 
-A trip has a time limit, and a trip too large for the link would time out forever. So
-trips get smaller when one fails: the limit of tasks halves, and grows by one after each
-trip that reached its limits and succeeded (AIMD, as in TCP). The limit of bytes is in
-proportion to it: 1 MiB for 100 tasks. If the time limit were counted from the last byte
-that arrived, large replies would arrive, and too late: their leases run from the moment
-of the claim.
+A batch too large for the link would time out forever, so the batch size halves on
+failure and grows by one on success (AIMD). The time limit counts from the start of the
+trip, because leases count from the claim. ``docs/internals/dispatcher.md`` has figures.
 """
 
 import asyncio
@@ -31,11 +24,16 @@ from taskflow._protocol.operation import Operation
 from taskflow._protocol.record import Claim, Outcome
 from taskflow._protocol.settle import ProgressReport, SettleWord
 from taskflow._servers.runner import AsyncRunner, SyncRunner
-from taskflow._worker.consumer import Ask, Consumer, ConsumerSettings
+from taskflow._worker.batches import (
+    ClaimRequest,
+    ClaimRequests,
+    ClaimSettings,
+    OutcomeQueue,
+    settles,
+)
 from taskflow._worker.executor import Executor
 from taskflow._worker.leases import Leases
 from taskflow._worker.outage import Outage
-from taskflow._worker.settler import Settler, settles
 from taskflow.errors import ServerError, ServerUnavailableError, TaskFlowError
 
 _logger = logging.getLogger("taskflow.worker")
@@ -57,13 +55,13 @@ class DispatcherSettings:
     """What a pump needs to know.
 
     Attributes:
-        consumer: What every claim says.
+        claims: What every claim request says.
         slots: Tasks in hand at a time.
         clock: Gives the time that operations carry, in ms.
         declare: Gives the server the rules of upstreams that it does not have.
     """
 
-    consumer: ConsumerSettings
+    claims: ClaimSettings
     slots: int
     clock: Callable[[], int]
     declare: Callable[[Sequence[str]], Awaitable[None]]
@@ -72,7 +70,7 @@ class DispatcherSettings:
 @frozen
 class _Trip:
     outcomes: list[Outcome]
-    ask: Ask | None
+    request: ClaimRequest | None
     is_full: bool
 
 
@@ -98,7 +96,7 @@ class Dispatcher:
         self._leases = leases
         self._outage = outage
         self._events = events
-        self._settler = Settler(settings.consumer.keys)
+        self._outcomes = OutcomeQueue(settings.claims.keys)
         self._wake = asyncio.Event()
         self._sated = asyncio.Event()
         self._progress = asyncio.Event()
@@ -123,7 +121,7 @@ class Dispatcher:
     def in_hand(self) -> int:
         """Tasks leased to this worker, as far as it knows."""
         executor = self._executor
-        return executor.running + executor.ready + self._settler.unconfirmed
+        return executor.running + executor.ready + self._outcomes.unconfirmed
 
     @property
     def is_empty(self) -> bool:
@@ -148,12 +146,12 @@ class Dispatcher:
             self.completed += 1
         elif outcome.verb in _FAILURES:
             self.failed += 1
-        self._settler.add(outcome)
+        self._outcomes.add(outcome)
         self._wake.set()
 
     async def note(self, running: Claim, report: ProgressReport) -> SettleWord:
         """Store what a body reports; asks until the server answers."""
-        keys = self._settings.consumer.keys
+        keys = self._settings.claims.keys
         operation = settle.report_progress(
             keys, running.id, running.token, report, now_ms=self._settings.clock()
         )
@@ -184,22 +182,22 @@ class Dispatcher:
         """Hand *claims* back unharmed."""
         for each in claims:
             self.released += 1
-            self._settler.add(settle.release(each))
+            self._outcomes.add(settle.release(each))
             self._events.emit(TaskReleased(each.id, started))
         self._wake.set()
 
     def settle_from_thread(self, runner: SyncRunner) -> None:
         """Settle what has ended and release the rest, for a loop that is blocked."""
-        known = {(each.id, each.token): each for each in self._settler.outstanding()}
+        known = {(each.id, each.token): each for each in self._outcomes.outstanding()}
         for pair in self._leases.snapshot():
             known.setdefault(pair, Outcome(*pair, "release", b""))
-        keys, now_ms = self._settings.consumer.keys, self._settings.clock()
+        keys, now_ms = self._settings.claims.keys, self._settings.clock()
         runner.send_all(settles(keys, list(known.values()), now_ms=now_ms))
 
     def release_rest(self) -> None:
         """Hand back what is held still, in nobody's hands."""
         for pair in self._leases.snapshot():
-            self._settler.add(Outcome(*pair, "release", b""))
+            self._outcomes.add(Outcome(*pair, "release", b""))
         self._wake.set()
 
     def forget(self, task_id: str, token: str) -> None:
@@ -227,25 +225,25 @@ class Dispatcher:
 
     async def run(self, channel: int) -> None:
         """Make trips, one after the other, until cancelled."""
-        consumer = Consumer(self._settings.consumer, channel)
+        requests = ClaimRequests(self._settings.claims, channel)
         while True:
-            trip = self._plan(consumer)
+            trip = self._plan(requests)
             if trip is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await self._make(trip, consumer)
+            await self._make(trip, requests)
             self._progress.set()
 
     async def run_dry(self) -> None:
         """Claim and run until nothing waits and nothing runs; for tests."""
-        consumer = Consumer(self._settings.consumer, 0)
+        requests = ClaimRequests(self._settings.claims, 0)
         self.poll_now()
         has_settled = False
         while True:
-            trip = self._plan(consumer)
+            trip = self._plan(requests)
             if trip is not None:
-                await self._make(trip, consumer)
+                await self._make(trip, requests)
                 has_settled = bool(trip.outcomes)
             elif self.is_empty and not has_settled:
                 return
@@ -260,7 +258,7 @@ class Dispatcher:
 
     async def wait_for_work(self) -> None:
         """While nothing waits: sleep until the marker says so, at no cost."""
-        keys = self._settings.consumer.keys
+        keys = self._settings.claims.keys
         while True:
             await self._sated.wait()
             left = self._due_at - time.monotonic()
@@ -278,21 +276,21 @@ class Dispatcher:
         """Most bytes of payloads, and of outcomes, in the next trip."""
         return MOST_BYTES * self._most // _MOST
 
-    def _plan(self, consumer: Consumer) -> _Trip | None:
-        settler, outcomes, is_full = self._settler, list[Outcome](), False
-        if settler.waiting:
-            outcomes = settler.take(self._most, self._most_bytes)
-            is_full = settler.waiting > 0 or len(outcomes) == self._most
-        ask = consumer.unanswered
-        if ask is None:
-            ask = self._claim_request(len(outcomes))
-        elif not self._claiming and consumer.is_hopeless():
+    def _plan(self, requests: ClaimRequests) -> _Trip | None:
+        queue, outcomes, is_full = self._outcomes, list[Outcome](), False
+        if queue.waiting:
+            outcomes = queue.take(self._most, self._most_bytes)
+            is_full = queue.waiting > 0 or len(outcomes) == self._most
+        request = requests.unanswered
+        if request is None:
+            request = self._claim_request(len(outcomes))
+        elif not self._claiming and requests.is_hopeless():
             # Others have taken back by now what was handed out, if anything was.
-            self._answered(consumer, ask)
-            ask = None
-        return _Trip(outcomes, ask, is_full) if outcomes or ask else None
+            self._answered(requests, request)
+            request = None
+        return _Trip(outcomes, request, is_full) if outcomes or request else None
 
-    def _claim_request(self, settling: int) -> Ask | None:
+    def _claim_request(self, settling: int) -> ClaimRequest | None:
         """Say what to claim next, and keep the slots for it."""
         if not self._claiming or self._sated.is_set():
             return None
@@ -305,24 +303,24 @@ class Dispatcher:
         suspect = not self._suspects and not self._suspect_asked
         self._reserved += slots
         self._suspect_asked = self._suspect_asked or suspect
-        return Ask(slots, suspect)
+        return ClaimRequest(slots, suspect)
 
-    def _answered(self, consumer: Consumer, ask: Ask) -> None:
+    def _answered(self, requests: ClaimRequests, request: ClaimRequest) -> None:
         """Nothing more is to come of *ask*."""
-        consumer.unanswered = None
-        self._reserved -= ask.slots
-        if ask.suspect:
+        requests.unanswered = None
+        self._reserved -= request.slots
+        if request.suspect:
             self._suspect_asked = False
 
-    async def _make(self, trip: _Trip, consumer: Consumer) -> None:
+    async def _make(self, trip: _Trip, requests: ClaimRequests) -> None:
         now_ms = self._settings.clock()
         operations: list[Operation[list[SettleWord]] | Operation[ClaimReply]] = []
         if trip.outcomes:
-            operations.append(self._settler.operation(trip.outcomes, now_ms=now_ms))
-        if trip.ask:
+            operations.append(self._outcomes.operation(trip.outcomes, now_ms=now_ms))
+        if trip.request:
             operations.append(
-                consumer.operation(
-                    trip.ask,
+                requests.operation(
+                    trip.request,
                     most_bytes=self._most_bytes,
                     now_ms=now_ms,
                     repeats=not self._claiming,
@@ -331,15 +329,15 @@ class Dispatcher:
         try:
             answers = await self._runner.send_all(operations)
         except BaseException:
-            self._give_up(trip, consumer)
+            self._give_up(trip, requests)
             raise
         errors = [each for each in answers if isinstance(each, TaskFlowError)]
         if trip.outcomes:
             self._settled(trip.outcomes, answers[0])
         is_full: bool | None = False
         undeclared: tuple[str, ...] = ()
-        if trip.ask and not isinstance(answers[-1], TaskFlowError):
-            is_full = self._claimed(trip.ask, consumer, answers[-1])
+        if trip.request and not isinstance(answers[-1], TaskFlowError):
+            is_full = self._claimed(trip.request, requests, answers[-1])
             undeclared = answers[-1].undeclared
         self._adapt_batch(trip, None if errors else is_full)
         if undeclared and not errors:
@@ -372,24 +370,24 @@ class Dispatcher:
                 failed, or its reply came too late.
         """
         if is_full is None:
-            size = max(len(trip.outcomes), trip.ask.slots if trip.ask else 0)
+            size = max(len(trip.outcomes), trip.request.slots if trip.request else 0)
             self._most = max(1, min(self._most, size) // 2)
         elif is_full or trip.is_full:
             self._most = min(self._most + 1, _MOST)
 
-    def _give_up(self, trip: _Trip, consumer: Consumer) -> None:
+    def _give_up(self, trip: _Trip, requests: ClaimRequests) -> None:
         if trip.outcomes:
-            self._settler.put_back(trip.outcomes)
-        if trip.ask:
-            self._answered(consumer, trip.ask)
+            self._outcomes.put_back(trip.outcomes)
+        if trip.request:
+            self._answered(requests, trip.request)
 
     def _settled(
         self, outcomes: list[Outcome], answer: list[SettleWord] | TaskFlowError
     ) -> None:
         if isinstance(answer, TaskFlowError):
-            self._settler.put_back(outcomes)
+            self._outcomes.put_back(outcomes)
             return
-        self._settler.confirm(outcomes)
+        self._outcomes.confirm(outcomes)
         pairs = [(outcome.id, outcome.token) for outcome in outcomes]
         self._leases.drop(pairs)
         if not self._suspects.isdisjoint(pairs):
@@ -399,7 +397,9 @@ class Dispatcher:
             if word != "OK":
                 self._events.emit(LeaseLost(outcome.id, word, "settle"))
 
-    def _claimed(self, ask: Ask, consumer: Consumer, reply: ClaimReply) -> bool | None:
+    def _claimed(
+        self, request: ClaimRequest, requests: ClaimRequests, reply: ClaimReply
+    ) -> bool | None:
         """Take what a claim brought.
 
         Returns:
@@ -407,15 +407,15 @@ class Dispatcher:
             trust.
         """
         self._polled_at = time.monotonic()
-        received = consumer.receive(reply)
+        received = requests.receive(reply)
         if received is None:
             return None
         if reply.left_out == "claimed":
             # The rest is requested next; its slots stay reserved.
             self._reserved -= len(received)
-            consumer.unanswered = evolve(ask, slots=ask.slots - len(received))
+            requests.unanswered = evolve(request, slots=request.slots - len(received))
         else:
-            self._answered(consumer, ask)
+            self._answered(requests, request)
         disowned = self._leases.add((each.id, each.token) for each in received)
         claims = received
         if disowned:
@@ -423,7 +423,7 @@ class Dispatcher:
         self._suspects.update(
             (each.id, each.token) for each in claims if each.lane == "suspects"
         )
-        if len(received) < ask.slots and not reply.left_out:
+        if len(received) < request.slots and not reply.left_out:
             due = (reply.next_due_ms - reply.now_ms) / 1000
             self._due_at = time.monotonic() + due if reply.next_due_ms else float("inf")
             self._sated.set()

@@ -29,8 +29,8 @@ from taskflow._protocol.record import Outcome
 from taskflow._protocol.settle import ExtendWord, SettleWord
 from taskflow._protocol.upkeep import BeatReply
 from taskflow._servers.runner import SyncRunner
+from taskflow._worker.batches import settles
 from taskflow._worker.leases import Leases
-from taskflow._worker.settler import settles
 from taskflow.errors import ServerError, ServerUnavailableError, TaskFlowError
 
 _logger = logging.getLogger("taskflow.worker")

@@ -9,6 +9,8 @@ import contextlib
 import logging
 import os
 import random
+import re
+import secrets
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version
@@ -28,27 +30,27 @@ from taskflow._events import (
     WorkerStopped,
     WorkerStopping,
 )
+from taskflow._protocol.keys import WORKER_PATTERN
 from taskflow._settings import WorkerSettings
 from taskflow._worker import containment, event_loop, upkeep
+from taskflow._worker.batches import ClaimSettings
 from taskflow._worker.channels import Channels
-from taskflow._worker.consumer import ConsumerSettings
 from taskflow._worker.dispatcher import Dispatcher, DispatcherSettings
 from taskflow._worker.executor import Engine, Executor, Limits
 from taskflow._worker.executors.local import LocalEngine
 from taskflow._worker.heartbeat import Heartbeat, HeartbeatSettings
 from taskflow._worker.heartbeat_listener import HeartbeatListener
 from taskflow._worker.host import WorkerHost
-from taskflow._worker.identity import checked_worker_id, new_worker_id
 from taskflow._worker.leases import Leases
 from taskflow._worker.liveness import LivenessFile, folder_of
 from taskflow._worker.outage import Outage
 from taskflow._worker.pubsub import listen_to
 from taskflow._worker.reap_gate import ReapGate
 from taskflow._worker.scheduler import Scheduler
+from taskflow._worker.shutdown import Shutdown
 from taskflow._worker.standby import Standby
-from taskflow._worker.stopping import Shutdown
 from taskflow._worker.upstream_listener import UpstreamListener
-from taskflow.errors import ServerUnavailableError
+from taskflow.errors import ConfigurationError, ServerUnavailableError
 
 _logger = logging.getLogger("taskflow.worker")
 
@@ -262,10 +264,10 @@ class Worker:
             connection.clock,
             rng,
         )
-        consumer = ConsumerSettings(keys, self.id, known.lease, share)
+        requests = ClaimSettings(keys, self.id, known.lease, share)
         self._dispatcher = Dispatcher(
             DispatcherSettings(
-                consumer, in_hand, connection.clock, self._declare_again
+                requests, in_hand, connection.clock, self._declare_again
             ),
             self._runner,
             self._leases,
@@ -375,3 +377,21 @@ class Worker:
         with contextlib.suppress(RuntimeError):  # it is closed
             if loop is not None:
                 loop.call_soon_threadsafe(function, *args)
+
+
+def new_worker_id() -> str:
+    """Make an id from host, process and chance, in the grammar of keys."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def checked_worker_id(worker_id: str) -> str:
+    """Return *worker_id*.
+
+    Raises:
+        ConfigurationError: It does not fit into a key.
+    """
+    if not WORKER_PATTERN.fullmatch(worker_id):
+        problem = f"worker id {worker_id!r} may hold letters, digits, '_', '.', '-'"
+        raise ConfigurationError(problem)
+    return worker_id

@@ -23,7 +23,7 @@ from typing import Final
 from taskflow._events import WorkerStopping
 from taskflow._worker.executor import Engine
 from taskflow._worker.executors.threads import NAME
-from taskflow._worker.stopping import LEAST, WITHOUT_GRACE, margin_of
+from taskflow._worker.shutdown import LEAST, WITHOUT_GRACE, margin_of
 from taskflow._worker.worker import Worker
 from taskflow.cli import exit_codes
 

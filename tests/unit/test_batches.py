@@ -2,9 +2,9 @@
 
 from taskflow._protocol.claim import LaneShare
 from taskflow._protocol.keys import Keys
-from taskflow._worker.consumer import Ask, Consumer, ConsumerSettings
+from taskflow._worker.batches import ClaimRequest, ClaimRequests, ClaimSettings
 
-SETTINGS = ConsumerSettings(
+SETTINGS = ClaimSettings(
     Keys(), "worker-1", 15.0, LaneShare(0.3, warning=1000, critical=5000, max_age_ms=1)
 )
 NONCE = 3
@@ -14,7 +14,9 @@ NONCE = 3
 def test_a_worker_that_is_run_again_claims_under_new_names() -> None:
     """Else the server would answer with the tasks of the run before."""
     nonces = {
-        Consumer(SETTINGS, 0).operation(Ask(1), most_bytes=1, now_ms=0).args[NONCE]
+        ClaimRequests(SETTINGS, 0)
+        .operation(ClaimRequest(1), most_bytes=1, now_ms=0)
+        .args[NONCE]
         for _ in range(50)
     }
 
