@@ -893,7 +893,7 @@ class TestUpstreams:
         ],
         ids=str,
     )
-    async def test_the_end_of_a_run_is_a_verdict(
+    async def test_the_end_of_a_run_is_an_outcome(
         self, stage: Stage, error: Exception | None, verb: str, verdict: str | None
     ) -> None:
         """Success, failure, or nothing; refused by its upstream it is parked."""
@@ -907,7 +907,7 @@ class TestUpstreams:
         stage.executor.start([claim])
         await stage.until(lambda: stage.outcomes)
         (outcome,) = stage.outcomes
-        said = outcome.report and (outcome.report.epoch, outcome.report.verdict)
+        said = outcome.report and (outcome.report.epoch, outcome.report.outcome)
 
         assert verb == outcome.verb
         assert said == (verdict and (7, verdict))
@@ -928,7 +928,7 @@ class TestUpstreams:
 
         assert ("park", "failure") == (
             outcome.verb,
-            outcome.report and outcome.report.verdict,
+            outcome.report and outcome.report.outcome,
         )
 
     async def test_guards_in_a_body_ask_the_worker(self, stage: Stage) -> None:

@@ -17,8 +17,9 @@ PREFIX = "reads:"
 WRITES = {
     *("cancel", "close", "enqueue"),
     *("enqueue_many", "edit", "discard", "requeue", "delete", "retry", "drain"),
-    *("requeue_orphaned", "pause", "resume", "open", "reset", "run", "remove"),
-    "record",
+    *("requeue_orphaned", "pause", "resume", "reset", "run", "remove"),
+    *("force_open", "force_close", "record"),
+    *("task", "cron", "every"),
 }
 """Verbs that change something; all others only look. `close` leaves the server."""
 
