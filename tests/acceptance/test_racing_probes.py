@@ -103,7 +103,7 @@ class Race:
                         "api",
                         ticket=ticket,
                         epoch=reply.epoch,
-                        verdict=verdict,
+                        outcome=verdict,
                         now_ms=self._now,
                     )
                 )
