@@ -145,7 +145,7 @@ def test_a_group_is_requeued_by_the_keyboard_alone(
     expect(page.get_by_role("status")).to_contain_text("3 dead letters requeued")
     # They fail again: the worker has had them once more.
     expect(page.get_by_role("region", name="Groups")).to_contain_text("LookupError")
-    page.goto(f"{address}/#/audit log")
+    page.goto(f"{address}/#/audit-log")
     expect(page.get_by_role("row").filter(has_text="requeue").first).to_be_visible()
     letters = flow.dlq.list(name="import_row").items
 

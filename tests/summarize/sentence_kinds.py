@@ -62,7 +62,7 @@ KINDS: Final = (
     _en("parentheses", "He came (late).", "She had left."),
     _en("numbered steps", "1. Boil the water.", "2. Add the salt."),
     _en("footnote", "The sea rose.[1]", "Then it fell."),
-    Kind("ordinal number", "de", ("Am 3. Mai kam sie.", "Er kam nie.")),
+    Kind("ordinal number", "de", ("Am 3. Mai kam sie.", "Er kam nie.")),  # codespell:ignore
     Kind("abbreviation of two words", "de", ("Es gibt z. B. Obst.", "Iss es.")),
     Kind("title and quotation", "fr", ("« Venez ! » dit M. Foch.", "Il sourit.")),
     Kind("inverted marks", "es", ("¿Qué hora es?", "¡Es tarde!", "Vámonos.")),

@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Final
@@ -42,17 +43,26 @@ def requirements(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def run(page: Path) -> str:
-    """Run the snippets of *page*, top to bottom, as one program.
+    """Run the snippets of *page*, top to bottom, as one program in an empty folder.
 
     Returns:
         What is wrong; empty if every snippet prints what the page shows.
     """
+    text = page.read_text("utf-8")
+    with (
+        tempfile.TemporaryDirectory(prefix="page-") as folder,
+        contextlib.chdir(folder),
+    ):
+        return _wrong_with(snippets(text), page.name)
+
+
+def _wrong_with(parts: list[tuple[str, str]], page: str) -> str:
     names: dict[str, object] = {"__name__": "page"}
-    for code, shown in snippets(page.read_text("utf-8")):
+    for code, shown in parts:
         printed = io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
-                exec(compile(code, page.name, "exec"), names)  # noqa: S102
+                exec(compile(code, page, "exec"), names)  # noqa: S102
         except Exception:  # noqa: BLE001 - a page's mistake, of any type
             return traceback.format_exc()
         if printed.getvalue() != shown:
@@ -68,7 +78,7 @@ def main(paths: list[str]) -> int:
     """
     failed = 0
     for path in paths:
-        wrong = run(Path(path))
+        wrong = run(Path(path).absolute())
         failed += bool(wrong)
         sys.stdout.write(f"{path}: {wrong or 'as it says'}\n")
     return failed
