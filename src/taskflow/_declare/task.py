@@ -35,7 +35,8 @@ class CallOptions:
     Attributes:
         delay: Seconds before the first run.
         key: Idempotency key; the same key and payload is the same task.
-        key_ttl: Seconds for which the key outlives the task; None = 24 h.
+        key_ttl: Seconds for which a completed task or a dead letter holds the
+            key; None = 24 h.
         expires: Seconds after which a call that still waits fails.
         max_retries: Failed attempts followed by another; None = the task's.
         timeout: Hard time limit in seconds; None = the task's.
@@ -255,9 +256,11 @@ class Task(Generic[P, RetT_co, ResT_co]):
         Args:
             delay: Seconds before the first run. This and the other durations
                 may be a timedelta.
-            key: Idempotency key, unique within the task: while its task lives,
-                and for *key_ttl* after, the same payload is the same task; also
-                when its record is kept for less (``RESULT_TTL``) and is gone.
+            key: Idempotency key, unique within the task: while a task waits or
+                runs, and for *key_ttl* after it has completed or become a dead
+                letter, the same payload is that task, even if its record is
+                gone by then (``RESULT_TTL``). A failed or cancelled task holds
+                no key.
             key_ttl: Seconds; left out: 24 h.
             expires: Seconds after which a call that still waits is FAILED.
             max_retries: Failed attempts that are followed by another.

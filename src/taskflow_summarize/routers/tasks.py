@@ -33,7 +33,7 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=200,
-        description="The same key and body again, within 24 h of the task's end, "
+        description="The same key and body again, within 24 h after the task has completed, "
         "is the same task.",
     ),
 ]
