@@ -7,6 +7,7 @@ from taskflow._protocol.actions import cancel, drain, pause
 from taskflow._protocol.consistency import repair_placement, repair_record
 from taskflow._protocol.enqueue import enqueue
 from taskflow._protocol.settle import complete, extend, retry, settle
+from taskflow._protocol.task_events import audit_append
 from taskflow._protocol.upkeep import heartbeat, promote, prune, reap
 from taskflow.errors import ServerFullError
 from tests.support.keyspace import LEASE, NOW, WHY, Stage, record, submission
@@ -111,6 +112,19 @@ def test_a_full_server_hears_how_calls_without_a_permit_ended(real_stage):
         assert "open" == stage.send(left).state
     finally:
         stage.client.config_set("maxmemory", 0)
+
+
+def test_a_full_server_keeps_the_audit_log(real_stage):
+    """What operators do to empty it is written down too."""
+    stage = real_stage
+    line = audit_append(stage.keys, "discard", actor="ada", facts={}, now_ms=NOW)
+    fill_up(stage)
+    try:
+        assert stage.send(line)
+    finally:
+        stage.client.config_set("maxmemory", 0)
+
+    assert ["discard"] == [each["event"] for each in stage.dump()["tasks:events"]]
 
 
 def test_a_full_server_hands_out_what_was_parked(real_stage):
