@@ -180,7 +180,7 @@ function actions(whole, path, app) {
     (answer) => (answer.requested ? 'The task was asked to stop.' : 'The task is cancelled.'));
   const discard = async () => {
     const yes = await ask({
-      title: 'Drop this dead letter?', go: 'Drop it', danger: true,
+      title: 'Discard this dead letter?', go: 'Discard it', danger: true,
       says: [h('p', null, 'It becomes a failed task and is kept for as long as results are.')],
     });
     if (yes) act(() => request('POST', 'api/v1/queues/dlq/discard', { ids: [item.task_id] }), () => 'The dead letter was dropped.');
@@ -199,7 +199,7 @@ function actions(whole, path, app) {
   const buttons = [
     may('operate') && BACK.includes(item.state) && ['Retry', item.state === 'SCHEDULED' ? 'Run now' : 'Retry', retry, 'primary'],
     may('operate') && STOPPABLE.includes(item.state) && !item.cancel_requested && ['Cancel', 'Cancel task', cancel, ''],
-    may('admin') && isLetter && ['Drop', 'Drop \u2026', discard, 'danger'],
+    may('admin') && isLetter && ['Discard', 'Discard \u2026', discard, 'danger'],
     may('admin') && ['Delete', 'Delete \u2026', remove, 'danger'],
   ].filter(Boolean);
   return buttons.length > 0 && h('div', { class: 'buttons', role: 'group', 'aria-label': 'Actions' },
