@@ -183,7 +183,7 @@ function actions(whole, path, app) {
       title: 'Discard this dead letter?', go: 'Discard it', danger: true,
       says: [h('p', null, 'It becomes a failed task and is kept for as long as results are.')],
     });
-    if (yes) act(() => request('POST', 'api/v1/queues/dlq/discard', { ids: [item.task_id] }), () => 'The dead letter was dropped.');
+    if (yes) act(() => request('POST', 'api/v1/queues/dlq/discard', { ids: [item.task_id] }), () => 'The dead letter is discarded.');
   };
   const remove = async () => {
     const runs = item.state === 'ACTIVE';
