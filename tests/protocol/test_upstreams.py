@@ -574,6 +574,18 @@ def test_an_unknown_upstream_cannot_be_steered(stage):
         steer(stage, "open", name="apo")
 
 
+def test_a_worker_is_woken_when_an_open_upstream_may_be_tried_again(stage):
+    """At that time, and not before: what is parked waits for nothing else."""
+    declare(stage)
+    stage.enqueue("t1", upstream="1 api")
+    steer(stage, "open")
+    assert [] == ids(stage.claim(5))
+    stage.client.delete("tasks:marker")
+    steer(stage, "open", expires_ms=5_000)
+
+    assert {"due": NOW + 5_000} == stage.dump()["tasks:marker"]
+
+
 def test_a_task_can_be_held_back_by_its_name(stage):
     """The upstream task:NAME is open: tasks of that name wait, others do not."""
     stage.enqueue("t1", "t2")
