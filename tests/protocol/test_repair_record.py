@@ -1,4 +1,4 @@
-"""amend: what stands in its home is made to say what can be."""
+"""repair_record: what stands in its home is made to say what can be."""
 
 from typing import Any
 
@@ -128,6 +128,18 @@ CASES: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {
         {
             "task:t1": record("FAILED", finished_ms=NOW, key="5000 d n:k"),
             "tasks:failed": {"t1": NOW},
+        },
+    ),
+    "key of a cancelled task": (
+        {
+            "task:t1": record("CANCELLED", finished_ms=NOW, key="5000 d n:k"),
+            "tasks:cancelled": {"t1": NOW},
+            "tasks:key:n:k": "t1 d",
+        },
+        ["key"],
+        {
+            "task:t1": record("CANCELLED", finished_ms=NOW, key="5000 d n:k"),
+            "tasks:cancelled": {"t1": NOW},
         },
     ),
     "letter without words": (

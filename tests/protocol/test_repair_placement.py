@@ -1,4 +1,4 @@
-"""mend: one step puts a task back where it belongs, or leaves it alone."""
+"""repair_placement: one step puts a task back where it belongs, or leaves it alone."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ AGAIN = {
 
 
 def look(stage: Stage, *upstreams: str) -> RepairedPlacement:
-    """Look at t1, and mend it."""
+    """Look at t1, and repair it."""
     return stage.send(repair_placement(stage.keys, "t1", upstreams, now_ms=NOW))
 
 
@@ -376,3 +376,18 @@ def test_a_parked_task_without_a_place_is_parked_no_more(stage: Stage) -> None:
 
     assert "REQUEUED" == look(stage).word
     assert stage.dump() == AGAIN
+
+
+def test_a_task_is_looked_for_where_its_own_upstream_parks(stage: Stage) -> None:
+    """Though its record doesn't say that it is parked, and the caller names none."""
+    stage.fill(
+        {
+            "task:t1": record("COMPLETED", upstream="1 api", finished_ms=NOW),
+            "tasks:completed": {"t1": NOW},
+            "tasks:parked:api:primary": ["t1"],
+        }
+    )
+    found = look(stage)
+
+    assert ("PLACED", ("COMPLETED", "PENDING:api:primary")) == (found.word, found.homes)
+    assert "tasks:parked:api:primary" not in stage.dump()
