@@ -59,7 +59,7 @@ def recovery_ms(lease: float) -> int:
 
 
 class LocalState:
-    """What this process knows of one upstream; guarded by the gatekeeper's lock."""
+    """What this process knows of one upstream; guarded by the lock of `AdmissionControl`."""
 
     def __init__(self) -> None:
         self.state = "closed"

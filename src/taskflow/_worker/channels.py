@@ -1,8 +1,7 @@
-"""The channels of the pump: what ends last in a worker, whatever fails in it.
+"""The channels of the dispatcher: they end last in a worker, whatever else fails.
 
-What is held can be handed back through them alone. So they stand outside of the group
-of loops that one failure ends, and a channel that fails itself goes on: it says what
-has failed to that group, which ends.
+Only they can release what the worker holds. So they aren't in the task group of the
+other loops, which one failure ends; a channel that fails tells that group and continues.
 """
 
 import asyncio
@@ -19,7 +18,7 @@ _PAUSE: Final = 0.1
 
 
 class Channels:
-    """Keeps the channels of *pump* going, as a context."""
+    """Runs the channels of *dispatcher* while the context lasts."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher

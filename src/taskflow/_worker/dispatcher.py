@@ -52,7 +52,7 @@ LONGEST_DOZE = 5.0
 
 @frozen
 class DispatcherSettings:
-    """What a pump needs to know.
+    """What a dispatcher needs to know.
 
     Attributes:
         claims: What every claim request says.

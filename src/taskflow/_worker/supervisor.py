@@ -62,10 +62,10 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps a crew of children running until told to stop.
+    """Keeps worker processes running until told to stop.
 
     Args:
-        crew: What to run.
+        processes: What to run.
         tell: Takes one sentence whenever a child starts or ends.
     """
 
@@ -78,7 +78,7 @@ class Supervisor:
         self._stops = 0
 
     def run(self) -> int:
-        """Run the crew; blocks until it has stopped.
+        """Run the processes; blocks until they have stopped.
 
         Returns:
             0 when every child ended well after the stop, else 1.
@@ -95,7 +95,7 @@ class Supervisor:
         return code
 
     def ask_stop(self, signum: int = signal.SIGTERM, frame: object = None) -> None:
-        """Stop the crew; the second time, without letting it finish."""
+        """Stop the processes; the second time, without letting them finish."""
         del signum, frame
         self._stops += 1
         if self._stops > 1:
