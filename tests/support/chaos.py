@@ -42,7 +42,7 @@ from tests.support.processes import LEASE, Deployment, wait_until
 from tests.support.proxy import Proxy, Side
 
 GOES_ON = (TaskState.PENDING, TaskState.ACTIVE, TaskState.SCHEDULED)
-TRAPPED = ("claim", "settle", "extend", "beat", "reap")
+TRAPPED = ("claim", "settle", "extend", "heartbeat", "reap")
 
 
 class ProxiedWorker:

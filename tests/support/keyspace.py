@@ -85,6 +85,8 @@ def dump(client: Any) -> dict[str, Any]:
         _READERS[kind](asking, key)
     found: dict[str, Any] = {}
     for (key, kind, pttl), value in zip(there, asking.execute(), strict=True):
+        if value is None:
+            continue  # a string that expired after its type was read
         plain = _PLAIN[kind](value)
         found[_text(key)] = plain if pttl == -1 else Expiring(plain)
     return found
