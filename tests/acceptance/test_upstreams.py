@@ -403,8 +403,8 @@ def test_bodies_see_what_another_process_does_within_a_quarter_of_a_second(
     wait_until(lambda: starts(deployment, "in"))
     steer = deployment.flow.upstreams
     took = {}
-    for verb in ("close", "reset"):
-        steer.open("api", reason="they asked us")
+    for verb in ("force_close", "reset"):
+        steer.force_open("api", reason="they asked us")
         opened = time.time()
         handle = deployment.flow.enqueue(call.call(1))
         took[f"open before {verb}"] = first(deployment, "out", opened)
@@ -414,7 +414,7 @@ def test_bodies_see_what_another_process_does_within_a_quarter_of_a_second(
         getattr(steer, verb)("api")
         took[verb] = first(deployment, "in", time.time())
         assert 1 == handle.result(timeout=5)
-    steer.open("api", expires=1.0)
+    steer.force_open("api", expires=1.0)
     opened = time.time()
     took["expiry"] = first(deployment, "in", opened + 0.95) - 0.05
     _measured.info("%s", took)
