@@ -537,6 +537,19 @@ def test_an_id_may_be_shortened_where_it_is_unique(cli: Cli, flow: TaskFlow) -> 
     assert (0, f"{first} deleted\n") == (whole.code, whole.out)
 
 
+@pytest.mark.parametrize("length", [0, 3])
+@pytest.mark.parametrize("verb", ["delete", "cancel"])
+def test_an_id_is_not_shortened_to_nothing(
+    cli: Cli, flow: TaskFlow, verb: str, length: int
+) -> None:
+    """Even where one task is all there is: ``taskflow delete "$ID"`` without an ID."""
+    task_id = flow.enqueue(die.call("no")).id
+    ended = cli(verb, task_id[:length])
+
+    assert (3, f"there is no task '{task_id[:length]}'\n") == (ended.code, ended.err)
+    assert TaskState.PENDING is flow.tasks.get(task_id).state
+
+
 def test_a_dead_letter_named_by_the_end_of_its_id(cli: Cli, flow: TaskFlow) -> None:
     """As every other task."""
     first, second = dead(flow, "no", "nay")

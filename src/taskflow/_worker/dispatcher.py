@@ -306,7 +306,7 @@ class Dispatcher:
         return ClaimRequest(slots, suspect)
 
     def _answered(self, requests: ClaimRequests, request: ClaimRequest) -> None:
-        """Nothing more is to come of *ask*."""
+        """Free what *request* has reserved; no more tasks will come of it."""
         requests.unanswered = None
         self._reserved -= request.slots
         if request.suspect:

@@ -27,6 +27,7 @@ from taskflow.cli.options import (
 )
 from taskflow.errors import TaskFlowError, TaskNotFoundError
 
+_SHORTEST = 4  # characters: an empty variable of a shell must not name a task
 _WHOLE = 36  # characters of a UUID
 
 
@@ -257,12 +258,13 @@ def full_id(flow: TaskFlow, given: str) -> str:
     """Complete the id of a task of which only the beginning or the end was typed.
 
     Returns:
-        The id; *given* itself if it is whole, or no id begins or ends with it.
+        The id; *given* itself if it is whole or shorter than four characters, or if
+        no id begins or ends with it.
 
     Raises:
         EndError: Several ids begin or end with it.
     """
-    if len(given) >= _WHOLE:
+    if not _SHORTEST <= len(given) < _WHOLE:
         return given
     found = flow.connection.run(find_ids(flow.connection, given))
     if given in found or not found:
